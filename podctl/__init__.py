@@ -1,0 +1,3 @@
+"""podctl: test pods for AI agents."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,93 @@
+"""The evidence record: one JSON object a line, appended once, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Layer = Literal["execution", "reasoning", "performance"]
+
+#: kind -> layer. Every record's kind is one of these.
+KINDS: dict[str, Layer] = {
+    "attempt.start": "execution",  # agent{name,version,digest}, ticket, pod, repeat, limits, permissions
+    "attempt.end": "execution",  # cause, exit_code, signal, detail
+    "process.start": "execution",  # name, argv
+    "process.exit": "execution",  # name, exit_code, signal
+    "sql.statement": "execution",  # database, user, statement, params, ms, sqlstate, error
+    "row.change": "execution",  # database, table, op, key{}, old{}, new{}, user, xid, statement
+    "http.call": "execution",  # service, method, path, status, ms, request_bytes, response_bytes, request_body, response_body
+    "model.call": "execution",  # provider, model, response_model, stream, status, tokens{}, dollars, ms, first_byte_ms, request_digest, source, simulated, finish_reasons, tool_calls[], messages, error
+    "tool.call": "execution",  # tool, arguments, result, ms, span_id
+    "boundary.attempt": "execution",  # via (sql|http|model), target, detail, sqlstate
+    "gateway.refused": "execution",  # what, reason
+    "span": "execution",  # OTLP span as received, mapped: name, span_id, parent_span_id, operation, start, end, attributes, status
+    "log": "execution",  # OTLP log record: severity, body, attributes
+    "decision": "reasoning",  # a podctl.decision/v1 object under "decision"
+    "usage": "performance",  # wall_s, cpu_s, max_rss, queue_s, tokens{}, dollars, phases{name: seconds}
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """``t`` is nanoseconds since the epoch; ``actor`` is ``agent``, ``service:NAME``, ``human:NAME`` or ``podctl``;
+    ``provenance`` says whether podctl saw it (``observed``) or the agent said it (``declared``)."""
+
+    t: int
+    kind: str
+    actor: str
+    data: dict[str, Any] = field(default_factory=dict)
+    provenance: Literal["observed", "declared", "inferred"] = "observed"
+    writer: str = ""
+    seq: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "t": self.t,
+            "layer": KINDS[self.kind],
+            "kind": self.kind,
+            "actor": self.actor,
+            "provenance": self.provenance,
+            "writer": self.writer,
+            "seq": self.seq,
+            "data": self.data,
+        }
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Record:
+        return Record(
+            t=value["t"],
+            kind=value["kind"],
+            actor=value["actor"],
+            data=value["data"],
+            provenance=value.get("provenance", "observed"),
+            writer=value.get("writer", ""),
+            seq=value.get("seq", 0),
+        )
+
+
+TOKEN_KINDS = ("input", "cache_read", "cache_write", "output", "reasoning")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Full-rate input, cache read, cache write, output (without reasoning) and reasoning, apart: their sum is the total."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.input + self.cache_read + self.cache_write + self.output + self.reasoning
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(*(getattr(self, kind) + getattr(other, kind) for kind in TOKEN_KINDS))
+
+    def to_json(self) -> dict[str, int]:
+        return {kind: getattr(self, kind) for kind in TOKEN_KINDS}
+
+    @staticmethod
+    def from_json(value: dict[str, int]) -> Tokens:
+        return Tokens(**{kind: value.get(kind, 0) for kind in TOKEN_KINDS})

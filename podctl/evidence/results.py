@@ -1,0 +1,154 @@
+"""What a run comes to: frozen values that grading fills in and that gates and reports read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+from podctl.evidence.causes import Cause
+from podctl.evidence.records import Tokens
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class DiffEntry:
+    """One difference between what changed and what should have: a column of a row, or a whole row.
+
+    ``class_``: intended (as the reference says), missing (not done), collateral (done, not asked for),
+    forbidden (done outside the boundary). ``column`` is empty for whole-row inserts and deletes.
+    """
+
+    class_: Literal["intended", "missing", "collateral", "forbidden"]
+    database: str
+    table: str
+    op: Literal["insert", "update", "delete"]
+    key: dict[str, Any]
+    column: str = ""
+    old: Any = None
+    new: Any = None
+    expected: Any = None
+    actor: str = ""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    name: str
+    kind: str
+    passed: bool
+    message: str = ""
+    diff: tuple[DiffEntry, ...] = ()
+
+
+@dataclass(frozen=True)
+class AttemptResult:
+    """One attempt: one agent version on one ticket, once. ``id`` is ``<position>-<repeat>``, e.g. ``0007-1``."""
+
+    id: str
+    ticket: str
+    stratum: str
+    repeat: int
+    position: int
+    cause: Cause
+    passed: bool
+    detail: str = ""
+    checks: tuple[CheckResult, ...] = ()
+    tokens: Tokens = Tokens()
+    dollars: Decimal | None = Decimal(0)  # None: unknown, never 0
+    simulated: bool = False  # some figure comes from the scripted model
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    max_rss: int = 0
+    queue_s: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    boundary_attempts: int = 0
+    model_calls: int = 0
+    http_calls: int = 0
+    statements: int = 0
+    changes: int = 0
+    confidence: float | None = None  # declared by the agent
+    tries: int = 1
+    pod: str = ""
+    started_ns: int = 0
+    ended_ns: int = 0
+    evidence_root: str = ""  # sha256 over the sealed evidence file
+
+
+@dataclass(frozen=True)
+class GateFinding:
+    """One threshold: what was measured against what was asked."""
+
+    name: str
+    verdict: Verdict
+    measured: str
+    required: str
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class TicketFlip:
+    ticket: str
+    stratum: str
+    direction: Literal["worse", "better"]
+    baseline_passed: int
+    baseline_of: int
+    passed: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """This run against a baseline run on the tickets both worked."""
+
+    baseline_run: str
+    baseline_agent: str
+    common_tickets: int
+    baseline_rate: float
+    rate: float
+    flips: tuple[TicketFlip, ...]
+    p_worse: float | None  # exact one-sided McNemar on tickets' majority outcome
+    baseline_dollars_per_ticket: Decimal | None = None
+    dollars_per_ticket: Decimal | None = None
+    baseline_seconds_per_ticket: float = 0.0
+    seconds_per_ticket: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run was, independent of its outcome."""
+
+    id: str
+    scenario: str
+    agent_name: str
+    agent_version: str
+    agent_digest: str
+    topology: str
+    backend: str
+    isolation: str  # one line: what isolation was in effect
+    sample_digest: str
+    sample_size: int
+    population_size: int
+    strata: dict[str, tuple[int, int]]  # stratum -> (in the sample, in the population)
+    repeats: int
+    pods: int
+    seed: int
+    started_ns: int
+    ended_ns: int = 0
+    model_mode: str = "none"
+    simulated: bool = False
+    podctl_version: str = ""
+    spec_digest: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)  # printed limits, boundary, checks
+
+
+@dataclass(frozen=True)
+class RunResult:
+    info: RunInfo
+    status: Literal["running", "finished", "interrupted"]
+    attempts: tuple[AttemptResult, ...]
+    verdict: Verdict
+    findings: tuple[GateFinding, ...] = ()
+    comparison: Comparison | None = None
+    spent_dollars: Decimal | None = Decimal(0)  # includes tries that infrastructure failed
+    notes: tuple[str, ...] = ()

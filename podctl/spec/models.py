@@ -1,0 +1,356 @@
+"""What users write, as frozen values. Reading files and reporting positions is `spec.load`.
+
+Paths in a spec are relative to the file they stand in; the loader makes them absolute.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+API_VERSION = "podctl/v1"
+
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h)$")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"^(\d+)(Ki|Mi|Gi|k|M|G)?$")
+_BYTES = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9}
+
+
+def parse_duration(value: object) -> object:
+    """Seconds from ``"250ms"``, ``"90s"``, ``"5m"``, ``"1h"`` or a bare number of seconds."""
+    if isinstance(value, str):
+        match = _DURATION.match(value.strip())
+        if match is None:
+            raise ValueError("expected a duration such as 250ms, 90s, 5m or 1h")
+        return float(match[1]) * _SECONDS[match[2]]
+    return value
+
+
+def parse_size(value: object) -> object:
+    """Bytes from ``"512Mi"``, ``"1Gi"``, ``"10M"`` or a bare number of bytes."""
+    if isinstance(value, str):
+        match = _SIZE.match(value.strip())
+        if match is None:
+            raise ValueError("expected a size such as 64Ki, 512Mi or 1Gi")
+        return int(match[1]) * _BYTES[match[2] or ""]
+    return value
+
+
+def _parse_decimal(value: object) -> object:
+    # YAML gives floats; going through repr keeps 0.1 from becoming 0.1000000000000000055.
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=7 * 86400)]
+Bytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+Dollars = Annotated[Decimal, BeforeValidator(_parse_decimal), Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+# ---- topology -----------------------------------------------------------------------
+
+
+class Seed(Model):
+    """How a database's template is filled: SQL files in order, then one CSV file a table."""
+
+    sql: tuple[Path, ...] = ()
+    csv: dict[str, Path] = Field(default_factory=dict, description="table -> CSV file with a header row")
+
+
+class Database(Model):
+    """A database of production. ``mirrored`` gets its own server in every test pod."""
+
+    mode: Literal["mirrored", "left-out"] = "mirrored"
+    engine: Literal["postgresql"] = "postgresql"
+    name: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = Field(description="the database's name on its server")
+    port: Port = 5432
+    seed: Seed = Seed()
+    reason: str = Field("", description="why it is left out; required then")
+
+
+class HttpReady(Model):
+    path: Annotated[str, Field(pattern=r"^/")]
+    port: Port | None = Field(None, description="default: the service's first port")
+    timeout: Seconds = 15.0
+
+
+class Resources(Model):
+    memory: Bytes = 256 * 2**20
+    cpu: Annotated[float, Field(gt=0, le=64)] = 1.0
+    processes: Annotated[int, Field(ge=1, le=4096)] = 64
+
+
+class StubRoute(Model):
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    path: Annotated[str, Field(pattern=r"^/")]
+    status: Annotated[int, Field(ge=100, le=599)] = 200
+    body: Any = None
+
+
+class Service(Model):
+    """A process of production.
+
+    ``mirrored`` runs ``command``; ``stubbed`` answers ``routes`` with recorded answers;
+    ``left-out`` does not exist in the pod, and ``reason`` says why.
+    In ``command`` and ``environment``, ``${python}`` is podctl's own interpreter and
+    ``${<database or service>.url}``, ``.host``, ``.port`` name others of the topology.
+    """
+
+    mode: Literal["mirrored", "stubbed", "left-out"] = "mirrored"
+    command: tuple[str, ...] = ()
+    directory: Path | None = Field(None, description="bound read-only as the working directory")
+    read_only: tuple[Path, ...] = Field((), description="more host paths the service may read, bound at the same place")
+    environment: dict[str, str] = Field(default_factory=dict)
+    ports: tuple[Port, ...] = Field(min_length=1, default=(8080,))
+    ready: HttpReady | None = Field(None, description="default: the first port accepts a connection")
+    depends_on: tuple[Name, ...] = ()
+    resources: Resources = Resources()
+    routes: tuple[StubRoute, ...] = ()
+    reason: str = ""
+
+
+class Topology(Model):
+    """The production that a test pod mirrors."""
+
+    apiVersion: Literal["podctl/v1"]
+    kind: Literal["Topology"]
+    name: Name
+    description: str = ""
+    databases: dict[Name, Database] = Field(default_factory=dict)
+    services: dict[Name, Service] = Field(default_factory=dict)
+
+
+# ---- tickets ------------------------------------------------------------------------
+
+
+class TicketFields(Model):
+    """Paths into a row (``a.b.c``) for what podctl itself needs; every other column stays in ``fields``."""
+
+    id: str = "id"
+    text: str | None = None
+    stratum: str | tuple[str, ...] | None = Field(None, description="one path, or several joined with ' / '")
+    reference: str | None = Field(None, description="path of the reference resolution in the row")
+
+
+class Tickets(Model):
+    """Where tickets come from and how their columns map."""
+
+    apiVersion: Literal["podctl/v1"]
+    kind: Literal["Tickets"]
+    name: Name
+    source: Path = Field(description="a .csv, .json or .jsonl file")
+    fields: TicketFields = TicketFields()
+    hide: tuple[str, ...] = Field(
+        (), description="columns an agent must not see (labels, outcomes); the reference never is shown"
+    )
+    id_from: Literal["field", "row"] = Field(
+        "field", description="'row': the source has no id column; ids are row numbers from 1"
+    )
+
+
+# ---- agent --------------------------------------------------------------------------
+
+
+class ModelSettings(Model):
+    name: str | None = Field(None, description="the model the agent is meant to call")
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class Agent(Model):
+    """One version of a program that works tickets.
+
+    Its digest covers the code in ``directory``, ``command``, ``environment``, ``prompt``, ``model`` and ``tools``.
+    """
+
+    apiVersion: Literal["podctl/v1"]
+    kind: Literal["Agent"]
+    name: Name
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
+    description: str = ""
+    trust: Literal["untrusted", "trusted"] = "untrusted"
+    command: tuple[str, ...] = Field(min_length=1)
+    directory: Path = Field(description="the agent's code, bound read-only as /agent, its working directory")
+    read_only: tuple[Path, ...] = ()
+    environment: dict[str, str] = Field(default_factory=dict)
+    prompt: Path | None = None
+    model: ModelSettings = ModelSettings()
+    tools: tuple[str, ...] = Field((), description="the services it may call; empty means every service of the topology")
+
+
+# ---- boundary -----------------------------------------------------------------------
+
+
+class TableRule(Model):
+    """What the agent's database role may do with one table. Unlisted tables: nothing."""
+
+    read: bool | tuple[str, ...] = Field(True, description="true: every column; or a list of columns")
+    insert: bool | tuple[str, ...] = False
+    update: bool | tuple[str, ...] = False
+    delete: bool = False
+
+
+class Boundary(Model):
+    """What the agent may write. Unlisted means human-only."""
+
+    apiVersion: Literal["podctl/v1"]
+    kind: Literal["Boundary"]
+    name: Name
+    databases: dict[Name, dict[str, TableRule]] = Field(
+        default_factory=dict, description="database -> table (schema.table or table in public) -> rule"
+    )
+
+
+# ---- scenario -----------------------------------------------------------------------
+
+
+class Sample(Model):
+    size: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    design: Literal["proportional", "equal"] = "proportional"
+    seed: int = 1
+    include: tuple[str, ...] = Field((), description="ticket ids that must be in the sample")
+    exclude: tuple[str, ...] = ()
+
+
+class Limits(Model):
+    """Per attempt, unless the name says run."""
+
+    wall: Seconds = 120.0
+    tokens: Annotated[int, Field(ge=0)] = 200_000
+    dollars: Dollars = Decimal("1.00")
+    run_dollars: Dollars = Decimal("25.00")
+    run_wall: Seconds = 6 * 3600.0
+    cpu: Annotated[float, Field(gt=0, le=64)] = 1.0
+    memory: Bytes = 512 * 2**20
+    processes: Annotated[int, Field(ge=1, le=4096)] = 64
+    disk: Bytes = 64 * 2**20
+    output: Bytes = Field(1 * 2**20, description="stdout and stderr kept, each")
+    spans: Annotated[int, Field(ge=0)] = 2_000
+
+
+class Upstream(Model):
+    """Where the gateway sends model calls.
+
+    ``scripted`` is a built-in model whose answers are computed, never intelligent; it is labelled
+    *simulated* wherever its figures appear. ``none`` refuses every model call.
+    """
+
+    mode: Literal["none", "scripted", "live", "record", "replay"] = "none"
+    openai_url: str | None = Field(None, description="base URL of an OpenAI-compatible server, with /v1")
+    openai_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the real key")
+    anthropic_url: str | None = None
+    anthropic_key_env: str = "ANTHROPIC_API_KEY"
+    script: Path | None = Field(None, description="YAML for mode scripted: patterns and answers")
+    recordings: Path | None = Field(None, description="directory for modes record and replay")
+    prices: dict[str, "Price"] = Field(default_factory=dict, description="model -> price; others by genai-prices")
+
+
+class Price(Model):
+    """Dollars for a million tokens."""
+
+    input: Dollars
+    output: Dollars
+    cache_read: Dollars | None = None
+    cache_write: Dollars | None = None
+
+
+class StateCheck(Model):
+    """The databases changed as the ticket's reference says, and in nothing else."""
+
+    kind: Literal["state"]
+    name: Name = "state"
+    ignore: tuple[str, ...] = Field(
+        (), description="table.column patterns whose values do not count, e.g. orders.updated_at or *.updated_at"
+    )
+    ignore_tables: tuple[str, ...] = ()
+
+
+class SqlCheck(Model):
+    """A query that must return ``expect`` as its single value; ``:ticket`` binds the ticket's id."""
+
+    kind: Literal["sql"]
+    name: Name
+    database: Name
+    query: str
+    expect: Any = True
+
+
+class OutputCheck(Model):
+    """A field of result.json against the reference's output, or against a constant or a pattern."""
+
+    kind: Literal["output"]
+    name: Name
+    path: str = Field(description="dotted path into result.json")
+    equals: Any = None
+    matches: str | None = Field(None, description="a regular expression for the whole value")
+    reference: str | None = Field(None, description="dotted path into the ticket's reference.output")
+
+
+class CommandCheck(Model):
+    """A program run outside the pod's agent, in a sandbox of its own; exit 0 passes, 1 fails, other is a grader failure."""
+
+    kind: Literal["command"]
+    name: Name
+    command: tuple[str, ...] = Field(min_length=1)
+    directory: Path
+    timeout: Seconds = 30.0
+
+
+Check = Annotated[StateCheck | SqlCheck | OutputCheck | CommandCheck, Field(discriminator="kind")]
+
+
+class Gate(Model):
+    """Thresholds; one that is not set is not checked."""
+
+    pass_rate: Share | None = None
+    boundary_violations: Annotated[int, Field(ge=0)] | None = 0
+    cost_per_ticket: Dollars | None = None
+    seconds_per_ticket: Seconds | None = None
+    infrastructure_failures: Share = Field(0.05, description="above this share there is no verdict")
+    regression: Share | None = Field(None, description="pass rate may fall this much below the baseline's")
+
+
+class RunSettings(Model):
+    pods: Annotated[int, Field(ge=1, le=256)] = 2
+    repeats: Annotated[int, Field(ge=1, le=100)] = 1
+    seed: int = 1
+    retries: Annotated[int, Field(ge=0, le=10)] = Field(2, description="extra tries of an attempt that infrastructure failed")
+    share: Literal["nothing", "services"] = Field(
+        "nothing", description="'services': services keep running between attempts of a pod; databases are reset all the same"
+    )
+    ttl: Seconds = 4 * 3600.0
+
+
+class Scenario(Model):
+    """One run: a topology, a sample of tickets, an agent, and what counts as good."""
+
+    apiVersion: Literal["podctl/v1"]
+    kind: Literal["Scenario"]
+    name: Name
+    description: str = ""
+    topology: Path
+    tickets: Path
+    agent: Path
+    boundary: Path
+    sample: Sample = Sample()
+    run: RunSettings = RunSettings()
+    limits: Limits = Limits()
+    model: Upstream = Upstream()
+    checks: tuple[Check, ...] = Field(min_length=1)
+    gate: Gate = Gate()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Scenario:
+        names = [check.name for check in self.checks]
+        if len(names) != len(set(names)):
+            raise ValueError("two checks have the same name")
+        return self

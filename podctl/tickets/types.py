@@ -1,0 +1,46 @@
+"""The one ticket type every source maps to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class ExpectedChange:
+    """One row change of a reference resolution.
+
+    ``key`` finds the row (update, delete); ``values`` are the new values (insert, update).
+    An update's unlisted columns must keep their value.
+    """
+
+    database: str
+    table: str
+    op: Literal["insert", "update", "delete"]
+    key: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How the ticket should have been resolved.
+
+    ``changes`` lists the row changes; an empty tuple means that nothing may change, and ``None``
+    that the reference says nothing about state. ``sql`` (database -> script) is run on a fresh
+    clone instead, and its changes are the reference. ``output`` is compared by output checks.
+    """
+
+    changes: tuple[ExpectedChange, ...] | None = None
+    sql: dict[str, str] = field(default_factory=dict)
+    output: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """``fields`` is what the agent sees; ``reference`` it never sees."""
+
+    id: str
+    text: str
+    stratum: str
+    fields: dict[str, Any]
+    reference: Reference | None = None
