@@ -237,6 +237,15 @@ class Limits(Model):
     spans: Annotated[int, Field(ge=0)] = 2_000
 
 
+class Price(Model):
+    """Dollars for a million tokens."""
+
+    input: Dollars
+    output: Dollars
+    cache_read: Dollars | None = None
+    cache_write: Dollars | None = None
+
+
 class Upstream(Model):
     """Where the gateway sends model calls.
 
@@ -251,16 +260,7 @@ class Upstream(Model):
     anthropic_key_env: str = "ANTHROPIC_API_KEY"
     script: Path | None = Field(None, description="YAML for mode scripted: patterns and answers")
     recordings: Path | None = Field(None, description="directory for modes record and replay")
-    prices: dict[str, "Price"] = Field(default_factory=dict, description="model -> price; others by genai-prices")
-
-
-class Price(Model):
-    """Dollars for a million tokens."""
-
-    input: Dollars
-    output: Dollars
-    cache_read: Dollars | None = None
-    cache_write: Dollars | None = None
+    prices: dict[str, Price] = Field(default_factory=dict, description="model -> price; others by genai-prices")
 
 
 class StateCheck(Model):
