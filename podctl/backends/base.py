@@ -1,0 +1,154 @@
+"""What a backend must do. The core asks for capabilities and never for a backend's name.
+
+A pod is desired as resources with generations (`podctl.pods.plan`); `observe` says what exists,
+`apply` does one step. Deleting is idempotent and needs nothing but the pod's id.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from podctl.data.statements import LoggedStatement
+from podctl.gateway.client import Door
+from podctl.pods.plan import PodSpec, Resource, Step
+from podctl.spec.bundle import Bundle
+from podctl.spec.models import TableRule
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One ability of this machine. ``no`` carries what to type; ``required``: for an untrusted agent."""
+
+    name: str
+    state: Literal["yes", "no", "partly"]
+    detail: str
+    remedy: str = ""
+    required: bool = True
+
+
+class PodDatabase(Protocol):
+    """One database of one pod, seen from outside it as its superuser."""
+
+    async def grant_agent(self, role: str, rules: Mapping[str, TableRule]) -> str:
+        """Make the role with exactly these rights; returns its password."""
+
+    async def revoke_agent(self, role: str) -> None:
+        """End the role's sessions and drop it."""
+
+    async def changes(self) -> list[dict[str, Any]]:
+        """Row changes since the last reset or call, in commit order, as ``row.change`` data."""
+
+    async def statements(self) -> list[LoggedStatement]:
+        """Statements since the last reset or call."""
+
+    @property
+    def statements_dropped(self) -> int:
+        """How many more there were than were kept."""
+
+    async def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """The rows of one read-only query, for checks."""
+
+    async def reference_changes(self, script: str) -> list[dict[str, Any]]:
+        """``row.change`` data of a reference's script, run on a clone of its own."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One program in a sandbox of a pod: an agent, or a grader's.
+
+    ``files`` are in the workspace before it starts; ``environment`` is all it gets.
+    Limits are in seconds, bytes and cores; ``output`` bounds stdout and stderr each.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: Path
+    read_only: tuple[Path, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    collect: tuple[str, ...] = ()
+    collect_bytes: int = 2**20
+    wall_s: float = 120.0
+    memory: int = 512 * 2**20
+    cpu: float = 1.0
+    processes: int = 64
+    disk: int = 64 * 2**20
+    output: int = 2**20
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a command ended, and what it left. ``limit`` names the limit that ended it, if one did."""
+
+    code: int | None
+    signal: int | None
+    limit: str = ""
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    max_rss: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    refused_files: Mapping[str, str] = field(default_factory=dict)  # name -> why it was not read
+
+
+@dataclass(frozen=True)
+class PodRef:
+    """A pod that exists, whoever made it."""
+
+    id: str
+    run: str
+    owner_alive: bool
+    created_ns: int
+    expires_ns: int
+    directory: str = ""
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One line of a receipt."""
+
+    pod: str
+    what: str
+    gone: bool
+    detail: str = ""
+
+
+class Backend(Protocol):
+    name: str
+
+    async def check(self) -> list[Finding]: ...
+
+    def isolation(self) -> str:
+        """One line: what isolation is in effect, for reports."""
+
+    async def prepare(self, bundle: Bundle) -> None:
+        """Build or find the templates that the topology's databases are cloned from."""
+
+    async def observe(self, pod: str) -> dict[Resource, int]: ...
+
+    async def apply(self, spec: PodSpec, step: Step) -> None: ...
+
+    async def execute(self, pod: str, command: Command) -> Exit:
+        """Run a command; returns only when its whole process tree is dead."""
+
+    async def interrupt(self, pod: str, reason: str) -> None:
+        """End the command that runs in the pod; its `Exit.limit` is the reason."""
+
+    def doors(self, pod: str) -> tuple[list[Door], socket.socket | None]:
+        """The gateway's listeners in the pod, and where it gets sockets of the pod's inner network."""
+
+    def database(self, pod: str, name: str) -> PodDatabase: ...
+
+    async def logs(self, pod: str, service: str) -> bytes: ...
+
+    async def delete(self, pod: str) -> list[Removal]: ...
+
+    async def list(self) -> list[PodRef]: ...
+
+    async def close(self) -> None:
+        """Let go of everything this process holds; pods that remain are the reaper's."""

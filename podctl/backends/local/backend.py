@@ -1,0 +1,148 @@
+"""Test pods on one Linux machine: namespaces, bubblewrap and PostgreSQL servers of their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+from podctl.backends.base import Command, Exit, Finding, PodDatabase, PodRef, Removal
+from podctl.backends.local import cgroups, check, postgres, sandbox, templates
+from podctl.backends.local.files import PodFiles
+from podctl.backends.local.init_client import PodProblem
+from podctl.backends.local.pod import LocalPod, Runtime
+from podctl.backends.local.reap import reap
+from podctl.backends.local.state import Owner, State
+from podctl.gateway.client import Door
+from podctl.pods.plan import PodSpec, Resource, Step, advance
+from podctl.spec.bundle import Bundle
+from podctl.spec.models import CommandCheck
+
+
+class LocalBackend:
+    name = "local"
+
+    def __init__(self, state: State, *, ttl_s: float = 4 * 3600, kept: bool = False) -> None:
+        self.state = state
+        self._ttl_s = ttl_s
+        self._kept = kept
+        self._pods: dict[str, LocalPod] = {}
+        self._templates: dict[str, Path] = {}
+        self._runtime = Runtime([])
+        self._own_uids = os.getuid() == 0
+
+    async def check(self) -> list[Finding]:
+        return await check.findings(self.state)
+
+    def isolation(self) -> str:
+        uids = "own uids" if self._own_uids else "the caller's uid"
+        groups = {2: "cgroups v2", 1: "cgroups v1", 0: "no cgroups (rlimits only)"}[cgroups.version()]
+        return f"local: user, mount, pid, ipc, uts and network namespaces, seccomp, bubblewrap, {uids}, {groups}, one door"
+
+    async def prepare(self, bundle: Bundle) -> None:
+        paths = [*sandbox.interpreter_paths(), sandbox.bwrap_path(), postgres.programs().root, bundle.agent.directory]
+        paths += bundle.agent.read_only
+        for service in bundle.topology.services.values():
+            paths += [service.directory] if service.directory else []
+            paths += service.read_only
+        paths += [check.directory for check in bundle.scenario.checks if isinstance(check, CommandCheck)]
+        visible = [path for path in paths if not _in_system(path)]
+        self._templates = await templates.prepare(self.state, bundle.topology, visible, self._own_uids)
+        self._runtime = Runtime([*visible, *self._templates.values()])
+
+    async def observe(self, pod: str) -> dict[Resource, int]:
+        held = self._pods.get(pod)
+        if held is not None:
+            return held.observe()
+        return {Resource("directory"): 1} if self.state.directory(pod).exists() else {}
+
+    async def apply(self, spec: PodSpec, step: Step) -> None:
+        resource = step.resource
+        if resource.kind == "directory":
+            record = self.state.create(
+                spec.id,
+                spec.run,
+                owner=Owner.me(),
+                now_ns=time.time_ns(),
+                ttl_s=self._ttl_s,
+                kept=self._kept,
+                own_uids=self._own_uids,
+            )
+            self._pods[spec.id] = LocalPod(self.state, record, spec.topology, self._runtime, self._templates)
+            return
+        pod = self._held(spec.id)
+        match (step.action, resource.kind):
+            case ("make", "network"):
+                await pod.make_network()
+            case ("make", "database"):
+                await pod.make_database(resource.name)
+            case ("reset", "database"):
+                await pod.reset_database(resource.name)
+            case ("make", "service"):
+                await pod.make_service(resource.name)
+            case ("remove", "service"):
+                await pod.remove_service(resource.name)
+            case ("make", "door"):
+                await pod.make_door()
+            case _:
+                raise PodProblem(f"a local pod cannot {step}", code="pod-step", hint="podctl gc removes the pod")
+        pod.generations = advance(pod.generations, step)
+
+    async def execute(self, pod: str, command: Command) -> Exit:
+        return await self._held(pod).execute(command)
+
+    async def interrupt(self, pod: str, reason: str) -> None:
+        execution = self._held(pod).execution
+        if execution is not None:
+            execution.interrupt(reason)
+
+    def doors(self, pod: str) -> tuple[list[Door], socket.socket | None]:
+        held = self._held(pod)
+        assert held.init is not None
+        return held.doors, held.init.dialer
+
+    def database(self, pod: str, name: str) -> PodDatabase:
+        return self._held(pod).databases[name]
+
+    async def logs(self, pod: str, service: str) -> bytes:
+        files = PodFiles(self.state.directory(pod))
+        for kind in ("service", "database"):
+            path = files.logs / f"{kind}-{service}.log"
+            if path.exists():
+                return path.read_bytes()
+        raise PodProblem(f"pod {pod} has no logs of {service}", code="no-such-log")
+
+    async def delete(self, pod: str) -> list[Removal]:
+        held = self._pods.pop(pod, None)
+        if held is not None:
+            await held.close()
+        return await reap(self.state, pod)
+
+    async def list(self) -> list[PodRef]:
+        return [
+            PodRef(
+                record.id,
+                record.run,
+                record.owner.alive(),
+                record.created_ns,
+                record.expires_ns,
+                str(self.state.directory(record.id)),
+                record.kept,
+            )
+            for record in self.state.records()
+        ]
+
+    async def close(self) -> None:
+        for pod in self._pods.values():
+            await pod.close()
+        self._pods.clear()
+
+    def _held(self, pod: str) -> LocalPod:
+        if pod not in self._pods:
+            raise PodProblem(f"no pod {pod} is held by this process", code="pod-unknown", hint="podctl get pods")
+        return self._pods[pod]
+
+
+def _in_system(path: Path) -> bool:
+    return Path("/usr") in path.resolve().parents

@@ -1,0 +1,144 @@
+"""What this machine can do for a local pod, tried for real, with what to type where it cannot."""
+
+from __future__ import annotations
+
+import base64
+import os
+import platform
+import secrets
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from podctl.backends.base import Finding
+from podctl.backends.local import cgroups, postgres, sandbox, seccomp
+from podctl.backends.local.files import PodFiles
+from podctl.backends.local.init_client import InitClient, Launch
+from podctl.backends.local.pod import remove_tree
+from podctl.backends.local.state import Owner, State
+from podctl.errors import PodctlError
+
+_USERNS_HELP = (
+    "allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000; on Ubuntu 24.04 also "
+    "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; in a container run it with --security-opt seccomp=unconfined "
+    "--security-opt systempaths=unconfined, or run podctl on the host"
+)
+
+
+async def findings(state: State) -> list[Finding]:
+    found = [_python(), _platform(), _postgres(), _bubblewrap(), _seccomp(), _cgroups(), _disk(state)]
+    if sys.platform == "linux":
+        found.append(await _namespaces(state))
+    return found
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    state = "yes" if sys.version_info >= (3, 11) else "no"
+    return Finding("python", state, version, "install Python 3.11 or later")  # type: ignore[arg-type]
+
+
+def _platform() -> Finding:
+    kernel = f"{platform.system()} {platform.release()} {platform.machine()}"
+    if sys.platform != "linux":
+        return Finding("linux", "no", kernel, "the local backend needs Linux: use a Linux machine or virtual machine")
+    return Finding("linux", "yes", kernel)
+
+
+def _postgres() -> Finding:
+    try:
+        programs = postgres.programs()
+    except PodctlError as error:
+        return Finding("postgresql", "no", error.what, error.hint)
+    return Finding("postgresql", "yes", f"{programs.version} ({programs.origin})")
+
+
+def _bubblewrap() -> Finding:
+    try:
+        return Finding("bubblewrap", "yes", str(sandbox.bwrap_path()))
+    except PodctlError as error:
+        return Finding("bubblewrap", "no", error.what, error.hint)
+
+
+def _seccomp() -> Finding:
+    if seccomp.supported():
+        return Finding("seccomp", "yes", f"a filter for {platform.machine()}")
+    return Finding("seccomp", "no", f"no filter for {platform.machine()}", "use an x86_64 or aarch64 machine")
+
+
+def _cgroups() -> Finding:
+    kind = cgroups.version()
+    if kind:
+        return Finding("cgroups", "yes", f"version {kind}: memory, cpu and processes are limited for the whole tree")
+    return Finding(
+        "cgroups",
+        "partly",
+        "not writable: memory is limited by process (RLIMIT_AS), cpu is not limited",
+        "run podctl as root, or in a delegated scope",
+        required=False,
+    )
+
+
+def _disk(state: State) -> Finding:
+    free = shutil.disk_usage(state.root).free
+    enough = free > 2**30
+    detail = f"{free / 2**30:.1f} GiB free in {state.root}"
+    return Finding("disk", "yes" if enough else "no", detail, "free some disk, or set PODCTL_STATE to a larger one")
+
+
+async def _namespaces(state: State) -> Finding:
+    """Make a pod without anything in it and run a program in its sandbox."""
+    pod = f"check-{secrets.token_hex(4)}"
+    started = time.monotonic()
+    record = state.create(
+        pod, "doctor", owner=Owner.me(), now_ns=time.time_ns(), ttl_s=60, kept=False, own_uids=os.getuid() == 0
+    )
+    files = PodFiles(state.directory(pod))
+    client = None
+    try:
+        files.lay_out("127.0.0.1 localhost\n")
+        bound = {source: files.runtime_target(source, number) for number, source in enumerate(_runtime_paths())}
+        client = await InitClient.start(
+            pod, files.root, record.base_uid, [(str(source), str(target)) for source, target in bound.items()]
+        )
+        await client.request("workspace", {"size": 1 << 20, "inodes": 100, "files": []})
+        box = sandbox.Sandbox(str(files.hosts), (str(files.passwd), str(files.group)), (), "/workspace", str(files.work))
+        bwrap = sandbox.bwrap_path()
+        for source, target in bound.items():
+            if source in bwrap.parents:
+                bwrap = target / bwrap.relative_to(source)
+        launch = Launch(
+            ["/bin/true"],
+            "agent",
+            "door",
+            "/",
+            {},
+            {"CORE": 0},
+            {
+                "bwrap": str(bwrap),
+                "arguments": sandbox.arguments(box),
+                "seccomp": base64.b64encode(seccomp.program()).decode(),
+            },
+        )
+        with open(files.logs / "check.log", "wb") as log, open("/dev/null", "rb") as null:
+            pid = await client.spawn(launch, [null.fileno(), log.fileno(), log.fileno()])
+            ended = await client.ended(pid)
+        if ended.code != 0:
+            said = (files.logs / "check.log").read_text(errors="replace").strip()
+            return Finding("sandbox", "no", said or f"exit {ended.code}", _USERNS_HELP)
+        return Finding("sandbox", "yes", f"namespaces and bubblewrap work ({(time.monotonic() - started) * 1000:.0f} ms)")
+    except (PodctlError, OSError, KeyError) as error:
+        cause = error.cause if isinstance(error, PodctlError) else str(error)
+        return Finding("sandbox", "no", cause, _USERNS_HELP)
+    finally:
+        if client is not None:
+            client.close()
+            while client.init is not None and client.init.alive():
+                time.sleep(0.002)
+        remove_tree(files.root)
+
+
+def _runtime_paths() -> list[Path]:
+    paths = [path.resolve() for path in (*sandbox.interpreter_paths(), sandbox.bwrap_path())]
+    return sandbox.minimal(path for path in paths if Path("/usr") not in path.parents)

@@ -1,0 +1,163 @@
+"""Run one command in a pod's sandbox, under limits, and bring back what it left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import suppress
+
+from podctl.backends.base import Command, Exit
+from podctl.backends.local import cgroups
+from podctl.backends.local.init_client import InitClient, Launch
+from podctl.errors import EnvironmentProblem
+
+#: Files and directories that a workspace may hold.
+WORKSPACE_INODES = 20_000
+
+
+class Capture:
+    """Reads a stream to its end, keeps the first ``limit`` bytes and calls ``full`` once there are more."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.kept = bytearray()
+        self.total = 0
+        self.full = asyncio.Event()
+        self.done = asyncio.Event()
+        self.read_fd, self.write_fd = os.pipe2(os.O_CLOEXEC)
+
+    def start(self) -> None:
+        os.close(self.write_fd)
+        os.set_blocking(self.read_fd, False)
+        asyncio.get_running_loop().add_reader(self.read_fd, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self.read_fd, 1 << 18)
+        except BlockingIOError:
+            return
+        if not data:
+            self.close()
+            return
+        self.total += len(data)
+        if len(self.kept) < self.limit:
+            self.kept += data[: self.limit - len(self.kept)]
+        if self.total > self.limit:
+            self.full.set()
+
+    def close(self) -> None:
+        if not self.done.is_set():
+            asyncio.get_running_loop().remove_reader(self.read_fd)
+            os.close(self.read_fd)
+            self.done.set()
+
+
+class Execution:
+    """One running command; `interrupt` ends it from outside."""
+
+    def __init__(self, init: InitClient, command: Command, group: cgroups.Group | None) -> None:
+        self._init = init
+        self._command = command
+        self._group = group
+        self._stop = asyncio.Event()
+        self._reason = ""
+
+    def interrupt(self, reason: str) -> None:
+        if not self._stop.is_set():
+            self._reason = reason
+            self._stop.set()
+
+    async def run(self, launch: Launch) -> Exit:
+        """Returns only when the whole process tree is dead. Raises `EnvironmentProblem` when it cannot start."""
+        await self._prepare_workspace()
+        out, err = Capture(self._command.output), Capture(self._command.output)
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        groups = self._group.entries() if self._group else []
+        started = time.monotonic()
+        try:
+            pid = await self._init.spawn(launch, [null, out.write_fd, err.write_fd], groups)
+        finally:
+            for fd in (null, *groups):
+                os.close(fd)
+            out.start()
+            err.start()
+        limit = await self._watch(pid, out, err)
+        ended = await self._init.ended(pid)
+        wall = time.monotonic() - started
+        for capture in (out, err):
+            # Everybody who could write is dead: what is left in the pipe is all there is.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(capture.done.wait(), 5)
+            capture.close()
+        if not limit and self._group is not None and self._group.out_of_memory():
+            limit = "memory"
+        if self._init.lost.done():
+            raise EnvironmentProblem("the test pod was lost while a command ran in it", code="pod-lost")
+        files, refused = await self._collect()
+        code, number = ended.code, ended.signal
+        if code is not None and code > 128 and launch.sandbox:
+            # bwrap reports a command that died of signal N as exit code 128 + N.
+            code, number = None, code - 128
+        return Exit(
+            code=code,
+            signal=number,
+            limit=limit,
+            wall_s=wall,
+            cpu_s=ended.cpu_s,
+            max_rss=ended.max_rss,
+            stdout=bytes(out.kept),
+            stderr=bytes(err.kept),
+            files=files,
+            refused_files=refused,
+        )
+
+    async def _watch(self, pid: int, out: Capture, err: Capture) -> str:
+        """Wait for the end or for a limit; a limit kills. The limit's name, or nothing."""
+        waits = {
+            "": asyncio.ensure_future(self._init.ended(pid)),
+            "wall": asyncio.ensure_future(asyncio.sleep(self._command.wall_s)),
+            "output": asyncio.ensure_future(out.full.wait()),
+            "output ": asyncio.ensure_future(err.full.wait()),
+            "stop": asyncio.ensure_future(self._stop.wait()),
+        }
+        try:
+            await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
+            if waits[""].done():
+                return ""
+            name = next(name for name, wait in waits.items() if wait.done()).strip()
+            return self._reason if name == "stop" else name
+        finally:
+            for wait in waits.values():
+                wait.cancel()
+            await self._end(pid)
+
+    async def _end(self, pid: int) -> None:
+        while self._init.running(pid):
+            await self._init.kill(pid)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._init.ended(pid), 0.5)
+
+    async def _prepare_workspace(self) -> None:
+        fds = []
+        for data in self._command.files.values():
+            fd = os.memfd_create("file", os.MFD_CLOEXEC)
+            fds.append(fd)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+        message = {"size": self._command.disk, "inodes": WORKSPACE_INODES, "files": list(self._command.files)}
+        try:
+            await self._init.request("workspace", message, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    async def _collect(self) -> tuple[dict[str, bytes], dict[str, str]]:
+        message = {"names": list(self._command.collect), "limit": self._command.collect_bytes}
+        reply, fds = await self._init.request("collect", message)
+        files = {}
+        for name, fd in zip(reply["found"], fds, strict=True):
+            with os.fdopen(fd, "rb") as stream:
+                files[name] = stream.read()
+        return files, reply["refused"]

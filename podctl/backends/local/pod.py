@@ -1,0 +1,408 @@
+"""One local test pod while this process holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from podctl.backends.base import Command, Exit
+from podctl.backends.local import cgroups, postgres, sandbox, seccomp
+from podctl.backends.local.execute import Execution
+from podctl.backends.local.files import PodFiles
+from podctl.backends.local.init_client import InitClient, Launch, PodProblem
+from podctl.backends.local.network import GATEWAY, GATEWAY_PORT, addresses, hosts_file, placeholders
+from podctl.backends.local.state import PodRecord, State
+from podctl.data.database import PostgresDatabase
+from podctl.data.connect import DatabaseUnreachable, connect
+from podctl.data.roles import service_role
+from podctl.data.settings import settings_for
+from podctl.gateway.client import Door
+from podctl.pods.plan import Resource
+from podctl.spec.models import Service, Topology
+from podctl.spec.placeholders import expand
+from podctl.spec.topology import databases, service_order
+
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TZ": "UTC"}
+_SERVER_LIMITS = {"CORE": 0}
+_LOG_BYTES = 64 * 2**20
+
+
+#: The template's name inside a prepared data directory.
+TEMPLATE_DATABASE = "podctl_template"
+
+
+class Runtime:
+    """Host paths that pods read, the same for every pod of a run."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = sandbox.minimal(path.resolve() for path in paths)
+
+    def target(self, path: Path, bound: dict[Path, Path]) -> str:
+        """``path`` as the pod sees it, given where each of ``paths`` was bound."""
+        resolved = path.resolve()
+        for source, target in bound.items():
+            if resolved == source or source in resolved.parents:
+                return str(target / resolved.relative_to(source)) if resolved != source else str(target)
+        return str(resolved)
+
+
+class LocalPod:
+    def __init__(
+        self, state: State, record: PodRecord, topology: Topology, runtime: Runtime, templates: dict[str, Path]
+    ) -> None:
+        self.id = record.id
+        self.record = record
+        self.files = PodFiles(state.directory(record.id))
+        self.init: InitClient | None = None
+        self.generations: dict[Resource, int] = {Resource("directory"): 1}
+        self.doors: list[Door] = []
+        self.databases: dict[str, PostgresDatabase] = {}
+        self.execution: Execution | None = None
+        self._state = state
+        self._topology = topology
+        self._runtime = runtime
+        self._templates = templates
+        self._bound: dict[Path, Path] = {}
+        self._pids: dict[Resource, int] = {}
+        self._groups: dict[str, cgroups.Group] = {}
+        self._addresses = addresses(topology)
+
+    # ---- steps ----
+
+    async def make_network(self) -> None:
+        self.files.lay_out(hosts_file(self._addresses))
+        for number, source in enumerate(self._runtime.paths):
+            self._bound[source] = self.files.runtime_target(source, number)
+        for name in databases(self._topology):
+            for directory in (self.files.data(name), self.files.sockets(name)):
+                directory.mkdir(mode=0o700, parents=True)
+                directory.parent.chmod(0o711)
+                if self.record.base_uid is not None:
+                    os.chown(directory, self.record.base_uid + 1, self.record.base_uid + 1)
+        binds = [(str(source), str(target)) for source, target in self._bound.items()]
+        self.init = await InitClient.start(self.id, self.files.root, self.record.base_uid, binds)
+        self.record = replace(self.record, init=self.init.init)
+        self._state.write(self.record)
+
+    async def make_database(self, name: str) -> None:
+        template = self._templates[name]
+        data = self.files.data(name)
+        source = self._runtime.target(template / "data", self._bound)
+        copy = await self._plain(["/bin/cp", "-R", f"{source}/.", str(data)])
+        if copy.code != 0:
+            raise PodProblem(f"the template of {name} could not be copied", code="database-copy", cause=copy.stderr.decode())
+        password = (template / "password").read_text()
+        conninfo = await self.start_server(name, password)
+        self.databases[name] = await PostgresDatabase.open(
+            name,
+            conninfo,
+            TEMPLATE_DATABASE,
+            self._topology.databases[name].name,
+            data / "log" / "postgresql.json",
+            service_order(self._topology),
+        )
+
+    async def initialise_server(self, name: str, password: str) -> None:
+        """An empty data directory, its superuser with a password, everybody else refused until told otherwise."""
+        data = self.files.data(name)
+        password_file = self.files.sockets(name) / "password"
+        password_file.write_text(password)
+        if self.record.base_uid is not None:
+            os.chown(password_file, self.record.base_uid + 1, self.record.base_uid + 1)
+        made = await self._plain(postgres.initdb_command(self._programs("bin"), str(data), str(password_file)))
+        password_file.unlink()
+        if made.code != 0:
+            raise PodProblem("initdb failed", code="initdb", cause=made.stderr.decode("utf-8", "replace").strip())
+        (data / "pg_hba.conf").write_text(postgres.HBA)
+
+    async def start_server(self, name: str, password: str) -> str:
+        """Start it and wait until it answers; how to connect to it as its superuser."""
+        database = self._topology.databases[name]
+        data = self.files.data(name)
+        command = postgres.server_command(
+            self._programs("bin"),
+            str(data),
+            host=self._addresses[name],
+            port=database.port,
+            socket_directory=str(self.files.sockets(name)),
+            settings=settings_for(postgres.programs().major),
+        )
+        pid = await self._start(Resource("database", name), command, "postgres", str(data))
+        conninfo = f"host={self.files.sockets(name)} port={database.port} user=postgres password={password}"
+        await self._until_ready(f"database {name}", pid, lambda: _reachable(conninfo), 30)
+        return conninfo
+
+    async def stop_server(self, name: str, number: int) -> None:
+        assert self.init is not None
+        pid = self._pids[Resource("database", name)]
+        await self.init.kill(pid, number)
+        await self.init.ended(pid)
+
+    def _programs(self, part: str) -> str:
+        return self._runtime.target(postgres.programs().root / part, self._bound)
+
+    async def reset_database(self, name: str) -> None:
+        await self.databases[name].reset()
+
+    async def make_service(self, name: str) -> None:
+        service = self._topology.services[name]
+        environment, argv, directory = self._service_launch(name, service)
+        binds = [(self._runtime.target(path, self._bound), str(path)) for path in self._service_paths(service)]
+        hidden = self._hidden()
+        box = self._sandbox(binds, str(directory), workspace=None, hidden=hidden)
+        limits = {"CORE": 0, "NPROC": service.resources.processes, "FSIZE": _LOG_BYTES, "NOFILE": 1024}
+        group = self._group(f"service-{name}", service.resources.memory, service.resources.cpu, service.resources.processes)
+        if group is None:
+            limits["AS"] = max(service.resources.memory * 4, 1 << 30)
+        resource = Resource("service", name)
+        pid = await self._start(resource, argv, "service", "/", environment, limits, box, group, append=True)
+        port = service.ready.port if service.ready and service.ready.port else service.ports[0]
+        path = service.ready.path if service.ready else None
+        timeout = service.ready.timeout if service.ready else 15.0
+        await self._until_ready(f"service {name}", pid, lambda: self._answers(self._addresses[name], port, path), timeout)
+
+    async def remove_service(self, name: str) -> None:
+        assert self.init is not None
+        pid = self._pids.pop(Resource("service", name), None)
+        if pid is not None and self.init.running(pid):
+            await self.init.kill(pid, signal.SIGKILL)
+            await self.init.ended(pid)
+
+    async def make_door(self) -> None:
+        """The gateway's listeners: one for itself, one in place of each service and database."""
+        assert self.init is not None
+        wanted: list[tuple[str, str, int]] = [("gateway", GATEWAY, GATEWAY_PORT)]
+        wanted += [("tcp", name, self._topology.databases[name].port) for name in databases(self._topology)]
+        for name in service_order(self._topology):
+            wanted += [("http", name, port) for port in self._topology.services[name].ports]
+        places = [(self._addresses[name], port) for _, name, port in wanted]
+        _, fds = await self.init.request("listen", {"addresses": places})
+        for (kind, name, port), fd in zip(wanted, fds, strict=True):
+            target = None if kind == "gateway" else (self._addresses[name], port)
+            self.doors.append(Door(kind=kind, name=name, listener=socket.socket(fileno=fd), target=target))  # type: ignore[arg-type]
+
+    def observe(self) -> dict[Resource, int]:
+        """What runs, by generation; a server or service that died is not there."""
+        if self.init is None or self.init.lost.done():
+            return {Resource("directory"): 1}
+        dead = {resource for resource, pid in self._pids.items() if not self.init.running(pid)}
+        return {resource: generation for resource, generation in self.generations.items() if resource not in dead}
+
+    # ---- commands ----
+
+    async def execute(self, command: Command) -> Exit:
+        assert self.init is not None
+        group = self._group("agent", command.memory, command.cpu, command.processes)
+        limits = {
+            "CORE": 0,
+            "NPROC": command.processes,
+            "NOFILE": 1024,
+            "FSIZE": command.disk,
+            "MEMLOCK": 65536,
+            "MSGQUEUE": 0,
+        }
+        if group is None:
+            limits["AS"] = command.memory
+        paths = [(path, str(path)) for path in (*command.read_only, *sandbox.interpreter_paths())]
+        binds = [(self._runtime.target(path, self._bound), target) for path, target in paths]
+        binds.append((self._runtime.target(command.directory, self._bound), "/agent"))
+        box = self._sandbox(binds, "/workspace", workspace=str(self.files.work), hidden=self._hidden())
+        launch = Launch(
+            argv=[expand(part, {"python": sys.executable}) for part in command.argv],
+            who="agent",
+            net="door",
+            directory="/",
+            environment={**_ENVIRONMENT, "HOME": "/workspace", **command.environment},
+            rlimits=limits,
+            sandbox=box,
+        )
+        self.execution = Execution(self.init, command, group)
+        try:
+            return await self.execution.run(launch)
+        finally:
+            self.execution = None
+            if group is not None:
+                self._drop_group("agent")
+
+    async def close(self) -> None:
+        for handle in self.databases.values():
+            await handle.close()
+        for door in self.doors:
+            door.listener.close()
+        if self.init is not None:
+            self.init.close()
+
+    async def gone(self) -> None:
+        """Wait until the pod's init is dead, and with it everything in the pod."""
+        while self.record.init is not None and self.record.init.alive():
+            await asyncio.sleep(0.002)
+
+    # ---- helpers ----
+
+    def _group(self, part: str, memory: int, cpu: float, processes: int) -> cgroups.Group | None:
+        if not cgroups.version():
+            return None
+        self._groups[part] = cgroups.make(self.id, part, memory=memory, cpu=cpu, processes=processes + 4)
+        return self._groups[part]
+
+    def _drop_group(self, part: str) -> None:
+        group = self._groups.pop(part, None)
+        if group is not None:
+            for _ in range(50):
+                try:
+                    group.remove()
+                    return
+                except OSError:
+                    time.sleep(0.002)
+
+    def _service_paths(self, service: Service) -> list[Path]:
+        own = [service.directory] if service.directory else []
+        return [*own, *service.read_only, *sandbox.interpreter_paths()]
+
+    def _service_launch(self, name: str, service: Service) -> tuple[dict[str, str], list[str], Path]:
+        if service.mode == "stubbed":
+            routes = [route.model_dump(mode="json") for route in service.routes]
+            config = {"host": self._addresses[name], "ports": list(service.ports), "routes": routes}
+            return dict(_ENVIRONMENT), [sys.executable, "-I", "-S", "/stub.py", json.dumps(config)], Path("/")
+        credentials = {
+            database: (service_role(name), handle.service_passwords[name]) for database, handle in self.databases.items()
+        }
+        values = placeholders(self._topology, sys.executable, credentials)
+        environment = {**_ENVIRONMENT, "HOST": self._addresses[name], "PORT": str(service.ports[0])}
+        environment |= {key: expand(value, values) for key, value in service.environment.items()}
+        return environment, [expand(part, values) for part in service.command], service.directory or Path("/")
+
+    def _hidden(self) -> tuple[str, ...]:
+        """podctl's own package, which carries the example's reference resolutions, when it lies beneath a bind."""
+        package = Path(__file__).resolve().parents[2]
+        covered = any(root in package.parents for root in (*sandbox.interpreter_paths(), Path("/usr")))
+        return (str(package),) if covered else ()
+
+    def _sandbox(
+        self, binds: list[tuple[str, str]], working: str, *, workspace: str | None, hidden: tuple[str, ...]
+    ) -> dict[str, Any]:
+        box = sandbox.Sandbox(
+            hosts=str(self.files.hosts),
+            identity=(str(self.files.passwd), str(self.files.group)),
+            binds=(*binds, (str(self.files.stub), "/stub.py")) if workspace is None else tuple(binds),
+            working_directory=working,
+            workspace=workspace,
+            hidden=hidden,
+        )
+        return {
+            "bwrap": self._runtime.target(sandbox.bwrap_path(), self._bound),
+            "arguments": sandbox.arguments(box),
+            "seccomp": base64.b64encode(seccomp.program()).decode(),
+        }
+
+    async def _start(
+        self,
+        resource: Resource,
+        argv: list[str],
+        who: str,
+        directory: str,
+        environment: dict[str, str] | None = None,
+        limits: dict[str, int] | None = None,
+        box: dict[str, Any] | None = None,
+        group: cgroups.Group | None = None,
+        append: bool = False,
+    ) -> int:
+        assert self.init is not None
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
+        log = os.open(self.files.logs / f"{resource.kind}-{resource.name}.log", flags, 0o600)
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        entries = group.entries() if group else []
+        launch = Launch(argv, who, "inner", directory, environment or _ENVIRONMENT, limits or _SERVER_LIMITS, box)
+        try:
+            pid = await self.init.spawn(launch, [null, log, log], entries)
+        finally:
+            for fd in (log, null, *entries):
+                os.close(fd)
+        self._pids[resource] = pid
+        return pid
+
+    async def _plain(self, argv: list[str]) -> Exit:
+        """A short helper program of ours in the pod, its errors captured."""
+        assert self.init is not None
+        read, write = os.pipe2(os.O_CLOEXEC)
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        environment = {**_ENVIRONMENT, "LD_LIBRARY_PATH": self._programs("lib")}
+        try:
+            pid = await self.init.spawn(
+                Launch(argv, "postgres", "inner", "/", environment, _SERVER_LIMITS), [null, null, write]
+            )
+        finally:
+            os.close(write)
+            os.close(null)
+        ended = await self.init.ended(pid)
+        with os.fdopen(read, "rb") as stream:
+            return Exit(code=ended.code, signal=ended.signal, stderr=stream.read(65536))
+
+    async def _until_ready(self, what: str, pid: int, probe: Any, timeout: float) -> None:
+        """Poll until the probe succeeds. Raises `PodProblem` with the log's tail when it dies or takes too long."""
+        assert self.init is not None
+        deadline = time.monotonic() + timeout
+        while not await probe():
+            died = not self.init.running(pid)
+            if died or time.monotonic() > deadline:
+                kind, name = what.split(" ", 1)
+                tail = (self.files.logs / f"{kind}-{name}.log").read_bytes()[-2000:].decode("utf-8", "replace").strip()
+                raise PodProblem(
+                    f"{what} {'died while starting' if died else f'was not ready within {timeout:g} s'}",
+                    code="not-ready",
+                    cause=tail or "it printed nothing",
+                )
+            await asyncio.sleep(0.004)
+
+    async def _answers(self, host: str, port: int, path: str | None) -> bool:
+        """Whether the service accepts a connection and, with a path, answers it with 2xx."""
+        assert self.init is not None
+        _, fds = await self.init.request("sockets", {"count": 1})
+        loop = asyncio.get_running_loop()
+        with socket.socket(fileno=fds[0]) as connection:
+            connection.setblocking(False)
+            try:
+                async with asyncio.timeout(2):
+                    await loop.sock_connect(connection, (host, port))
+                    if path is None:
+                        return True
+                    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+                    await loop.sock_sendall(connection, request.encode())
+                    status = await loop.sock_recv(connection, 64)
+            except (OSError, TimeoutError):
+                return False
+        return status[:9] in (b"HTTP/1.1 ", b"HTTP/1.0 ") and status[9:10] == b"2"
+
+
+async def _reachable(conninfo: str) -> bool:
+    try:
+        connection = await connect(conninfo, "postgres")
+    except DatabaseUnreachable:
+        return False
+    await connection.close()
+    return True
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory whose parts may belong to the pod's users or be unreadable."""
+
+    def retry(function: Any, name: str, error: BaseException) -> None:
+        if isinstance(error, FileNotFoundError):
+            return
+        os.chmod(os.path.dirname(name), 0o700)  # noqa: PTH101, PTH120
+        function(name)
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=retry)
+    else:
+        shutil.rmtree(path, onerror=lambda function, name, info: retry(function, name, info[1]))

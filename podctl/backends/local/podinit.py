@@ -1,0 +1,467 @@
+"""PID 1 of a local test pod: owns its namespaces and starts every process in it.
+
+Run as a plain script with nothing but the standard library. It makes user, mount, pid, ipc, uts
+and two network namespaces: the *inner* one, where services and databases listen, and the *door*
+one, where agents run and where the only listeners are the gateway's. When it dies the kernel
+kills everything in the pod; it dies when its control socket closes.
+
+Control: JSON messages on a SOCK_SEQPACKET socket, file descriptors beside them. A second such
+socket, the dialer, gives the gateway TCP sockets of the inner network.
+"""
+
+from __future__ import annotations
+
+import array
+import base64
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import stat
+import struct
+import sys
+from typing import Any, NoReturn
+
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 2, 4, 8, 4096, 16384, 1 << 18, 2
+PR_SET_NO_NEW_PRIVS, PR_SET_NAME = 38, 15
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+SYS_OPENAT2 = 437
+RESOLVE_BENEATH_NO_LINKS = 0x08 | 0x04 | 0x02
+MESSAGE = 1 << 17
+
+#: ids inside the pod; a pod made by an ordinary user has only one, USER_ID.
+INIT_ID, POSTGRES_ID, SERVICE_ID, AGENT_ID = 0, 1, 2, 3
+USER_ID = 1000
+IDS = {"postgres": POSTGRES_ID, "service": SERVICE_ID, "agent": AGENT_ID}
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def call(function: str, *arguments: Any) -> int:
+    result = getattr(libc, function)(*arguments)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{function}: {os.strerror(number)}")
+    return int(result)
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    encoded = [value.encode() if value is not None else None for value in (source, target, kind, data)]
+    call("mount", encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
+
+
+def send(channel: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> None:
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    channel.sendmsg([json.dumps(message).encode()], ancillary)
+
+
+def receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """The next message and its descriptors; None at the end."""
+    fds = array.array("i")
+    data, ancillary, _, _ = channel.recvmsg(MESSAGE, socket.CMSG_SPACE(64 * fds.itemsize))
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    return (json.loads(data) if data else None), list(fds)
+
+
+def loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        fcntl.ioctl(probe, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
+    # Services keep production's ports, 80 and 443 among them.
+    try:
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", "w") as knob:
+            knob.write("0")
+    except OSError:
+        pass
+
+
+def bind_runtime(binds: list[list[str]]) -> None:
+    """Make host paths readable at places that the pod's user can reach, whatever their parents' modes."""
+    for source, target in binds:
+        mount(source, target, None, MS_BIND | MS_REC)
+
+
+def enter(config: dict[str, Any], control: socket.socket) -> None:
+    """Into the pod's namespaces, as its init user."""
+    rest = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
+    if config["base_uid"] is None:
+        uid, gid = os.getuid(), os.getgid()
+        call("unshare", CLONE_NEWUSER | rest)
+        for name, line in (("setgroups", "deny"), ("gid_map", f"{USER_ID} {gid} 1"), ("uid_map", f"{USER_ID} {uid} 1")):
+            with open(f"/proc/self/{name}", "w") as handle:
+                handle.write(line)
+        mount(None, "/", None, MS_REC | MS_PRIVATE)
+        bind_runtime(config["binds"])
+        return
+    call("unshare", CLONE_NEWNS)
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    bind_runtime(config["binds"])
+    os.setgroups([])
+    os.setresgid(*(config["base_uid"],) * 3)
+    os.setresuid(*(config["base_uid"],) * 3)
+    call("unshare", CLONE_NEWUSER | rest)
+    send(control, {"event": "map"})
+    receive(control)
+    os.setresgid(INIT_ID, INIT_ID, INIT_ID)
+    os.setresuid(INIT_ID, INIT_ID, INIT_ID)
+
+
+class Init:
+    def __init__(self, config: dict[str, Any], control: socket.socket, dialer: socket.socket) -> None:
+        self.config = config
+        self.control = control
+        self.dialer = dialer
+        self.inner_of: dict[int, int] = {}  # outer bwrap -> its pid namespace's init
+        self.ended: dict[int, dict[str, Any]] = {}
+        self.spawned: set[int] = set()
+        self.status_of: dict[int, int] = {}  # outer bwrap -> fd of its status
+        self.workspace = os.path.join(config["directory"], "work")  # noqa: PTH118
+        self.single = config["base_uid"] is None
+        mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        if os.path.isdir("/dev/shm"):  # noqa: PTH112
+            # PostgreSQL's shared memory must go with the pod, also after a kill.
+            mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=268435456")
+        loopback_up()
+        self.door = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        call("unshare", CLONE_NEWNET)
+        loopback_up()
+        socket.sethostname("pod")
+
+    def id_of(self, who: str) -> int:
+        return USER_ID if self.single else IDS[who]
+
+    # ---- requests ----
+
+    def do_listen(self, message: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+        """Listening sockets in the door network, for the gateway to accept on."""
+        inner = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        call("setns", self.door, CLONE_NEWNET)
+        made = []
+        try:
+            for host, port in message["addresses"]:
+                listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((host, port))
+                listener.listen(256)
+                made.append(listener.detach())
+        finally:
+            call("setns", inner, CLONE_NEWNET)
+            os.close(inner)
+        return {}, made
+
+    def do_sockets(self, message: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+        """Unconnected sockets of the inner network, for readiness checks."""
+        return {}, [socket.socket(socket.AF_INET, socket.SOCK_STREAM).detach() for _ in range(message["count"])]
+
+    def do_workspace(self, message: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+        """A fresh workspace, bounded in bytes and files; what an earlier one held is gone."""
+        self.unmount()
+        owner = self.id_of("agent")
+        options = f"size={message['size']},nr_inodes={message['inodes']},mode=0700,uid={owner},gid={owner}"
+        mount("tmpfs", self.workspace, "tmpfs", MS_NOSUID | MS_NODEV, options)
+        for name, fd in zip(message["files"], fds, strict=True):
+            target = os.open(f"{self.workspace}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            os.lseek(fd, 0, os.SEEK_SET)
+            while chunk := os.read(fd, 1 << 20):
+                os.write(target, chunk)
+            os.fchown(target, owner, owner)
+            os.close(target)
+        return {}, []
+
+    def unmount(self) -> None:
+        try:
+            call("umount2", self.workspace.encode(), MNT_DETACH)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+
+    def do_collect(self, message: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+        """What the agent left, by name. Only a regular file within the cap is read: never through a link."""
+        found: list[str] = []
+        refused: dict[str, str] = {}
+        out: list[int] = []
+        directory = os.open(self.workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in message["names"]:
+                try:
+                    out.append(copy_out(directory, name, message["limit"]))
+                    found.append(name)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    refused[name] = REFUSALS.get(error.errno or 0, os.strerror(error.errno or 0))
+        finally:
+            os.close(directory)
+        return {"found": found, "refused": refused}, out
+
+    def do_spawn(self, message: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+        """Start a process: under bwrap when ``sandbox`` is given, else plain."""
+        status_read = status_write = -1
+        if message.get("sandbox"):
+            status_read, status_write = os.pipe2(os.O_CLOEXEC)
+        failure_read, failure_write = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self.become(message, fds, status_write)
+            except BaseException as error:  # the child must never return into the loop
+                os.write(failure_write, str(error).encode()[:4000])
+                os._exit(127)
+        os.close(failure_write)
+        if status_write >= 0:
+            os.close(status_write)
+        failure = os.read(failure_read, 4096)
+        os.close(failure_read)
+        if failure:
+            os.waitpid(pid, 0)
+            if status_read >= 0:
+                os.close(status_read)
+            raise RuntimeError(failure.decode("utf-8", "replace"))
+        if status_read >= 0:
+            self.status_of[pid] = status_read
+        self.spawned.add(pid)
+        return {"pid": pid}, []
+
+    def become(self, message: dict[str, Any], fds: list[int], status: int) -> NoReturn:
+        streams, groups = fds[:3], fds[3:]
+        for group in groups:
+            os.write(group, b"0")
+        if message["net"] == "door":
+            call("setns", self.door, CLONE_NEWNET)
+        os.setsid()
+        for name, value in message["rlimits"].items():
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+        identity = self.id_of(message["who"])
+        if not self.single:
+            os.setgroups([])
+            os.setresgid(identity, identity, identity)
+            os.setresuid(identity, identity, identity)
+        call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        os.chdir(message["directory"])
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        argv: list[str] = message["argv"]
+        keep = [0, 1, 2]
+        for target, source in enumerate(streams):
+            os.dup2(source, target)
+        if message.get("sandbox"):
+            sandbox = message["sandbox"]
+            arguments = pipe_with(b"".join(part.encode() + b"\0" for part in sandbox["arguments"]))
+            seccomp = pipe_with(base64.b64decode(sandbox["seccomp"]))
+            for fd in (arguments, seccomp, status):
+                os.set_inheritable(fd, True)
+            argv = [
+                sandbox["bwrap"],
+                "--args",
+                str(arguments),
+                "--seccomp",
+                str(seccomp),
+                "--json-status-fd",
+                str(status),
+                "--",
+            ]
+            argv += message["argv"]
+            keep += [arguments, seccomp, status]
+        os.execve(argv[0], argv, message["environment"])
+
+    def do_kill(self, message: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
+        """Signal a process that was spawned here; a sandbox is ended from its innermost init outwards."""
+        pid = message["pid"]
+        self.read_inner(pid)
+        targets = [pid] if message["signal"] != signal.SIGKILL else [self.inner_of.get(pid, pid), pid]
+        for target in targets:
+            try:
+                os.kill(target, message["signal"])
+            except ProcessLookupError:
+                pass
+        return {}, []
+
+    # ---- children ----
+
+    def read_inner(self, outer: int) -> None:
+        """Learn the pid of the sandbox's own init from bwrap's status, once it says so."""
+        fd = self.status_of.get(outer)
+        if fd is None or outer in self.inner_of:
+            return
+        ready, _, _ = select.select([fd], [], [], 0)
+        if not ready:
+            return
+        text = os.read(fd, 65536).split(b"\n")[0]
+        try:
+            self.inner_of[outer] = int(json.loads(text)["child-pid"])
+        except (ValueError, KeyError):
+            pass
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            self.ended[pid] = {"status": status, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss * 1024}
+        for outer in self.spawned:
+            self.read_inner(outer)
+        for outer in self.spawned & self.ended.keys():
+            inner = self.inner_of.get(outer, 0)
+            # A sandbox has ended when its own init was reaped: the kernel lets that happen only
+            # after the last process in its pid namespace is dead.
+            if inner and inner not in self.ended and alive(inner):
+                os.kill(inner, signal.SIGKILL)
+                continue
+            self.report(outer, inner)
+        adopted = self.ended.keys() - self.spawned - set(self.inner_of.values())
+        for pid in adopted:
+            del self.ended[pid]
+
+    def report(self, outer: int, inner: int) -> None:
+        ending = self.ended.pop(outer)
+        beneath = self.ended.pop(inner, None)
+        if beneath is not None:
+            ending["cpu"] += beneath["cpu"]
+            ending["rss"] = max(ending["rss"], beneath["rss"])
+        self.spawned.discard(outer)
+        self.inner_of.pop(outer, None)
+        if outer in self.status_of:
+            os.close(self.status_of.pop(outer))
+        send(self.control, {"event": "exit", "pid": outer, **ending})
+
+    # ---- loop ----
+
+    def run(self) -> NoReturn:
+        wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_write)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        poll = select.poll()
+        for fd in (wake_read, self.control.fileno(), self.dialer.fileno()):
+            poll.register(fd, select.POLLIN)
+        send(self.control, {"event": "ready"})
+        dialing = True
+        while True:
+            events = dict(poll.poll(50 if self.ended else None))
+            if wake_read in events:
+                os.read(wake_read, 65536)
+            self.reap()
+            if dialing and self.dialer.fileno() in events:
+                dialing = self.dial()
+                if not dialing:
+                    poll.unregister(self.dialer.fileno())
+            if self.control.fileno() in events:
+                message, fds = receive(self.control)
+                if message is None:
+                    os._exit(0)
+                self.answer(message, fds)
+
+    def answer(self, message: dict[str, Any], fds: list[int]) -> None:
+        out: list[int] = []
+        try:
+            reply, out = getattr(self, f"do_{message['op']}")(message, fds)
+        except Exception as error:  # every failure is an answer: this process must not die of a request
+            reply = {"error": str(error) or type(error).__name__}
+        finally:
+            for fd in fds:
+                os.close(fd)
+        send(self.control, {"id": message["id"], **reply}, out)
+        for fd in out:
+            os.close(fd)
+
+    def dial(self) -> bool:
+        """Unconnected sockets of the inner network for the gateway; False when it is gone."""
+        request = self.dialer.recv(16)
+        if not request:
+            return False
+        made = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(min(16, max(1, int(request))))]
+        fds = array.array("i", [made_socket.fileno() for made_socket in made])
+        self.dialer.sendmsg([str(len(made)).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        for made_socket in made:
+            made_socket.close()
+        return True
+
+
+REFUSALS = {
+    errno.ELOOP: "it is a symbolic link or lies behind one",
+    errno.EXDEV: "it lies outside the workspace",
+    errno.EISDIR: "it is a directory",
+    errno.ENXIO: "it is not a regular file",
+    errno.EINVAL: "it is not a regular file",
+    errno.EFBIG: "it is larger than the limit",
+}
+
+
+def copy_out(directory: int, name: str, limit: int) -> int:
+    how = struct.pack("QQQ", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0, RESOLVE_BENEATH_NO_LINKS)
+    fd = call("syscall", ctypes.c_long(SYS_OPENAT2), directory, name.encode(), how, ctypes.c_size_t(len(how)))
+    try:
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EISDIR if stat.S_ISDIR(facts.st_mode) else errno.EINVAL, name)
+        if facts.st_size > limit:
+            raise OSError(errno.EFBIG, name)
+        copy = os.memfd_create("collected", os.MFD_CLOEXEC)
+        remaining = limit
+        while remaining > 0 and (chunk := os.read(fd, min(remaining, 1 << 20))):
+            os.write(copy, chunk)
+            remaining -= len(chunk)
+        os.lseek(copy, 0, os.SEEK_SET)
+        return copy
+    finally:
+        os.close(fd)
+
+
+def pipe_with(data: bytes) -> int:
+    """A descriptor to read ``data`` from; each reader needs its own, as the offset is shared."""
+    read, write = os.pipe()
+    if len(data) > 60_000:
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)
+    os.write(write, data)
+    os.close(write)
+    return read
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def main() -> NoReturn:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    dialer = socket.socket(fileno=int(sys.argv[2]))
+    for channel in (control, dialer):
+        os.set_inheritable(channel.fileno(), False)
+    config, _ = receive(control)
+    if config is None:
+        os._exit(0)
+    try:
+        enter(config, control)
+        child = os.fork()
+    except OSError as error:
+        send(control, {"event": "failed", "error": str(error), "errno": error.errno})
+        os._exit(1)
+    if child:
+        send(control, {"event": "forked", "pid": child})
+        os._exit(0)
+    os.setsid()
+    call("prctl", PR_SET_NAME, b"podctl-init", 0, 0, 0)
+    try:
+        init = Init(config, control, dialer)
+    except OSError as error:
+        send(control, {"event": "failed", "error": str(error), "errno": error.errno})
+        os._exit(1)
+    init.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Where local pods live on this machine, and the write-ahead ledger of what each one holds.
+
+Everything is beneath one directory, short enough for Unix sockets and the same from every project,
+so that `gc` needs neither a spec nor a store. A pod's directory is made first and removed last; its
+`pod.json` names the owner, the uids and the cgroups before any of them is used.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from podctl.errors import EnvironmentProblem
+
+UID_BLOCK = 4
+UID_FIRST, UID_LAST = 70_000, 79_999
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process that cannot be mistaken for another that got its pid later."""
+
+    pid: int
+    start: int  # clock ticks after boot, /proc/PID/stat field 22
+    boot: str
+
+    @staticmethod
+    def of(pid: int) -> Owner | None:
+        start = start_ticks(pid)
+        return None if start is None else Owner(pid, start, boot_id())
+
+    @staticmethod
+    def me() -> Owner:
+        owner = Owner.of(os.getpid())
+        assert owner is not None
+        return owner
+
+    def alive(self) -> bool:
+        return self.boot == boot_id() and start_ticks(self.pid) == self.start
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def start_ticks(pid: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+@dataclass(frozen=True)
+class PodRecord:
+    id: str
+    run: str
+    owner: Owner
+    created_ns: int
+    expires_ns: int
+    base_uid: int | None
+    kept: bool = False
+    cgroups: tuple[str, ...] = ()
+    init: Owner | None = None
+    processes: tuple[Owner, ...] = field(default=())  # beside the pod's init: a keeper's gateway
+
+
+class State:
+    """The machine's pods of this user."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.pods = root / "pods"
+        self.templates = root / "templates"
+
+    @staticmethod
+    def open(root: Path | None = None) -> State:
+        """Raises `EnvironmentProblem` when the directory is somebody else's or cannot be made."""
+        chosen = root or Path(os.environ.get("PODCTL_STATE") or f"/var/tmp/podctl-{os.getuid()}")
+        state = State(chosen)
+        try:
+            chosen.mkdir(mode=0o711, exist_ok=True)
+            facts = chosen.lstat()
+            if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
+                raise EnvironmentProblem(
+                    f"{chosen} is not a directory of this user",
+                    code="state-foreign",
+                    cause="podctl keeps its pods there and trusts nobody else's files",
+                    hint="remove it, or set PODCTL_STATE to a directory of your own",
+                )
+            chosen.chmod(0o711)
+            state.pods.mkdir(mode=0o711, exist_ok=True)
+            state.templates.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"cannot keep pods in {chosen}",
+                code="state-unwritable",
+                cause=str(error),
+                hint="set PODCTL_STATE to a short path on a disk with room",
+            ) from error
+        return state
+
+    def held(self, name: str) -> AbstractContextManager[None]:
+        """A lock that is already held: acquire in a thread, release anywhere."""
+        stack = ExitStack()
+        stack.enter_context(self.locked(name))
+        return stack
+
+    @contextmanager
+    def locked(self, name: str = "pods") -> Iterator[None]:
+        fd = os.open(self.root / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def directory(self, pod: str) -> Path:
+        return self.pods / pod
+
+    def create(self, pod: str, run: str, *, owner: Owner, now_ns: int, ttl_s: float, kept: bool, own_uids: bool) -> PodRecord:
+        """Claim the pod's directory and its uids. Raises `EnvironmentProblem` when none are left."""
+        with self.locked():
+            base = self._free_uids() if own_uids else None
+            record = PodRecord(pod, run, owner, now_ns, now_ns + int(ttl_s * 1e9), base, kept)
+            self.directory(pod).mkdir(mode=0o711)
+            self.write(record)
+        return record
+
+    def _free_uids(self) -> int:
+        taken = {record.base_uid for record in self.records()}
+        for base in range(UID_FIRST, UID_LAST - UID_BLOCK, UID_BLOCK):
+            if base not in taken:
+                return base
+        raise EnvironmentProblem("no uids are left for another pod", code="uids-exhausted", hint="podctl gc")
+
+    def write(self, record: PodRecord) -> None:
+        path = self.directory(record.id) / "pod.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(record)))
+        temporary.replace(path)
+
+    def read(self, pod: str) -> PodRecord | None:
+        try:
+            value: dict[str, Any] = json.loads((self.directory(pod) / "pod.json").read_text())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        value["owner"] = Owner(**value["owner"])
+        value["init"] = Owner(**value["init"]) if value["init"] else None
+        value["processes"] = tuple(Owner(**entry) for entry in value["processes"])
+        value["cgroups"] = tuple(value["cgroups"])
+        return PodRecord(**value)
+
+    def names(self) -> list[str]:
+        return sorted(entry.name for entry in self.pods.iterdir())
+
+    def records(self) -> list[PodRecord]:
+        return [record for name in self.names() if (record := self.read(name)) is not None]

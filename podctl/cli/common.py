@@ -1,0 +1,67 @@
+"""What several commands share: where the store is, how output is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def store_option(function: F) -> F:
+    return click.option(
+        "--store",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="PODCTL_STORE",
+        help="Where runs are kept.  [default: the nearest .podctl, else ./.podctl]",
+    )(function)
+
+
+def output_option(*formats: str) -> Callable[[F], F]:
+    return click.option(
+        "-o", "--output", type=click.Choice(["table", *formats]), default="table", show_default=True, help="How to print."
+    )
+
+
+def store_directory(given: Path | None) -> Path:
+    if given is not None:
+        return given
+    here = Path.cwd()
+    return next((d / ".podctl" for d in (here, *here.parents) if (d / ".podctl" / "store.db").exists()), here / ".podctl")
+
+
+def open_store(given: Path | None) -> Any:
+    from podctl.clock import SystemClock
+    from podctl.evidence.store import Store
+
+    return Store.open(store_directory(given), SystemClock())
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Plain columns: readable by eyes, cut and awk."""
+    from podctl.evidence.safe import printable
+
+    cells = [list(headings), *([printable(str(cell)) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    for row in cells:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def emit_json(kind: str, items: Any) -> None:
+    click.echo(json.dumps({"apiVersion": "podctl/v1", "kind": kind, "items": items}, indent=2, default=str))
+
+
+def machine_state() -> Any:
+    """This user's pods on this machine."""
+    from podctl.backends.local.state import State
+
+    return State.open()
+
+
+def is_quiet() -> bool:
+    return bool(os.environ.get("PODCTL_QUIET"))

@@ -1,0 +1,147 @@
+"""What a run left: timelines, diffs, exports, reports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from podctl.cli.common import open_store, store_directory, store_option
+from podctl.errors import ExitCode, PodctlError
+
+
+def _attempt(store: Path | None, run: str, ticket: str, repeat: int) -> tuple[Any, Any, Any]:
+    """The store, the run and the attempt on a ticket (or the attempt with that very id)."""
+    opened = open_store(store)
+    result = opened.load_run(opened.find_run(run))
+    found = [a for a in result.attempts if a.id == ticket or (a.ticket == ticket and a.repeat == repeat)]
+    if not found:
+        raise PodctlError(
+            f"run {result.info.id} has no attempt on {ticket!r} (repeat {repeat})",
+            code="no-such-attempt",
+            hint=f"podctl get attempts {result.info.id}",
+            exit_code=ExitCode.USAGE,
+        )
+    return opened, result, found[0]
+
+
+@click.command("trace")
+@click.argument("run")
+@click.argument("ticket")
+@click.option("--repeat", default=1, show_default=True, help="Which of the attempts on the ticket.")
+@click.option("--layer", type=click.Choice(["execution", "reasoning", "performance"]), multiple=True)
+@click.option("--kind", multiple=True, help="Only records of this kind, such as sql.statement.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@store_option
+def trace_command(
+    run: str, ticket: str, repeat: int, layer: tuple[str, ...], kind: tuple[str, ...], output: str, store: Path | None
+) -> int:
+    """One attempt as a timeline: what the agent did, what changed, why it says so.
+
+    \b
+    podctl trace latest T-0042
+    podctl trace latest 0007-1 --layer reasoning
+    """
+    import shutil
+
+    from podctl.evidence.reading import read_attempt
+    from podctl.evidence.trace import render_text, timeline
+
+    opened, result, attempt = _attempt(store, run, ticket, repeat)
+    records = read_attempt(opened.attempt_directory(result.info.id, attempt.id))
+    if output == "json":
+        for record in records:
+            value = record.to_json()
+            if (not layer or value["layer"] in layer) and (not kind or record.kind in kind):
+                click.echo(json.dumps(value))
+        return 0
+    width = shutil.get_terminal_size((110, 24)).columns
+    click.echo(render_text(timeline(records), width, layers=layer, kinds=kind))
+    return 0
+
+
+@click.command("diff")
+@click.argument("run")
+@click.argument("ticket")
+@click.option("--repeat", default=1, show_default=True)
+@store_option
+def diff_command(run: str, ticket: str, repeat: int, store: Path | None) -> int:
+    """The rows an attempt changed, against what the reference says.
+
+    \b
+    podctl diff latest T-0042
+    """
+    from podctl.evidence.trace import render_diff
+
+    _, _, attempt = _attempt(store, run, ticket, repeat)
+    click.echo(render_diff(attempt))
+    return 0
+
+
+@click.command("verify")
+@click.argument("run", default="latest")
+@store_option
+def verify_command(run: str, store: Path | None) -> int:
+    """Check that every attempt's evidence is what was sealed when it ended.
+
+    \b
+    podctl verify latest
+    """
+    from podctl.evidence.reading import verify
+
+    opened = open_store(store)
+    result = opened.load_run(opened.find_run(run))
+    damaged = 0
+    for attempt in result.attempts:
+        outcome = verify(opened.attempt_directory(result.info.id, attempt.id), attempt.evidence_root)
+        if not outcome.intact:
+            damaged += 1
+            click.echo(f"{attempt.id}: {outcome.detail}")
+    click.echo(f"{len(result.attempts) - damaged} of {len(result.attempts)} attempts are as sealed")
+    return int(ExitCode.ENVIRONMENT) if damaged else 0
+
+
+@click.command("report")
+@click.argument("run", default="latest")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--json", type=click.Path(path_type=Path, dir_okay=False))
+@store_option
+def report_command(run: str, store: Path | None, **given: Path | None) -> int:
+    """Write a run's reports again: HTML into the store, others where told.
+
+    \b
+    podctl report latest --html report.html --junit junit.xml
+    """
+    from podctl.reports.files import write_reports
+
+    opened = open_store(store)
+    result = opened.load_run(opened.find_run(run))
+    extra = {kind: path for kind, path in given.items() if path is not None}
+    for kind, path in write_reports(result, store_directory(store), extra).items():
+        click.echo(f"{kind}: {path}")
+    return 0
+
+
+@click.command("export")
+@click.argument("run", default="latest")
+@click.option("--format", "form", type=click.Choice(["otlp", "atif", "junit"]), required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A directory, or a file for junit.")
+@store_option
+def export_command(run: str, form: str, out: Path, store: Path | None) -> int:
+    """Write a run's evidence in a format that other tools read; one file an attempt.
+
+    \b
+    podctl export latest --format atif --out trajectories/
+    podctl export latest --format otlp --out traces/
+    """
+    from podctl.reports.files import export
+
+    opened = open_store(store)
+    result = opened.load_run(opened.find_run(run))
+    count = export(result, opened, form, out)
+    click.echo(f"{count} {'file' if count == 1 else 'files'} in {out}")
+    return 0

@@ -1,0 +1,113 @@
+"""The command line. Commands are imported when they are used: `podctl --help` must be quick."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from podctl import __version__
+from podctl.errors import ExitCode, PodctlError
+
+#: name -> (module, one line of help); kept here so that help needs no imports.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("specs", "Write a small working project to start from."),
+    "validate": ("specs", "Check spec files; every mistake with its file, line and column."),
+    "schema": ("specs", "Print JSON Schema for editors."),
+    "plan": ("specs", "Show what a run would make and could cost, and make nothing."),
+    "run": ("run", "Run an agent version over the sampled tickets, and say whether it may go on."),
+    "demo": ("demo", "Run the example shop: two versions of an agent, compared."),
+    "get": ("get", "List runs, attempts of a run, or pods on this machine."),
+    "describe": ("get", "Show one run or one pod in full."),
+    "trace": ("evidence", "One attempt as a timeline: what happened, and why."),
+    "diff": ("evidence", "The rows an attempt changed, against what it should have changed."),
+    "export": ("evidence", "Write a run's evidence as OTLP, ATIF or JUnit."),
+    "verify": ("evidence", "Check that a run's evidence is what was sealed."),
+    "report": ("evidence", "Write the report of a run again."),
+    "doctor": ("doctor", "Say what this machine can isolate, and what to type where it cannot."),
+    "gc": ("gc", "Remove what dead runs left, and print a receipt."),
+    "up": ("pods", "Make a pod and keep it."),
+    "down": ("pods", "Remove a kept pod."),
+    "exec": ("pods", "Run a command in a kept pod's agent sandbox."),
+    "psql": ("pods", "Open a kept pod's database."),
+    "logs": ("pods", "Print a service's or database's log from a pod."),
+    "completion": ("completion", "Print the shell completion script."),
+}
+
+
+class Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"podctl.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_") + "_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {close[0]}?" if close else "podctl --help lists the commands"
+            raise PodctlError(f"no command {args[0]!r}", code="usage", hint=hint, exit_code=ExitCode.USAGE)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="podctl")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def podctl(debug: bool) -> None:
+    """Test pods for AI agents: run an agent version on real tickets in isolated mirrors of production.
+
+    \b
+    podctl demo                          see it work
+    podctl init shop && cd shop          start a project
+    podctl run scenario.yaml             run it
+    podctl trace latest TICKET           follow one ticket
+    """
+    if debug:
+        os.environ["PODCTL_DEBUG"] = "1"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and exit with its code: expected errors are text, never tracebacks."""
+    try:
+        code: Any = podctl.main(args=argv, prog_name="podctl", standalone_mode=False)
+    except PodctlError as error:
+        if os.environ.get("PODCTL_DEBUG"):
+            raise
+        click.echo(error.render(), err=True)
+        code = int(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = int(ExitCode.USAGE)
+    except click.ClickException as error:
+        where = f"  {error.ctx.command_path} --help" if isinstance(error, click.UsageError) and error.ctx else ""
+        message = error.format_message().rstrip(".")
+        click.echo(f"error: {message[:1].lower()}{message[1:]} [usage]" + (f"\n{where}" if where else ""), err=True)
+        code = int(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        code = int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output is gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = int(ExitCode.DONE)
+    except Exception as error:
+        if os.environ.get("PODCTL_DEBUG"):
+            raise
+        click.echo(f"error: a bug in podctl: {type(error).__name__}: {error} [bug]", err=True)
+        click.echo("  run again with PODCTL_DEBUG=1 for the traceback, and please report it", err=True)
+        code = int(ExitCode.BUG)
+    sys.exit(code if isinstance(code, int) else 0)

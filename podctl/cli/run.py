@@ -1,0 +1,109 @@
+"""Run a scenario."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from podctl.cli.common import store_directory, store_option
+
+
+@click.command("run")
+@click.argument("scenario", type=click.Path(path_type=Path))
+@click.option("--agent", type=click.Path(path_type=Path), help="Another agent file than the scenario's.")
+@click.option("--baseline", metavar="RUN", help="Compare with this run, ticket by ticket.")
+@click.option("--resume", metavar="RUN", help="Go on with a run that did not finish; attempts that ended are not made again.")
+@click.option("--pods", type=click.IntRange(1, 256), help="Pods at once.")
+@click.option("--repeats", type=click.IntRange(1, 100), help="Attempts for each ticket.")
+@click.option("--sample", type=str, metavar="N|all", help="Tickets to draw.")
+@click.option("--seed", type=int, help="Seed of the sample and of the order.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write the HTML report here.")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write JUnit XML here.")
+@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write a Markdown summary here.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the result as JSON here.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="What to print on stdout.")
+@click.option("--strict", is_flag=True, help="Exit with 5 when the verdict is inconclusive.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@store_option
+def run_command(scenario: Path, store: Path | None, strict: bool, quiet: bool, output: str, **given: Any) -> int:
+    """Run an agent version over the sampled tickets in isolated test pods, and say whether it may go on.
+
+    \b
+    podctl run scenarios/shop.yaml
+    podctl run scenarios/shop.yaml --agent fixtures/shop/agents/rules-v2.yaml --baseline latest
+    podctl run scenarios/shop.yaml --resume latest
+
+    Exit codes: 0 passed, 100 gate failed, 5 inconclusive under --strict, 2 a mistake in a spec, 3 the machine,
+    4 passed but something was not removed, 130 interrupted.
+    """
+    from podctl.controller.host import exit_code, host_run
+    from podctl.controller.run import prepare
+    from podctl.reports.files import write_reports
+
+    bundle = load(scenario, given)
+    prepared = prepare(bundle)
+    directory = store_directory(store)
+    with progress_for(quiet) as listener:
+        outcome = host_run(
+            prepared, directory, baseline=given["baseline"], resume=given["resume"], listener=listener, say=say
+        )
+    extra = {kind: given[name] for kind, name in _FILES.items() if given[name] is not None}
+    show(outcome.result, directory, output, write_reports(outcome.result, directory, extra))
+    for problem in outcome.teardown_problems:
+        say(f"not removed: {problem}")
+    return int(exit_code(outcome, strict=strict))
+
+
+_FILES = {"html": "html", "junit": "junit", "markdown": "markdown", "json": "json_file"}
+
+
+def load(scenario: Path, given: dict[str, Any]) -> Any:
+    """The bundle with the command line's changes: flags come before the file."""
+    from dataclasses import replace
+
+    from podctl.errors import SpecError
+    from podctl.spec.load import load_bundle
+
+    overrides = {"agent": given["agent"]} if given.get("agent") else {}
+    bundle = load_bundle(scenario, overrides)
+    changed = bundle.scenario
+    run = {name: given[name] for name in ("pods", "repeats", "seed") if given.get(name) is not None}
+    sample: dict[str, Any] = {"seed": given["seed"]} if given.get("seed") is not None else {}
+    if given.get("sample") is not None:
+        if given["sample"] != "all" and not given["sample"].isdigit():
+            raise SpecError(f"--sample {given['sample']!r} is neither a number nor all", code="usage")
+        sample["size"] = "all" if given["sample"] == "all" else int(given["sample"])
+    changed = changed.model_copy(
+        update={"run": changed.run.model_copy(update=run), "sample": changed.sample.model_copy(update=sample)}
+    )
+    return replace(bundle, scenario=changed)
+
+
+def say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def progress_for(quiet: bool) -> Any:
+    from contextlib import nullcontext
+
+    from podctl.runs.progress import silent
+
+    if quiet or os.environ.get("PODCTL_QUIET"):
+        return nullcontext(silent)
+    from podctl.cli.progress import shown
+
+    return shown()
+
+
+def show(result: Any, directory: Path, output: str, written: dict[str, Path]) -> None:
+    if output == "json":
+        from podctl.reports.jsonreport import render_json
+
+        click.echo(render_json(result))
+        return
+    from podctl.reports.terminal import print_summary
+
+    print_summary(result, written)

@@ -1,0 +1,95 @@
+"""Commands about what users write; none of them makes a pod."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from podctl.cli.common import output_option
+
+
+@click.command("init")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=".")
+def init_command(directory: Path) -> int:
+    """Write a small project that works as it is: topology, tickets, boundary, an agent, a scenario.
+
+    \b
+    podctl init my-shop && cd my-shop && podctl run scenario.yaml
+    """
+    from podctl.spec.scaffold import scaffold
+
+    for path in scaffold(directory):
+        click.echo(path)
+    where = "" if directory == Path() else f"cd {directory} && "
+    click.echo(f"next: {where}podctl run scenario.yaml", err=True)
+    return 0
+
+
+@click.command("validate")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def validate_command(files: tuple[Path, ...]) -> int:
+    """Check spec files, a scenario with everything it refers to; all mistakes at once, each with its position.
+
+    \b
+    podctl validate scenarios/*.yaml
+    """
+    from podctl.errors import ExitCode, PodctlError
+    from podctl.spec.load import load_any
+
+    code = ExitCode.DONE
+    for path in files:
+        try:
+            kind = load_any(path)
+        except PodctlError as error:
+            click.echo(error.render(), err=True)
+            code = ExitCode.USAGE
+        else:
+            click.echo(f"{path}: a valid {kind}")
+    return int(code)
+
+
+@click.command("schema")
+@click.argument("kind", required=False)
+def schema_command(kind: str | None) -> int:
+    """Print the JSON Schema of a kind of spec, or of all.
+
+    \b
+    podctl schema Scenario > scenario.schema.json
+    """
+    from podctl.spec.schema import json_schema
+
+    click.echo(json.dumps(json_schema(kind), indent=2))
+    return 0
+
+
+@click.command("plan")
+@click.argument("scenario", type=click.Path(path_type=Path))
+@click.option("--agent", type=click.Path(path_type=Path), help="Another agent file than the scenario's.")
+@click.option("--pods", type=click.IntRange(1, 256))
+@click.option("--repeats", type=click.IntRange(1, 100))
+@click.option("--sample", type=str, metavar="N|all")
+@click.option("--seed", type=int)
+@output_option("json")
+def plan_command(scenario: Path, output: str, **given: Any) -> int:
+    """Show what a run would make and the most it could cost; makes nothing.
+
+    \b
+    podctl plan scenarios/shop.yaml
+    """
+    from podctl.cli.common import emit_json
+    from podctl.cli.run import load
+    from podctl.controller.forecast import forecast
+    from podctl.controller.run import prepare
+
+    facts = forecast(prepare(load(scenario, given)))
+    if output == "json":
+        emit_json("Plan", facts)
+        return 0
+    for heading, lines in facts.items():
+        click.echo(heading)
+        for line in lines:
+            click.echo(f"  {line}")
+    return 0

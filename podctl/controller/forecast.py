@@ -1,0 +1,56 @@
+"""What a run would make, from its spec alone."""
+
+from __future__ import annotations
+
+from podctl.controller.run import Prepared
+from podctl.pods.plan import PodSpec, steps
+from podctl.stats.units import dollars, seconds
+
+
+def forecast(prepared: Prepared) -> dict[str, list[str]]:
+    """Headings with lines: the agent, the sample, each pod's steps, the bounds on time and money."""
+    bundle = prepared.bundle
+    scenario, topology, limits = bundle.scenario, bundle.topology, bundle.scenario.limits
+    attempts = len(prepared.planned)
+    pods = min(scenario.run.pods, attempts)
+    most = min(limits.run_dollars, limits.dollars * attempts)
+    left_out = [f"{name}: {entry.reason}" for name, entry in topology.services.items() if entry.mode == "left-out"]
+    left_out += [f"{name}: {entry.reason}" for name, entry in topology.databases.items() if entry.mode == "left-out"]
+    model = {
+        "none": "model calls are refused: at most $0 for models",
+        "replay": "model calls are replayed from recordings; their recorded prices count against the budget",
+        "scripted": f"a scripted model answers (simulated figures): at most {dollars(most)}",
+    }.get(scenario.model.mode, f"at most {dollars(most)} for models ({dollars(limits.dollars)} an attempt)")
+    longest = attempts * limits.wall / pods
+    facts = {
+        "agent": [f"{prepared.identity.name} {prepared.identity.version}  sha256:{prepared.identity.digest[:16]}"],
+        "sample": [
+            f"{name}: {drawn} of {population} tickets" for name, (drawn, population) in sorted(prepared.drawn.strata.items())
+        ],
+        "attempts": [
+            f"{attempts} = {len(prepared.drawn.tickets)} tickets × {scenario.run.repeats}, {pods} pods at once",
+            f"at most {seconds(longest)} of agents' time, and {seconds(limits.run_wall)} in all",
+            model,
+        ],
+        "each pod": [str(step) for step in steps(PodSpec("pod", "run", topology), {})],
+    }
+    if left_out:
+        facts["left out"] = left_out
+    facts["the agent may write"] = [
+        f"{database}.{table}: {', '.join(_writes(rule))}"
+        for database, rules in bundle.boundary.databases.items()
+        for table, rule in rules.items()
+        if _writes(rule)
+    ] or ["nothing by SQL"]
+    return facts
+
+
+def _writes(rule: object) -> list[str]:
+    found = []
+    for verb in ("insert", "update", "delete"):
+        value = getattr(rule, verb)
+        if value is True:
+            found.append(verb)
+        elif value:
+            found.append(f"{verb} ({', '.join(value)})")
+    return found

@@ -1,0 +1,105 @@
+"""Hosts a run inside this process: signals, orphans of earlier runs, the event loop, the files it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from podctl.backends.base import Removal
+from podctl.backends.local.backend import LocalBackend
+from podctl.backends.local.state import State
+from podctl.clock import SystemClock
+from podctl.controller.run import Prepared, RunController
+from podctl.controller.sweep import sweep
+from podctl.errors import ExitCode
+from podctl.evidence.results import RunResult
+from podctl.evidence.store import Store
+from podctl.runs.progress import Listener, silent
+
+
+@dataclass(frozen=True)
+class Outcome:
+    result: RunResult
+    swept: tuple[Removal, ...]
+    teardown_problems: tuple[str, ...]
+    interrupted: bool
+
+
+def host_run(
+    prepared: Prepared,
+    store_directory: Path,
+    *,
+    baseline: str | None = None,
+    resume: str | None = None,
+    listener: Listener = silent,
+    say: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Make a run and wait for it. The first ^C or SIGTERM tears down; the second leaves at once and says what remains."""
+    return asyncio.run(_host(prepared, store_directory, baseline, resume, listener, say))
+
+
+async def _host(
+    prepared: Prepared,
+    store_directory: Path,
+    baseline: str | None,
+    resume: str | None,
+    listener: Listener,
+    say: Callable[[str], None],
+) -> Outcome:
+    state = State.open()
+    receipt = await sweep(state)
+    if receipt.removals:
+        pods = len({removal.pod for removal in receipt.removals})
+        say(f"removed {pods} {'pod' if pods == 1 else 'pods'} that a dead run had left (podctl gc)")
+    store = Store.open(store_directory, SystemClock())
+    backend = LocalBackend(state, ttl_s=prepared.bundle.scenario.run.ttl)
+    controller = RunController(store, backend, listener=listener)
+    loop = asyncio.get_running_loop()
+    signals = 0
+
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            say("stopping: ending what runs and removing the pods; once more leaves at once")
+            tasks.append(loop.create_task(controller.interrupt()))
+        else:
+            _leave(state, say)
+
+    tasks: list[asyncio.Task[None]] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        result = await controller.run(prepared, baseline=baseline, resume=resume)
+    finally:
+        await backend.close()
+        store.close()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+    return Outcome(result, receipt.removals, tuple(controller.teardown_problems), controller.interrupted)
+
+
+def _leave(state: State, say: Callable[[str], None]) -> None:
+    mine = [record.id for record in state.records() if record.owner.pid == os.getpid()]
+    say(f"left with {len(mine)} pods not removed: {', '.join(mine) or 'none'}\n  podctl gc removes them")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(ExitCode.INTERRUPTED))
+
+
+def exit_code(outcome: Outcome, *, strict: bool) -> ExitCode:
+    """What the verdict and the teardown mean for a script."""
+    if outcome.interrupted:
+        return ExitCode.INTERRUPTED
+    if outcome.result.verdict == "fail":
+        return ExitCode.GATE_FAILED
+    if outcome.result.verdict == "inconclusive" and strict:
+        return ExitCode.INCONCLUSIVE
+    if outcome.teardown_problems and outcome.result.verdict == "pass":
+        return ExitCode.TEARDOWN_INCOMPLETE
+    return ExitCode.DONE

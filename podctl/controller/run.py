@@ -1,0 +1,250 @@
+"""One run from a loaded scenario to a verdict: the order of things, and what is undone when they go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from podctl import __version__
+from podctl.agents.identity import AgentIdentity, agent_digest
+from podctl.backends.base import Backend, Finding
+from podctl.clock import Clock, SystemClock
+from podctl.errors import EnvironmentProblem, SpecError
+from podctl.evidence.owner import Owner
+from podctl.evidence.reading import read_attempt
+from podctl.evidence.results import AttemptResult, Comparison, RunInfo, RunResult
+from podctl.evidence.store import Planned as StoredAttempt
+from podctl.evidence.store import Store
+from podctl.gateway.client import Gateway
+from podctl.gateway.contract import GatewayConfig, provider_keys, totals_of
+from podctl.runs.progress import Listener, silent
+from podctl.runs.runner import Planned, Runner, plan_attempts
+from podctl.spec.bundle import Bundle
+from podctl.spec.resolved import resolved, spec_digest
+from podctl.stats.compare import compare
+from podctl.stats.gate import judge
+from podctl.stats.summary import summarize
+from podctl.tickets.sample import Drawn, draw
+from podctl.tickets.sources import load_tickets
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that has been drawn and not yet begun."""
+
+    bundle: Bundle
+    identity: AgentIdentity
+    drawn: Drawn
+    planned: list[Planned]
+    population: int
+
+
+def prepare(bundle: Bundle) -> Prepared:
+    """Draw the sample and order the attempts; makes nothing. Raises `SpecError`."""
+    tickets = load_tickets(bundle.tickets)
+    drawn = draw(tickets, bundle.scenario.sample)
+    settings = bundle.scenario.run
+    planned = plan_attempts(drawn.tickets, settings.repeats, settings.seed)
+    return Prepared(bundle, agent_digest(bundle.agent), drawn, planned, len(tickets))
+
+
+def new_run_id(clock: Clock) -> str:
+    """Sorts by time, and two started in the same second differ."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(clock.wall_ns() / 1e9))
+    return f"{stamp}-{secrets.token_hex(3)}"
+
+
+class RunController:
+    """Makes one run. ``interrupt`` may be called at any time from a signal handler of the same loop."""
+
+    def __init__(self, store: Store, backend: Backend, *, clock: Clock | None = None, listener: Listener = silent) -> None:
+        self._store = store
+        self._backend = backend
+        self._clock = clock or SystemClock()
+        self._listener = listener
+        self._runner: Runner | None = None
+        self.interrupted = False
+        self.teardown_problems: list[str] = []
+
+    async def interrupt(self) -> None:
+        self.interrupted = True
+        if self._runner is not None:
+            await self._runner.interrupt()
+
+    async def run(self, prepared: Prepared, *, baseline: str | None = None, resume: str | None = None) -> RunResult:
+        """Raises `PodctlError` when no result could be had; what was made is removed in any case."""
+        bundle = prepared.bundle
+        await self._admit(bundle)
+        base = self._store.load_run(self._store.find_run(baseline)) if baseline else None
+        info = self._resumed(resume, prepared) if resume else self._begin(prepared)
+        gateway: Gateway | None = None
+        results: list[AttemptResult] = []
+        notes: list[str] = []
+        try:
+            await self._backend.prepare(bundle)
+            spent = self._store.spent(info.id)
+            gateway = await Gateway.start(self._gateway_config(bundle, spent.dollars_upper))
+            self._runner = Runner(
+                run=info.id,
+                bundle=bundle,
+                identity=prepared.identity,
+                backend=self._backend,
+                gateway=gateway,
+                store=self._store,
+                clock=self._clock,
+                listener=self._listener,
+            )
+            if self.interrupted:
+                await self._runner.interrupt()
+            done = list(self._store.load_run(info.id).attempts)
+            tries = {state.planned.id: state.tries for state in self._store.planned(info.id)}
+            results = await self._runner.work(prepared.planned, done, tries, spent.dollars_upper)
+            notes = self._runner.notes
+        finally:
+            if gateway is not None:
+                await asyncio.shield(gateway.stop())
+            await asyncio.shield(self._remove_pods(info.id))
+        return self._conclude(info, prepared, results, notes, base)
+
+    # ---- parts ----
+
+    async def _admit(self, bundle: Bundle) -> None:
+        """An untrusted agent runs only where every required control is in effect."""
+        lacking = missing(await self._backend.check())
+        if lacking and bundle.agent.trust == "untrusted":
+            first = lacking[0]
+            raise EnvironmentProblem(
+                f"this machine cannot isolate an untrusted agent: {', '.join(finding.name for finding in lacking)}",
+                code="not-isolated",
+                cause=first.detail,
+                unchanged="nothing was made",
+                hint=f"{first.remedy}\npodctl doctor shows everything",
+            )
+
+    def _begin(self, prepared: Prepared) -> RunInfo:
+        bundle, settings = prepared.bundle, prepared.bundle.scenario.run
+        info = RunInfo(
+            id=new_run_id(self._clock),
+            scenario=bundle.scenario.name,
+            agent_name=prepared.identity.name,
+            agent_version=prepared.identity.version,
+            agent_digest=prepared.identity.digest,
+            topology=bundle.topology.name,
+            backend=self._backend.name,
+            isolation=self._backend.isolation(),
+            sample_digest=prepared.drawn.digest,
+            sample_size=len(prepared.drawn.tickets),
+            population_size=prepared.population,
+            strata=dict(prepared.drawn.strata),
+            repeats=settings.repeats,
+            pods=settings.pods,
+            seed=settings.seed,
+            started_ns=self._clock.wall_ns(),
+            model_mode=bundle.scenario.model.mode,
+            simulated=bundle.scenario.model.mode == "scripted",
+            podctl_version=__version__,
+            spec_digest=spec_digest(bundle),
+            settings=printed_settings(bundle),
+        )
+        self._store.create_run(info, _stored(prepared.planned), Owner.current())
+        return info
+
+    def _resumed(self, name: str, prepared: Prepared) -> RunInfo:
+        """Take over a run that did not finish. Raises `SpecError` when it was a different one."""
+        run = self._store.find_run(name)
+        info = self._store.load_run(run).info
+        same = {
+            "the sample": (info.sample_digest, prepared.drawn.digest),
+            "the agent": (info.agent_digest, prepared.identity.digest),
+            "the specs": (info.spec_digest, spec_digest(prepared.bundle)),
+        }
+        changed = [what for what, (before, now) in same.items() if before != now]
+        if changed:
+            raise SpecError(
+                f"run {run} cannot be resumed: {' and '.join(changed)} changed since it began",
+                code="resume-changed",
+                unchanged="the run was left as it is",
+                hint="start a new run, or restore what it was started with",
+            )
+        self._store.take_over(run, Owner.current())
+        for state in self._store.planned(run):
+            if state.running_try is not None:
+                totals = totals_of(read_attempt(self._store.attempt_directory(run, state.planned.id)))
+                self._store.abandon_try(
+                    run,
+                    state.planned.id,
+                    state.running_try,
+                    dollars=totals.dollars,
+                    dollars_upper=totals.dollars_upper,
+                    tokens=totals.tokens,
+                )
+        return info
+
+    def _gateway_config(self, bundle: Bundle, spent: Decimal) -> GatewayConfig:
+        upstream = bundle.scenario.model
+        left = max(Decimal(0), bundle.scenario.limits.run_dollars - spent)
+        return GatewayConfig(upstream=upstream, keys=provider_keys(upstream, os.environ), run_dollars=left)
+
+    async def _remove_pods(self, run: str) -> None:
+        for pod in await self._backend.list():
+            if pod.run == run:
+                for removal in await self._backend.delete(pod.id):
+                    if not removal.gone:
+                        self.teardown_problems.append(f"{removal.what}: {removal.detail or 'still there'}")
+
+    def _conclude(
+        self, info: RunInfo, prepared: Prepared, results: list[AttemptResult], notes: list[str], base: RunResult | None
+    ) -> RunResult:
+        complete = len(results) == len(prepared.planned)
+        result = RunResult(
+            info=replace(info, ended_ns=self._clock.wall_ns()),
+            status="finished" if complete else "interrupted",
+            attempts=tuple(results),
+            verdict="inconclusive",
+            spent_dollars=self._store.spent(info.id).dollars,
+            notes=tuple(notes),
+        )
+        comparison: Comparison | None = compare(base, result) if base is not None else None
+        verdict, findings = judge(summarize(result.attempts), prepared.bundle.scenario.gate, comparison)
+        if not complete:
+            verdict = "fail" if verdict == "fail" else "inconclusive"
+            left = len(prepared.planned) - len(results)
+            result = replace(result, notes=(*result.notes, f"{left} of {len(prepared.planned)} attempts were not made"))
+        result = replace(result, verdict=verdict, findings=findings, comparison=comparison)
+        self._store.finish_run(info.id, result)
+        return result
+
+
+def missing(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.required and finding.state == "no"]
+
+
+def _stored(planned: list[Planned]) -> list[StoredAttempt]:
+    return [
+        StoredAttempt(attempt.id, attempt.ticket.id, attempt.ticket.stratum, attempt.position, attempt.repeat)
+        for attempt in planned
+    ]
+
+
+def printed_settings(bundle: Bundle) -> dict[str, Any]:
+    """What reports say of how the run was set up."""
+    whole: Mapping[str, Any] = resolved(bundle)
+    scenario = whole["scenario"]
+    return {key: scenario[key] for key in ("limits", "checks", "gate", "sample", "run", "model")} | {
+        "boundary": whole["boundary"].get("databases", {}),
+        "scenario": _relative(bundle.path),
+    }
+
+
+def _relative(path: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,93 @@
+"""What a test pod consists of, and the steps from what exists to what should. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from podctl.spec.models import Topology
+from podctl.spec.topology import databases, service_order
+
+Kind = Literal["directory", "network", "database", "service", "door"]
+_ORDER: tuple[Kind, ...] = ("directory", "network", "database", "service", "door")
+
+
+@dataclass(frozen=True, order=True)
+class Resource:
+    kind: Kind
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}" if self.name else self.kind
+
+
+@dataclass(frozen=True)
+class PodSpec:
+    """A desired pod. ``generation`` counts the attempts that got a fresh state from it."""
+
+    id: str
+    run: str
+    topology: Topology
+    generation: int = 1
+    share_services: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """``make`` what is missing, ``reset`` a database to its template, ``remove`` what is outdated."""
+
+    action: Literal["make", "reset", "remove"]
+    resource: Resource
+    generation: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.resource}"
+
+
+def desired(spec: PodSpec) -> dict[Resource, int]:
+    """Every resource of the pod with the generation it should have, in the order of making."""
+    wanted: dict[Resource, int] = {Resource("directory"): 1, Resource("network"): 1}
+    for name in databases(spec.topology):
+        wanted[Resource("database", name)] = spec.generation
+    for name in service_order(spec.topology):
+        wanted[Resource("service", name)] = 1 if spec.share_services else spec.generation
+    wanted[Resource("door")] = 1
+    return wanted
+
+
+def steps(spec: PodSpec, observed: Mapping[Resource, int]) -> list[Step]:
+    """The steps that make ``observed`` the desired pod; none when it already is.
+
+    Outdated services stop before their databases are reset and start again after.
+    """
+    wanted = desired(spec)
+    extra = [resource for resource in observed if resource not in wanted]
+    outdated = [resource for resource, generation in wanted.items() if observed.get(resource, generation) != generation]
+    result = [Step("remove", resource) for resource in _teardown_order(extra)]
+    stale_services = [resource for resource in outdated if resource.kind == "service"]
+    result += [Step("remove", resource) for resource in reversed(stale_services)]
+    for resource, generation in wanted.items():
+        if resource not in observed or resource in stale_services:
+            result.append(Step("make", resource, generation))
+        elif resource in outdated:
+            result.append(Step("reset", resource, generation))
+    return result
+
+
+def advance(observed: Mapping[Resource, int], step: Step) -> dict[Resource, int]:
+    """What exists once a step has been applied: the meaning of a step, in one place."""
+    after = dict(observed)
+    if step.action == "remove":
+        after.pop(step.resource, None)
+    else:
+        after[step.resource] = step.generation
+    return after
+
+
+def teardown(observed: Mapping[Resource, int]) -> list[Step]:
+    return [Step("remove", resource) for resource in _teardown_order(list(observed))]
+
+
+def _teardown_order(resources: list[Resource]) -> list[Resource]:
+    return sorted(resources, key=lambda resource: (-_ORDER.index(resource.kind), resource.name))

@@ -1,0 +1,78 @@
+"""The files a run leaves: its report in the store, others where they were asked for, and exports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from podctl.errors import EnvironmentProblem
+from podctl.evidence.export_atif import export_atif
+from podctl.evidence.export_otlp import export_otlp
+from podctl.evidence.log import EvidenceProblem
+from podctl.evidence.reading import read_attempt
+from podctl.evidence.results import RunResult
+from podctl.evidence.store import Store
+from podctl.reports.html import render_html
+from podctl.reports.jsonreport import render_json
+from podctl.reports.junit import render_junit
+from podctl.reports.markdown import render_markdown
+from podctl.reports.model import build_report
+from podctl.reports.timeline import TimelineRow, timeline
+
+
+def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> dict[str, Path]:
+    """The HTML report in the run's directory, and what else was asked for; kind -> path."""
+    run = result.info.id
+
+    def timeline_of(attempt: str) -> list[TimelineRow]:
+        try:
+            return timeline(read_attempt(store / "runs" / run / "attempts" / attempt))
+        except (EvidenceProblem, OSError):
+            return []
+
+    report = build_report(result, timeline_of, show_command=f"podctl trace {run} TICKET", reproduce_command=_again(result))
+    written = {"html": store / "runs" / run / "report.html"}
+    _write(written["html"], render_html(report))
+    renderers: dict[str, Callable[[], str]] = {
+        "html": lambda: render_html(report),
+        "junit": lambda: render_junit(result),
+        "markdown": lambda: render_markdown(report),
+        "json": lambda: render_json(result),
+    }
+    for kind, path in extra.items():
+        _write(path, renderers[kind]())
+        written[kind] = path
+    return written
+
+
+def export(result: RunResult, store: Store, form: str, out: Path) -> int:
+    """Write a run's evidence for other tools; the number of files."""
+    if form == "junit":
+        _write(out, render_junit(result))
+        return 1
+    render = export_atif if form == "atif" else export_otlp
+    for attempt in result.attempts:
+        records = read_attempt(store.attempt_directory(result.info.id, attempt.id))
+        _write(out / f"{attempt.id}.{form}.json", json.dumps(render(result.info, attempt, records), indent=1))
+    return len(result.attempts)
+
+
+def _again(result: RunResult) -> str:
+    return f"podctl run {result.info.settings.get('scenario', 'SCENARIO')}"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{path} could not be written",
+            code="report-unwritten",
+            cause=str(error),
+            unchanged="the run and its evidence are kept",
+            hint="podctl report writes it again",
+        ) from error

@@ -1,0 +1,370 @@
+"""One attempt from a fresh pod state to a graded, sealed result."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from podctl.agents import contract
+from podctl.agents.identity import AgentIdentity
+from podctl.backends.base import Backend, Command, Exit
+from podctl.clock import Clock
+from podctl.errors import PodctlError
+from podctl.evidence.causes import Cause
+from podctl.evidence.decisions import parse_decision_lines
+from podctl.evidence.log import RecordWriter, seal
+from podctl.evidence.results import AttemptResult, CheckResult
+from podctl.gateway.client import Gateway
+from podctl.gateway.contract import AttemptPass, GatewayLost, Totals
+from podctl.grading.checks import GradeContext, GraderProblem, grade
+from podctl.grading.result_file import ResultProblem, parse_result
+from podctl.pods.plan import PodSpec
+from podctl.spec.bundle import Bundle
+from podctl.spec.models import CommandCheck
+from podctl.spec.topology import databases
+from podctl.tickets.types import Ticket
+
+STREAMS = ("runner.jsonl", "gateway.jsonl")
+SEALED = "evidence.jsonl"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An attempt that a run is to make; ``id`` sorts in the order of the run."""
+
+    id: str
+    position: int
+    repeat: int
+    ticket: Ticket
+
+
+@dataclass
+class Phases:
+    """Seconds by phase, in order."""
+
+    clock: Clock
+    seconds: dict[str, float] = field(default_factory=dict)
+    _since: float = 0.0
+
+    def start(self) -> None:
+        self._since = self.clock.monotonic()
+
+    def end(self, name: str) -> None:
+        now = self.clock.monotonic()
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + now - self._since, 6)
+        self._since = now
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What an execution came to before it was graded."""
+
+    cause: Cause
+    detail: str = ""
+    result: dict[str, Any] | None = None
+
+
+class Attempt:
+    """Works one planned attempt in one ready pod. Everything it writes goes into ``directory``."""
+
+    def __init__(
+        self,
+        *,
+        bundle: Bundle,
+        identity: AgentIdentity,
+        backend: Backend,
+        gateway: Gateway,
+        spec: PodSpec,
+        planned: Planned,
+        directory: Path,
+        clock: Clock,
+        run: str,
+    ) -> None:
+        self._bundle = bundle
+        self._identity = identity
+        self._backend = backend
+        self._gateway = gateway
+        self._spec = spec
+        self._planned = planned
+        self._directory = directory
+        self._clock = clock
+        self._name = f"{run}.{planned.id}"
+        self._role = f"ag_{secrets.token_hex(5)}"
+        self._phases = Phases(clock)
+        self.stop_reason = ""
+
+    async def work(self, reset_s: float, queue_s: float) -> tuple[AttemptResult, Totals]:
+        """Never raises for what an agent did; infrastructure's failures become causes. `Totals` hold every cent."""
+        self._phases.seconds["reset"] = round(reset_s, 6)
+        self._phases.start()
+        started = self._clock.wall_ns()
+        writer = RecordWriter.open(self._directory / STREAMS[0], "runner", self._clock)
+        totals = Totals()
+        exit_: Exit | None = None
+        changes: list[dict[str, Any]] = []
+        counts = {"statements": 0, "boundary": 0}
+        checks: list[CheckResult] = []
+        confidence = None
+        try:
+            writer.append("attempt.start", "podctl", self._introduction())
+            try:
+                exit_, totals = await self._execute(writer)
+                ending = judge_exit(exit_, totals)
+                confidence = self._decisions(writer, exit_)
+                changes, counts = await self._database_evidence(writer)
+                self._phases.end("evidence")
+                if ending.cause is Cause.COMPLETED:
+                    checks = await self._grade(ending, changes)
+                    self._phases.end("grade")
+            except GatewayLost:
+                raise
+            except GraderProblem as error:
+                ending = Ending(Cause.GRADER_FAILED, _one_line(error))
+            except PodctlError as error:
+                cause = Cause.SEED_FAILED if error.code.startswith("seed") else Cause.SANDBOX_FAILED
+                ending = Ending(cause, _one_line(error))
+            if self.stop_reason == "cancelled":
+                ending = Ending(Cause.CANCELLED, "the run was interrupted")
+            result = self._result(ending, exit_, totals, checks, changes, counts, confidence, started, queue_s)
+            writer.append("usage", "podctl", _usage(result))
+            writer.append("attempt.end", "podctl", {"cause": result.cause, "detail": result.detail, "passed": result.passed})
+        finally:
+            writer.close()
+        root = await asyncio.to_thread(seal, [self._directory / name for name in STREAMS], self._directory / SEALED)
+        return replace(result, evidence_root=root), totals
+
+    def _introduction(self) -> dict[str, Any]:
+        limits = self._bundle.scenario.limits
+        return {
+            "agent": {"name": self._identity.name, "version": self._identity.version, "digest": self._identity.digest},
+            "ticket": self._planned.ticket.id,
+            "stratum": self._planned.ticket.stratum,
+            "pod": self._spec.id,
+            "repeat": self._planned.repeat,
+            "limits": limits.model_dump(mode="json"),
+            "permissions": {"boundary": self._bundle.boundary.name, "role": self._role},
+        }
+
+    async def _execute(self, writer: RecordWriter) -> tuple[Exit, Totals]:
+        agent, limits = self._bundle.agent, self._bundle.scenario.limits
+        names = databases(self._bundle.topology)
+        credentials = {}
+        for name in names:
+            rules = self._bundle.boundary.databases.get(name, {})
+            credentials[name] = (self._role, await self._backend.database(self._spec.id, name).grant_agent(self._role, rules))
+        key = f"pod-{secrets.token_urlsafe(24)}"
+        await self._gateway.open_attempt(
+            AttemptPass(
+                attempt=self._name,
+                pod=self._spec.id,
+                key=key,
+                evidence=self._directory / STREAMS[1],
+                tokens=limits.tokens,
+                dollars=limits.dollars,
+                spans=limits.spans,
+                services=agent.tools,
+                identity={"name": agent.name, "version": agent.version, "digest": self._identity.digest},
+            )
+        )
+        self._phases.end("grant")
+        command = Command(
+            argv=agent.command,
+            environment=contract.environment(
+                agent,
+                self._identity,
+                self._bundle.topology,
+                attempt=self._name,
+                pod=self._spec.id,
+                key=key,
+                credentials=credentials,
+            ),
+            directory=agent.directory,
+            read_only=agent.read_only,
+            files={contract.TICKET: contract.ticket_file(self._planned.ticket)},
+            collect=(contract.RESULT, contract.DECISIONS),
+            wall_s=limits.wall,
+            memory=limits.memory,
+            cpu=limits.cpu,
+            processes=limits.processes,
+            disk=limits.disk,
+            output=limits.output,
+        )
+        writer.append("process.start", "agent", {"name": agent.name, "argv": list(agent.command)})
+        try:
+            exit_ = await self._backend.execute(self._spec.id, command)
+        finally:
+            self._phases.end("agent")
+            totals = await self._gateway.close_attempt(self._name)
+            for name in names:
+                await self._backend.database(self._spec.id, name).revoke_agent(self._role)
+        writer.append("process.exit", "agent", {"name": agent.name, "exit_code": exit_.code, "signal": exit_.signal})
+        for stream in ("stdout", "stderr"):
+            (self._directory / stream).write_bytes(getattr(exit_, stream))
+        if contract.RESULT in exit_.files:
+            (self._directory / contract.RESULT).write_bytes(exit_.files[contract.RESULT])
+        return exit_, totals
+
+    def _decisions(self, writer: RecordWriter, exit_: Exit) -> float | None:
+        """Record what the agent declared; its last stated confidence."""
+        decisions, problems = parse_decision_lines(exit_.files.get(contract.DECISIONS, b""))
+        confidence = None
+        for decision in decisions:
+            writer.append("decision", "agent", {"decision": decision}, provenance="declared")
+            confidence = decision.get("confidence", confidence)
+        for problem in problems[:20]:
+            writer.append("log", "agent", {"severity": "WARN", "body": f"decision not kept: {problem}"}, provenance="inferred")
+        return float(confidence) if isinstance(confidence, int | float) else None
+
+    async def _database_evidence(self, writer: RecordWriter) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        changes: list[dict[str, Any]] = []
+        counts = {"statements": 0, "boundary": 0}
+        for name in databases(self._bundle.topology):
+            database = self._backend.database(self._spec.id, name)
+            for statement in await database.statements():
+                counts["statements"] += 1
+                actor = self._actor(statement.data["user"])
+                writer.append("sql.statement", actor, statement.data, t=statement.t)
+                if statement.boundary is not None:
+                    counts["boundary"] += 1
+                    writer.append("boundary.attempt", actor, statement.boundary, t=statement.t)
+            if database.statements_dropped:
+                body = f"{database.statements_dropped} more statements were not kept"
+                writer.append("log", "podctl", {"severity": "WARN", "body": body})
+            for change in await database.changes():
+                attributed = change | {"actor": self._actor(change.get("user"))}
+                changes.append(attributed)
+                writer.append("row.change", attributed["actor"], change, t=change.get("committed"))
+        return changes, counts
+
+    def _actor(self, user: str | None) -> str:
+        if user == self._role:
+            return "agent"
+        if user and user.startswith("svc_"):
+            return "service:" + user.removeprefix("svc_").replace("_", "-")
+        return "podctl"
+
+    async def _grade(self, ending: Ending, changes: list[dict[str, Any]]) -> list[CheckResult]:
+        async def run_command(check: CommandCheck) -> tuple[int | None, str]:
+            files = {
+                contract.TICKET: contract.ticket_file(self._planned.ticket),
+                contract.RESULT: json.dumps(ending.result).encode(),
+                "changes.json": json.dumps(changes, default=str).encode(),
+            }
+            command = Command(
+                argv=check.command, environment={}, directory=check.directory, files=files, wall_s=check.timeout
+            )
+            done = await self._backend.execute(self._spec.id, command)
+            return done.code, (done.stdout + done.stderr).decode("utf-8", "replace")
+
+        names = databases(self._bundle.topology)
+        context = GradeContext(
+            ticket=self._planned.ticket,
+            result=ending.result or {},
+            changes=changes,
+            databases={name: self._backend.database(self._spec.id, name) for name in names},
+            boundary=self._bundle.boundary,
+            run_command=run_command,
+        )
+        return await grade(self._bundle.scenario.checks, context)
+
+    def _result(
+        self,
+        ending: Ending,
+        exit_: Exit | None,
+        totals: Totals,
+        checks: list[CheckResult],
+        changes: list[dict[str, Any]],
+        counts: Mapping[str, int],
+        confidence: float | None,
+        started: int,
+        queue_s: float,
+    ) -> AttemptResult:
+        boundary_attempts = counts["boundary"] + totals.boundary_attempts
+        declared = (ending.result or {}).get("confidence")
+        if isinstance(declared, int | float) and not isinstance(declared, bool) and 0 <= declared <= 1:
+            confidence = float(declared)
+        return AttemptResult(
+            id=self._planned.id,
+            ticket=self._planned.ticket.id,
+            stratum=self._planned.ticket.stratum,
+            repeat=self._planned.repeat,
+            position=self._planned.position,
+            cause=ending.cause,
+            passed=ending.cause is Cause.COMPLETED and bool(checks) and all(check.passed for check in checks),
+            detail=ending.detail,
+            checks=tuple(checks),
+            tokens=totals.tokens,
+            dollars=totals.dollars,
+            simulated=totals.simulated,
+            wall_s=exit_.wall_s if exit_ else 0.0,
+            cpu_s=exit_.cpu_s if exit_ else 0.0,
+            max_rss=exit_.max_rss if exit_ else 0,
+            queue_s=queue_s,
+            phases=dict(self._phases.seconds),
+            boundary_attempts=boundary_attempts,
+            model_calls=totals.model_calls,
+            http_calls=totals.http_calls,
+            statements=counts["statements"],
+            changes=len(changes),
+            confidence=confidence if confidence is not None else totals.confidence,
+            pod=self._spec.id,
+            started_ns=started,
+            ended_ns=self._clock.wall_ns(),
+        )
+
+
+def judge_exit(exit_: Exit, totals: Totals) -> Ending:
+    """Why the agent ended. A limit that ended it comes before what its exit code says."""
+    exhausted = {"tokens", "dollars", "spans", "output", "memory", "run_dollars"}
+    if exit_.limit == "wall":
+        return Ending(Cause.AGENT_TIMED_OUT, f"still running after {exit_.wall_s:.1f} s")
+    if exit_.limit == "run_dollars":
+        return Ending(Cause.CANCELLED, "the run's budget is spent")
+    if exit_.limit == "cancelled":
+        return Ending(Cause.CANCELLED, "the run was interrupted")
+    if exit_.limit in exhausted:
+        return Ending(Cause.AGENT_EXHAUSTED_BUDGET, f"the limit on {exit_.limit} was reached")
+    if exit_.code != 0:
+        if totals.provider_failures:
+            return Ending(Cause.MODEL_PROVIDER_FAILED, f"{totals.provider_failures} model calls failed at the provider")
+        if totals.limits_hit:
+            return Ending(Cause.AGENT_EXHAUSTED_BUDGET, f"the limit on {totals.limits_hit[0]} was reached")
+        how = f"signal {signal.Signals(exit_.signal).name}" if exit_.signal else f"exit code {exit_.code}"
+        last = exit_.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        return Ending(Cause.AGENT_FAILED, f"{how}{': ' + last[0][:300] if last else ''}")
+    if contract.RESULT in exit_.refused_files:
+        return Ending(Cause.AGENT_FAILED, f"result.json was not read: {exit_.refused_files[contract.RESULT]}")
+    if contract.RESULT not in exit_.files:
+        return Ending(Cause.AGENT_FAILED, "it left no result.json")
+    try:
+        result = parse_result(exit_.files[contract.RESULT])
+    except ResultProblem as error:
+        return Ending(Cause.AGENT_FAILED, f"result.json: {error.what}")
+    if result.get("status") == "refused":
+        return Ending(Cause.AGENT_REFUSED, str(result.get("summary", ""))[:300], result)
+    if result.get("status") != "done":
+        return Ending(Cause.AGENT_FAILED, f"status {str(result.get('status'))[:40]!r} in result.json", result)
+    return Ending(Cause.COMPLETED, "", result)
+
+
+def _usage(result: AttemptResult) -> dict[str, Any]:
+    return {
+        "wall_s": result.wall_s,
+        "cpu_s": result.cpu_s,
+        "max_rss": result.max_rss,
+        "queue_s": result.queue_s,
+        "tokens": result.tokens.to_json(),
+        "dollars": None if result.dollars is None else str(result.dollars),
+        "phases": result.phases,
+    }
+
+
+def _one_line(error: PodctlError) -> str:
+    return f"{error.what}: {error.cause.splitlines()[0]}" if error.cause else error.what
+

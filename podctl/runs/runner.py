@@ -1,0 +1,323 @@
+"""Work a sample: N pods at once, each attempt in a fresh state, in an order that the seed fixes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from podctl.agents.identity import AgentIdentity
+from podctl.backends.base import Backend
+from podctl.clock import Clock
+from podctl.errors import PodctlError
+from podctl.evidence.causes import Cause
+from podctl.evidence.reading import read_attempt
+from podctl.evidence.results import AttemptResult
+from podctl.evidence.store import Store
+from podctl.gateway.client import Gateway
+from podctl.gateway.contract import GatewayLost, Totals, totals_of
+from podctl.pods.plan import PodSpec, steps
+from podctl.runs.attempt import Attempt, Planned
+from podctl.runs.progress import Listener, Progress, Working, silent
+from podctl.spec.bundle import Bundle
+from podctl.tickets.types import Ticket
+
+#: A worker that cannot make a pod this many times in a row gives up: the machine is at fault, not the pod.
+POD_FAILURES = 3
+
+
+def plan_attempts(tickets: Sequence[Ticket], repeats: int, seed: int) -> list[Planned]:
+    """Every ticket ``repeats`` times, in an order fixed by the seed; repeats of a ticket are spread out."""
+
+    def key(position: int, repeat: int) -> bytes:
+        return hashlib.sha256(f"{seed}:{repeat}:{tickets[position].id}".encode()).digest()
+
+    pairs = [(position, repeat) for repeat in range(1, repeats + 1) for position in range(len(tickets))]
+    pairs.sort(key=lambda pair: (pair[1], key(*pair)))
+    return [Planned(f"{position + 1:04d}-{repeat}", position, repeat, tickets[position]) for position, repeat in pairs]
+
+
+@dataclass
+class Tally:
+    """What the run has come to so far."""
+
+    done: int = 0
+    passed: int = 0
+    counted: int = 0
+    simulated: bool = False
+    spent: Decimal = Decimal(0)
+    notes: list[str] = field(default_factory=list)
+
+
+class Runner:
+    def __init__(
+        self,
+        *,
+        run: str,
+        bundle: Bundle,
+        identity: AgentIdentity,
+        backend: Backend,
+        gateway: Gateway,
+        store: Store,
+        clock: Clock,
+        listener: Listener = silent,
+    ) -> None:
+        self._run = run
+        self._bundle = bundle
+        self._identity = identity
+        self._backend = backend
+        self._gateway = gateway
+        self._store = store
+        self._clock = clock
+        self._listener = listener
+        self._queue: deque[Planned] = deque()
+        self._total = 0
+        self._tally = Tally()
+        self._results: dict[str, AttemptResult] = {}
+        self._tries: dict[str, int] = {}
+        self._working: dict[str, Working] = {}
+        self._open: dict[str, tuple[str, Attempt]] = {}
+        self._stop = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+        self._fatal: PodctlError | None = None
+        self._ready_pods = 0
+        self._started = 0.0
+
+    @property
+    def notes(self) -> list[str]:
+        return self._tally.notes
+
+    async def work(
+        self, planned: Sequence[Planned], done: Sequence[AttemptResult], tries: dict[str, int], spent: Decimal
+    ) -> list[AttemptResult]:
+        """Make the planned attempts that are not done; results in the order of the run.
+
+        ``tries`` counts earlier tries of an attempt and ``spent`` is what they cost. Raises the `PodctlError` that
+        stopped the run when no pod can be made, or when the gateway is lost.
+        """
+        self._started = self._clock.monotonic()
+        self._tries = dict(tries)
+        self._tally.spent = spent
+        for result in done:
+            self._note_result(result)
+        self._total = len(planned)
+        self._queue = deque(attempt for attempt in planned if attempt.id not in self._results)
+        self._gateway.on_event = self._on_gateway_event
+        pods = min(self._bundle.scenario.run.pods, max(1, len(self._queue)))
+        ticker = asyncio.create_task(self._tick())
+        deadline = asyncio.create_task(self._run_deadline())
+        workers = [asyncio.create_task(self._worker()) for _ in range(pods)] if self._queue else []
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for task in (ticker, deadline, *workers):
+                task.cancel()
+            await asyncio.gather(ticker, deadline, *workers, return_exceptions=True)
+            self._show("finished")
+        if self._fatal is not None:
+            raise self._fatal
+        order = {attempt.id: number for number, attempt in enumerate(planned)}
+        return sorted(self._results.values(), key=lambda result: order[result.id])
+
+    async def interrupt(self, reason: str = "cancelled") -> None:
+        """Stop scheduling and end what runs; ``work`` returns what is finished."""
+        self._stop.set()
+        for pod, attempt in list(self._open.values()):
+            attempt.stop_reason = attempt.stop_reason or reason
+            await self._backend.interrupt(pod, reason)
+
+    # ---- workers ----
+
+    async def _worker(self) -> None:
+        spec: PodSpec | None = None
+        failures = 0
+        try:
+            while self._queue and not self._stop.is_set():
+                planned = self._queue.popleft()
+                queued = self._clock.monotonic() - self._started
+                reset_started = self._clock.monotonic()
+                try:
+                    spec = await self._fresh(spec)
+                except GatewayLost as error:
+                    await self._fail(error)
+                    return
+                except PodctlError as error:
+                    self._queue.appendleft(planned)
+                    failures += 1
+                    if spec is not None:
+                        await self._discard(spec)
+                        spec = None
+                    if failures >= POD_FAILURES:
+                        await self._fail(error)
+                        return
+                    continue
+                reset_s = self._clock.monotonic() - reset_started
+                result = await self._try(spec, planned, reset_s, queued)
+                if result is None:
+                    return
+                if result.cause in (Cause.SANDBOX_FAILED, Cause.SEED_FAILED, Cause.PODCTL_FAILED):
+                    failures += 1
+                    await self._discard(spec)
+                    spec = None
+                else:
+                    failures = 0
+        finally:
+            if spec is not None:
+                await asyncio.shield(self._discard(spec))
+
+    async def _fresh(self, spec: PodSpec | None) -> PodSpec:
+        """A pod in the state of its templates: the next generation of this one, or a new one."""
+        share = self._bundle.scenario.run.share == "services"
+        if spec is None:
+            spec = PodSpec(f"{self._run[-6:]}-{secrets.token_hex(3)}", self._run, self._bundle.topology, 1, share)
+            fresh = True
+        else:
+            spec = replace(spec, generation=spec.generation + 1)
+            fresh = False
+        try:
+            for step in steps(spec, await self._backend.observe(spec.id)):
+                await self._backend.apply(spec, step)
+            if fresh:
+                doors, dialer = self._backend.doors(spec.id)
+                await self._gateway.open_pod(spec.id, doors, dialer)
+                self._ready_pods += 1
+        except BaseException:
+            if fresh:
+                await asyncio.shield(self._backend.delete(spec.id))
+            raise
+        return spec
+
+    async def _discard(self, spec: PodSpec) -> None:
+        self._ready_pods -= 1
+        try:
+            await self._gateway.close_pod(spec.id)
+        except PodctlError:
+            pass  # a lost gateway holds nothing of the pod any more
+        for removal in await self._backend.delete(spec.id):
+            if not removal.gone:
+                self._tally.notes.append(f"not removed: {removal.what} {removal.detail}".strip())
+
+    async def _try(self, spec: PodSpec, planned: Planned, reset_s: float, queue_s: float) -> AttemptResult | None:
+        """One try of an attempt; None when the run is being stopped. An infrastructure failure goes back into the queue."""
+        number = self._tries.get(planned.id, 0) + 1
+        self._tries[planned.id] = number
+        self._store.start_try(self._run, planned.id, number)
+        attempt = Attempt(
+            bundle=self._bundle,
+            identity=self._identity,
+            backend=self._backend,
+            gateway=self._gateway,
+            spec=spec,
+            planned=planned,
+            directory=self._attempt_directory(planned),
+            clock=self._clock,
+            run=self._run,
+        )
+        self._working[planned.id] = Working(spec.id, planned.ticket.id, self._clock.monotonic())
+        self._open[planned.id] = (spec.id, attempt)
+        try:
+            result, totals = await attempt.work(reset_s, queue_s)
+        except GatewayLost as error:
+            totals = totals_of(read_attempt(self._attempt_directory(planned)))
+            self._tally.spent += totals.dollars_upper
+            self._abandon(planned.id, number, totals, Cause.PODCTL_FAILED)
+            await self._fail(error)
+            return None
+        finally:
+            self._open.pop(planned.id, None)
+            self._working.pop(planned.id, None)
+        result = replace(result, tries=number)
+        self._tally.spent += totals.dollars_upper
+        if result.cause is Cause.CANCELLED:
+            self._abandon(planned.id, number, totals, Cause.CANCELLED)
+            return result
+        self._store.finish_try(self._run, planned.id, number, result, totals.dollars_upper)
+        final = not result.cause.retry or number > self._bundle.scenario.run.retries
+        if final:
+            self._note_result(result)
+        else:
+            self._queue.append(planned)
+        return result
+
+    def _abandon(self, attempt: str, number: int, totals: Totals, cause: Cause) -> None:
+        self._store.abandon_try(
+            self._run,
+            attempt,
+            number,
+            dollars=totals.dollars,
+            dollars_upper=totals.dollars_upper,
+            tokens=totals.tokens,
+            cause=cause,
+        )
+
+    def _attempt_directory(self, planned: Planned) -> Path:
+        return self._store.attempt_directory(self._run, planned.id)
+
+    def _note_result(self, result: AttemptResult) -> None:
+        self._results[result.id] = result
+        self._tally.done += 1
+        self._tally.passed += result.passed
+        self._tally.counted += result.cause.counts
+        self._tally.simulated = self._tally.simulated or result.simulated
+
+    async def _fail(self, error: PodctlError) -> None:
+        self._fatal = self._fatal or error
+        await self.interrupt()
+
+    # ---- watching ----
+
+    def _on_gateway_event(self, event: dict[str, str]) -> None:
+        """The gateway says that a limit was reached: the attempt ends now, the run when it was the run's."""
+        if event.get("event") != "limit":
+            return
+        if event["limit"] == "run_dollars":
+            if not self._stop.is_set():
+                self._tally.notes.append("the run's budget was spent before every attempt was made")
+            self._spawn(self.interrupt("run_dollars"))
+            return
+        pod = next((pod for name, (pod, _) in self._open.items() if event["attempt"].endswith(f".{name}")), None)
+        if pod is not None:
+            self._spawn(self._backend.interrupt(pod, event["limit"]))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _run_deadline(self) -> None:
+        await asyncio.sleep(self._bundle.scenario.limits.run_wall)
+        self._tally.notes.append("the run's wall time was over before every attempt was made")
+        await self.interrupt()
+
+    async def _tick(self) -> None:
+        while True:
+            self._show("running")
+            await asyncio.sleep(0.25)
+
+    def _show(self, phase: str) -> None:
+        elapsed = self._clock.monotonic() - self._started
+        made = self._tally.done
+        left = self._total - made
+        eta = elapsed / made * left if made else None
+        self._listener(
+            Progress(
+                phase=phase,
+                pods_ready=self._ready_pods,
+                pods=self._bundle.scenario.run.pods,
+                done=made,
+                total=self._total,
+                passed=self._tally.passed,
+                counted=self._tally.counted,
+                spent=self._tally.spent,
+                budget=self._bundle.scenario.limits.run_dollars,
+                simulated=self._tally.simulated,
+                eta_s=eta,
+                running=tuple(self._working.values()),
+            )
+        )
