@@ -1,0 +1,165 @@
+"""The state of one open attempt: its evidence, its budget, its totals, and the limits it ran into."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, Literal
+
+from podctl.evidence.log import EvidenceProblem, RecordWriter
+from podctl.evidence.records import Tokens
+from podctl.gateway.budget import OverBudget, Purse, Reservation, reserve
+from podctl.gateway.contract import AttemptPass, LimitName, RunTotals, Totals, declared_confidence
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+class RunLedger:
+    """The run's budget and what its attempts came to."""
+
+    def __init__(self, dollars: Decimal | None) -> None:
+        self.purse = Purse(dollars=dollars)
+        self._closed: list[Totals] = []
+        self._open: dict[str, Attempt] = {}
+
+    def opened(self, attempt: Attempt) -> None:
+        self._open[attempt.id] = attempt
+
+    def closed(self, attempt: Attempt) -> None:
+        self._open.pop(attempt.id, None)
+        self._closed.append(attempt.totals)
+
+    def totals(self) -> RunTotals:
+        """A call still under way counts as unknown, at its reservation."""
+        total = RunTotals()
+        for part in (*self._closed, *(attempt.with_calls_under_way() for attempt in self._open.values())):
+            total = RunTotals(
+                dollars=None if total.dollars is None or part.dollars is None else total.dollars + part.dollars,
+                dollars_upper=total.dollars_upper + part.dollars_upper,
+                tokens=total.tokens + part.tokens,
+                model_calls=total.model_calls + part.model_calls,
+                provider_failures=total.provider_failures + part.provider_failures,
+            )
+        return total
+
+
+class Attempt:
+    """Every record about the agent's work goes through here; after `close` nothing is recorded any more."""
+
+    def __init__(self, granted: AttemptPass, evidence_fd: int, run: RunLedger, emit: Emit) -> None:
+        self.id = granted.attempt
+        self.granted = granted
+        self.purse = Purse(tokens=granted.tokens, dollars=granted.dollars)
+        self.totals = Totals()
+        self.model_tasks: set[asyncio.Task[Any]] = set()
+        self.other_tasks: set[asyncio.Task[Any]] = set()
+        self.occurrences: Counter[str] = Counter()
+        self._fd = evidence_fd
+        self._writer = RecordWriter(evidence_fd, "gateway")
+        self._run = run
+        self._emit = emit
+        self._items = 0
+        self._calls: dict[str, Reservation] = {}
+        self._open = True
+
+    # ---- records ----
+
+    def record(
+        self,
+        kind: str,
+        data: Mapping[str, Any],
+        provenance: Literal["observed", "declared", "inferred"] = "observed",
+    ) -> None:
+        """Raises `EvidenceProblem`, after telling the runner: work without evidence must not go on."""
+        if not self._open:
+            return
+        try:
+            self._writer.append(kind, "agent", dict(data), provenance=provenance)
+        except EvidenceProblem as problem:
+            self._emit({"event": "broken", "attempt": self.id, "cause": problem.cause})
+            raise
+
+    @property
+    def full(self) -> bool:
+        """The attempt's evidence reached its bound; the runner was told."""
+        if os.fstat(self._fd).st_size < self.granted.evidence_bytes:
+            return False
+        self.limit("output")
+        return True
+
+    def count(self, **more: int) -> None:
+        self.totals = replace(self.totals, **{name: getattr(self.totals, name) + by for name, by in more.items()})
+
+    def refuse(self, what: str, reason: str) -> None:
+        self.count(refused=1)
+        self.record("gateway.refused", {"what": what, "reason": reason})
+
+    def way_out(self, via: Literal["http", "model"], target: str, detail: str) -> None:
+        """The agent reached for something outside its boundary, and was refused."""
+        self.count(boundary_attempts=1)
+        self.record("boundary.attempt", {"via": via, "target": target, "detail": detail})
+
+    def limit(self, name: LimitName) -> None:
+        if name not in self.totals.limits_hit:
+            self.totals = replace(self.totals, limits_hit=(*self.totals.limits_hit, name))
+            self._emit({"event": "limit", "attempt": self.id, "limit": name})
+
+    # ---- model calls ----
+
+    def reserve(self, tokens: int, dollars: Decimal) -> Reservation:
+        """Raises `OverBudget`, after telling the runner."""
+        try:
+            return reserve(self.purse, self._run.purse, tokens, dollars)
+        except OverBudget as over:
+            self.limit(over.limit)
+            raise
+
+    def call_started(self, call_id: str, reservation: Reservation, data: Mapping[str, Any], simulated: bool) -> None:
+        self._calls[call_id] = reservation
+        self.count(model_calls=1)
+        self.totals = replace(self.totals, simulated=self.totals.simulated or simulated)
+        reserved = {"tokens": reservation.tokens, "dollars": str(reservation.dollars)}
+        self.record("model.call", {**data, "status": "started", "reserved": reserved})
+
+    def call_finished(self, call_id: str, tokens: Tokens | None, dollars: Decimal | None, data: Mapping[str, Any]) -> None:
+        """Settles the call, then records it; ``None`` is unknown and counts at the reservation."""
+        reservation = self._calls.pop(call_id)
+        reservation.settle(None if tokens is None else tokens.total, dollars)
+        self.totals = self.totals.spent(tokens, dollars, reservation.tokens, reservation.dollars)
+        self.count(provider_failures=int(bool(data.get("provider_failure"))))
+        spent = {
+            "tokens": None if tokens is None else tokens.to_json(),
+            "dollars": None if dollars is None else str(dollars),
+            "reserved": {"tokens": reservation.tokens, "dollars": str(reservation.dollars)},
+        }
+        self.record("model.call", {**data, **spent})
+
+    def with_calls_under_way(self) -> Totals:
+        totals = self.totals
+        for reservation in self._calls.values():
+            totals = totals.spent(None, None, reservation.tokens, reservation.dollars)
+        return totals
+
+    # ---- telemetry ----
+
+    def take_items(self, offered: int) -> int:
+        """How many of the offered spans, log records or decisions fit under the attempt's limit."""
+        limit = self.granted.spans
+        taken = offered if limit is None else min(offered, max(0, limit - self._items))
+        self._items += taken
+        if taken < offered:
+            self.limit("spans")
+        return taken
+
+    def decision(self, decision: Mapping[str, Any]) -> None:
+        self.count(decisions=1)
+        self.totals = replace(self.totals, confidence=declared_confidence(decision, self.totals.confidence))
+        self.record("decision", {"decision": dict(decision)}, "declared")
+
+    def close(self) -> None:
+        self._open = False
+        self._writer.close()

@@ -1,0 +1,251 @@
+"""What podctl and the gateway process tell one another: configuration, attempt passes, totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from podctl.errors import PodctlError
+from podctl.evidence.records import Record, Tokens
+from podctl.spec.models import Upstream
+
+DoorKind = Literal["gateway", "http", "tcp"]
+LimitName = Literal["tokens", "dollars", "spans", "run_dollars", "output"]
+
+OPENAI_URL = "https://api.openai.com/v1"
+ANTHROPIC_URL = "https://api.anthropic.com"
+
+
+class GatewayError(PodctlError):
+    """The gateway refused what podctl asked of it."""
+
+
+class GatewayLost(PodctlError):
+    """The gateway process is gone; nothing can be asked of it any more."""
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """One run's gateway. ``keys`` are the providers' real keys, by ``openai`` and ``anthropic``.
+
+    Times are seconds, sizes bytes. ``default_output`` is the output reserved for a call that does not say
+    how long its answer may be. ``drain`` is how long a model call still under way when its attempt closes may
+    take to finish, so that its cost becomes known.
+    """
+
+    upstream: Upstream = Upstream()
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    run_dollars: Decimal | None = None
+    linger: bool = False
+    default_output: int = 4096
+    call_timeout: float = 600.0
+    connect_timeout: float = 10.0
+    retries: int = 2
+    retry_base: float = 0.5
+    retry_cap: float = 20.0
+    request_cap: int = 16 * 2**20
+    response_cap: int = 64 * 2**20
+    drain: float = 0.5
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {
+            "upstream": self.upstream.model_dump(mode="json"),
+            "keys": dict(self.keys),
+            "run_dollars": _text(self.run_dollars),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> GatewayConfig:
+        upstream = Upstream.model_validate(value["upstream"])
+        return GatewayConfig(**{**value, "upstream": upstream, "run_dollars": _decimal(value["run_dollars"])})
+
+
+def provider_keys(upstream: Upstream, environment: Mapping[str, str]) -> dict[str, str]:
+    """The real keys that the scenario names, from podctl's own environment; providers without one are absent."""
+    names = {"openai": upstream.openai_key_env, "anthropic": upstream.anthropic_key_env}
+    return {provider: environment[name] for provider, name in names.items() if environment.get(name)}
+
+
+@dataclass(frozen=True)
+class AttemptPass:
+    """What one attempt may do through the doors of its pod.
+
+    ``evidence`` is the gateway's own stream of the attempt. A limit of ``None`` is no limit, 0 allows nothing.
+    ``spans`` bounds spans, log records and decisions together. ``services`` are the HTTP services the agent may
+    call, empty for all; databases are held by their grants. ``identity`` is put on every model record.
+    """
+
+    attempt: str
+    pod: str
+    key: str = field(repr=False)
+    evidence: Path
+    tokens: int | None = None
+    dollars: Decimal | None = None
+    spans: int | None = None
+    evidence_bytes: int = 256 * 2**20
+    services: tuple[str, ...] = ()
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {
+            "evidence": str(self.evidence),
+            "dollars": _text(self.dollars),
+            "services": list(self.services),
+            "identity": dict(self.identity),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> AttemptPass:
+        return AttemptPass(
+            **{
+                **value,
+                "evidence": Path(value["evidence"]),
+                "dollars": _decimal(value["dollars"]),
+                "services": tuple(value["services"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What one attempt came to at the gateway.
+
+    ``dollars`` and ``tokens_known`` say unknown when some call's usage never arrived; ``dollars_upper`` and
+    ``tokens_upper`` count such a call at its reservation. ``tokens`` sums the calls whose usage is known.
+    """
+
+    tokens: Tokens = Tokens()
+    tokens_known: bool = True
+    tokens_upper: int = 0
+    dollars: Decimal | None = Decimal(0)
+    dollars_upper: Decimal = Decimal(0)
+    model_calls: int = 0
+    http_calls: int = 0
+    spans: int = 0
+    decisions: int = 0
+    refused: int = 0
+    boundary_attempts: int = 0
+    provider_failures: int = 0
+    simulated: bool = False
+    confidence: float | None = None
+    limits_hit: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {
+            "tokens": self.tokens.to_json(),
+            "dollars": _text(self.dollars),
+            "dollars_upper": str(self.dollars_upper),
+            "limits_hit": list(self.limits_hit),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Totals:
+        return Totals(
+            **{
+                **value,
+                "tokens": Tokens.from_json(value["tokens"]),
+                "dollars": _decimal(value["dollars"]),
+                "dollars_upper": Decimal(value["dollars_upper"]),
+                "limits_hit": tuple(value["limits_hit"]),
+            }
+        )
+
+    def spent(self, tokens: Tokens | None, dollars: Decimal | None, reserved_tokens: int, reserved: Decimal) -> Totals:
+        """These totals with one settled call more."""
+        return replace(
+            self,
+            tokens=self.tokens + (tokens or Tokens()),
+            tokens_known=self.tokens_known and tokens is not None,
+            tokens_upper=self.tokens_upper + (reserved_tokens if tokens is None else tokens.total),
+            dollars=None if dollars is None or self.dollars is None else self.dollars + dollars,
+            dollars_upper=self.dollars_upper + (reserved if dollars is None else dollars),
+        )
+
+
+@dataclass(frozen=True)
+class RunTotals:
+    """Every attempt of the run so far, closed and open; the same meanings as in `Totals`."""
+
+    dollars: Decimal | None = Decimal(0)
+    dollars_upper: Decimal = Decimal(0)
+    tokens: Tokens = Tokens()
+    model_calls: int = 0
+    provider_failures: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "dollars": _text(self.dollars),
+            "dollars_upper": str(self.dollars_upper),
+            "tokens": self.tokens.to_json(),
+            "model_calls": self.model_calls,
+            "provider_failures": self.provider_failures,
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> RunTotals:
+        return RunTotals(
+            dollars=_decimal(value["dollars"]),
+            dollars_upper=Decimal(value["dollars_upper"]),
+            tokens=Tokens.from_json(value["tokens"]),
+            model_calls=value["model_calls"],
+            provider_failures=value["provider_failures"],
+        )
+
+
+def totals_of(records: Iterable[Record]) -> Totals:
+    """An attempt's totals from its evidence, for when the gateway died before it could say them.
+
+    A model call that was started and never finished counts as unknown, at its reservation.
+    """
+    started: dict[str, Mapping[str, Any]] = {}
+    finished: dict[str, Mapping[str, Any]] = {}
+    counts: dict[str, Any] = dict.fromkeys(("http_calls", "spans", "decisions", "refused", "boundary_attempts"), 0)
+    counted = {
+        "http.call": "http_calls",
+        "span": "spans",
+        "decision": "decisions",
+        "gateway.refused": "refused",
+        "boundary.attempt": "boundary_attempts",
+    }
+    confidence = None
+    for record in records:
+        if record.kind == "model.call":
+            (started if record.data.get("status") == "started" else finished)[record.data["call_id"]] = record.data
+        elif record.kind in counted:
+            counts[counted[record.kind]] += 1
+            if record.kind == "decision":
+                confidence = declared_confidence(record.data["decision"], confidence)
+    totals = replace(Totals(confidence=confidence, model_calls=len(started)), **counts)
+    for call_id, start in started.items():
+        end = finished.get(call_id, {})
+        tokens = None if end.get("tokens") is None else Tokens.from_json(end["tokens"])
+        reserved = start["reserved"]
+        totals = totals.spent(tokens, _decimal(end.get("dollars")), reserved["tokens"], Decimal(reserved["dollars"]))
+        totals = replace(
+            totals,
+            simulated=totals.simulated or bool(start.get("simulated")),
+            provider_failures=totals.provider_failures + bool(end.get("provider_failure")),
+        )
+    return totals
+
+
+def declared_confidence(decision: Any, before: float | None) -> float | None:
+    """The confidence a decision declares when it is a number from 0 to 1; else what was declared before."""
+    value = decision.get("confidence") if isinstance(decision, dict) else None
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    return before
+
+
+def _decimal(value: Any) -> Decimal | None:
+    return None if value is None else Decimal(value)
+
+
+def _text(value: Decimal | None) -> str | None:
+    return None if value is None else str(value)

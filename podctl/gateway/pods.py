@@ -1,0 +1,153 @@
+"""A pod's doors: who is let in, where they lead, and cutting them when an attempt ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from aiohttp import web
+
+from podctl.gateway.attempts import Attempt, RunLedger
+from podctl.gateway.contract import DoorKind, GatewayConfig, GatewayError, Totals
+from podctl.gateway.dialer import Dialer
+from podctl.gateway.models import ROUTES, ModelDoor
+from podctl.gateway.proxy import ServiceDoor
+from podctl.gateway.relay import relay
+from podctl.gateway.replies import no_attempt, refusal
+from podctl.gateway.telemetry import PATHS, receive
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+#: How long the work of a closed attempt may take to notice that it was cancelled.
+_CANCEL_WAIT = 5.0
+
+
+@dataclass(frozen=True)
+class OpenDoor:
+    """The gateway's side of a door: the same as the client's, with a listener of its own."""
+
+    kind: DoorKind
+    name: str
+    listener: socket.socket
+    target: tuple[str, int] | None
+
+
+class Pod:
+    """Exactly one attempt at a time; with none, HTTP doors answer 503 and raw doors hang up."""
+
+    def __init__(self, name: str, dialer: Dialer | None, config: GatewayConfig, models: ModelDoor) -> None:
+        self.name = name
+        self.attempt: Attempt | None = None
+        self._dialer = dialer
+        self._config = config
+        self._models = models
+        self._servers: list[asyncio.AbstractServer] = []
+        self._http: list[web.Server] = []
+        self._services: list[ServiceDoor] = []
+        self._relays: set[asyncio.Task[None]] = set()
+
+    async def open(self, doors: Sequence[OpenDoor]) -> None:
+        if self._dialer is not None:
+            self._dialer.start()
+        for door in doors:
+            await self._open_door(door)
+
+    async def _open_door(self, door: OpenDoor) -> None:
+        if door.kind == "gateway":
+            await self._listen_http(door.listener, self._gateway_door)
+        elif door.target is None:
+            raise GatewayError(f"door {door.name} leads nowhere", code="gateway-door", cause="it has no target")
+        elif door.kind == "http":
+            service = ServiceDoor(door.name, door.target, self._dialer, self._config.connect_timeout)
+            self._services.append(service)
+            await self._listen_http(door.listener, partial(self._service_door, service))
+        else:
+            raw = partial(self._raw_door, door.target)
+            self._servers.append(await asyncio.start_server(raw, sock=door.listener))
+
+    async def _listen_http(self, listener: socket.socket, handler: Handler) -> None:
+        # Compressed bodies pass services untouched and are inflated under a cap elsewhere.
+        server = web.Server(handler, access_log=None, auto_decompress=False, max_field_size=64 * 1024, max_line_size=64 * 1024)
+        self._http.append(server)
+        self._servers.append(await asyncio.get_running_loop().create_server(server, sock=listener))
+
+    async def _gateway_door(self, request: web.BaseRequest) -> web.StreamResponse:
+        attempt = self.attempt
+        if attempt is None:
+            return no_attempt()
+        path = request.rel_url.path
+        route = ROUTES.get((request.method, path))
+        telemetry = request.method == "POST" and path in PATHS
+        if route is None and not telemetry:
+            return refusal(404, "not_found_error", f"the gateway does not know {request.method} {path[:200]}")
+        task = asyncio.current_task()
+        assert task is not None
+        attempt.other_tasks.add(task)
+        try:
+            if route is None:
+                return await receive(request, path, attempt)
+            return await self._models.handle(request, *route, attempt)
+        finally:
+            attempt.other_tasks.discard(task)
+
+    async def _service_door(self, service: ServiceDoor, request: web.BaseRequest) -> web.StreamResponse:
+        return await service.handle(request, self.attempt)
+
+    async def _raw_door(self, target: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.attempt is None:
+            writer.transport.abort()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._relays.add(task)
+        try:
+            await relay(reader, writer, target, self._dialer, self._config.connect_timeout)
+        finally:
+            self._relays.discard(task)
+
+    # ---- attempts ----
+
+    def open_attempt(self, attempt: Attempt) -> None:
+        if self.attempt is not None:
+            raise GatewayError(
+                f"pod {self.name} already works on attempt {self.attempt.id}",
+                code="gateway-attempt",
+                cause="exactly one attempt is open on a pod at a time",
+            )
+        self.attempt = attempt
+
+    async def close_attempt(self, run: RunLedger) -> Totals:
+        """Cut every connection, settle every call, close the evidence."""
+        attempt, self.attempt = self.attempt, None
+        assert attempt is not None
+        for server in self._http:
+            for connection in server.connections:
+                if connection.transport is not None:
+                    connection.transport.abort()
+        for task in (*self._relays, *attempt.other_tasks):
+            task.cancel()
+        if attempt.model_tasks:
+            await asyncio.wait(attempt.model_tasks, timeout=self._config.drain)
+        tasks = {*self._relays, *attempt.other_tasks, *attempt.model_tasks}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CANCEL_WAIT)
+        run.closed(attempt)
+        attempt.close()
+        return attempt.totals
+
+    async def close(self, run: RunLedger) -> None:
+        for server in self._servers:
+            server.close()
+        if self.attempt is not None:
+            await self.close_attempt(run)
+        for http in self._http:
+            await http.shutdown(0.1)
+        for service in self._services:
+            await service.close()
+        if self._dialer is not None:
+            self._dialer.close()

@@ -1,0 +1,153 @@
+"""The reverse proxy in front of one service of a pod; every call is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from podctl.gateway.attempts import Attempt
+from podctl.gateway.bounds import body_text, clipped
+from podctl.gateway.dialer import Dialer, Lease, leased, leased_socket
+from podctl.gateway.replies import AgentStream, no_attempt, refusal
+
+#: Bytes of each body that a record keeps.
+KEPT = 16 * 1024
+
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"}
+    | {"te", "trailer", "transfer-encoding", "upgrade", "expect"}
+)
+_OURS = "x-podctl-"
+_AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+class Copy:
+    """Counts a body that passes and keeps its beginning."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._kept = bytearray()
+
+    async def through(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            self.size += len(chunk)
+            if len(self._kept) < KEPT:
+                self._kept += chunk[: KEPT - len(self._kept)]
+            yield chunk
+
+    def told(self) -> dict[str, Any] | None:
+        return body_text(bytes(self._kept), self.size) if self.size else None
+
+
+class ServiceDoor:
+    def __init__(self, service: str, target: tuple[str, int], dialer: Dialer | None, connect_timeout: float) -> None:
+        self._service = service
+        self._base = URL.build(scheme="http", host=target[0], port=target[1])
+        self._dialer = dialer
+        # One connection a request: none outlives its attempt, and none is found stale by a request that cannot be repeated.
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=None if dialer is None else leased_socket),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=_AUTO,
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def handle(self, request: web.BaseRequest, attempt: Attempt | None) -> web.StreamResponse:
+        if attempt is None:
+            return no_attempt()
+        if attempt.full:
+            return refusal(429, "podctl_evidence_full", "the attempt's evidence reached its limit")
+        task = asyncio.current_task()
+        assert task is not None
+        attempt.other_tasks.add(task)
+        began = time.monotonic()
+        sent, received = Copy(), Copy()
+        call = {"service": self._service, "method": request.method, "path": clipped(request.rel_url.raw_path_qs, 4096)}
+        result: dict[str, Any] = {"status": None, "error": "cut: the attempt ended"}
+        try:
+            return await self._pass(request, attempt, sent, received, result)
+        finally:
+            attempt.other_tasks.discard(task)
+            attempt.count(http_calls=1)
+            bodies = {
+                "ms": round((time.monotonic() - began) * 1000, 3),
+                "request_bytes": sent.size,
+                "response_bytes": received.size,
+                "request_body": sent.told(),
+                "response_body": received.told(),
+            }
+            attempt.record("http.call", {**call, **result, **bodies})
+
+    async def _pass(
+        self, request: web.BaseRequest, attempt: Attempt, sent: Copy, received: Copy, result: dict[str, Any]
+    ) -> web.StreamResponse:
+        allowed = attempt.granted.services
+        if allowed and self._service not in allowed:
+            attempt.way_out("http", self._service, f"{request.method} {clipped(request.rel_url.raw_path_qs, 400)}")
+            result |= {"status": 403, "error": "the service is not among the agent's tools"}
+            return refusal(403, "podctl_service_not_allowed", f"this agent may not call {self._service}")
+        if request.method == "CONNECT" or request.headers.get("Upgrade", "").lower() == "websocket":
+            result |= {"status": 501, "error": "websockets and tunnels do not pass the gateway"}
+            return refusal(501, "podctl_not_supported", "websockets and tunnels do not pass the gateway")
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            response = await self._send(request, sent)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            result |= {"status": 502, "error": f"the service did not answer: {type(error).__name__}: {error}"}
+            return refusal(502, "podctl_service_down", f"{self._service} did not answer")
+        async with response:
+            result |= {"status": response.status, "error": None}
+            stream = AgentStream(request, response.status, _answer_headers(request, response))
+            stream.response.set_status(response.status, response.reason)
+            try:
+                await stream.start()
+                async for chunk in received.through(response.content.iter_any()):
+                    await stream.write(chunk)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                result["error"] = f"the answer broke off: {type(error).__name__}"
+                stream.cut()
+            return stream.response
+
+    async def _send(self, request: web.BaseRequest, sent: Copy) -> aiohttp.ClientResponse:
+        headers = _end_to_end(request.headers)
+        body = sent.through(request.content.iter_any()) if request.can_read_body else None
+        url = self._base.join(URL(request.rel_url.raw_path_qs, encoded=True))
+        if self._dialer is None:
+            return await self._session.request(request.method, url, data=body, headers=headers, allow_redirects=False)
+        lease = Lease(await self._dialer.take())
+        token = leased.set(lease)
+        try:
+            return await self._session.request(request.method, url, data=body, headers=headers, allow_redirects=False)
+        finally:
+            leased.reset(token)
+            lease.end()
+
+
+def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """Without what belongs to one connection, and without names that are podctl's own."""
+    named = {name.strip().lower() for name in headers.get("Connection", "").split(",")}
+    kept: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower not in _HOP_BY_HOP and lower not in named and not lower.startswith(_OURS):
+            kept.add(name, value)
+    return kept
+
+
+def _answer_headers(request: web.BaseRequest, response: aiohttp.ClientResponse) -> CIMultiDict[str]:
+    headers = _end_to_end(response.headers)
+    if request.method != "HEAD" and (response.status in (204, 304) or response.status < 200):
+        headers.popall("Content-Length", None)
+    return headers

@@ -1,0 +1,63 @@
+"""Raw TCP between a pod's door and its target, e.g. to PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from podctl.gateway.dialer import Dialer
+
+_CHUNK = 1 << 16
+
+
+async def connect(
+    target: tuple[str, int], dialer: Dialer | None, timeout: float
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the target, inside the pod's network when there is a dialer. Raises OSError."""
+    if dialer is None:
+        async with asyncio.timeout(timeout):
+            return await asyncio.open_connection(*target)
+    sock = await dialer.take()
+    try:
+        async with asyncio.timeout(timeout):
+            await asyncio.get_running_loop().sock_connect(sock, target)
+    except BaseException:
+        sock.close()
+        raise
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return await asyncio.open_connection(sock=sock)
+
+
+async def relay(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    target: tuple[str, int],
+    dialer: Dialer | None,
+    timeout: float,
+) -> None:
+    """Until both sides have ended, or one broke; cancelling cuts both at once."""
+    far: asyncio.StreamWriter | None = None
+    try:
+        far_reader, far = await connect(target, dialer, timeout)
+        await asyncio.gather(_pump(reader, far), _pump(far_reader, writer))
+        writer.close()
+        far.close()
+    except (OSError, TimeoutError):
+        _abort(writer, far)
+    except asyncio.CancelledError:
+        _abort(writer, far)
+        raise
+
+
+def _abort(*sides: asyncio.StreamWriter | None) -> None:
+    for side in sides:
+        if side is not None:
+            side.transport.abort()
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(_CHUNK):
+        sink.write(data)
+        await sink.drain()
+    if sink.can_write_eof():
+        sink.write_eof()

@@ -1,0 +1,63 @@
+"""Answers that the gateway gives itself, and answers that it passes on to an agent that may have hung up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from aiohttp import web
+
+
+def refusal(status: int, kind: str, message: str) -> web.Response:
+    """An error in a shape that OpenAI's and Anthropic's clients both read, and do not retry."""
+    error = {"type": kind, "message": message, "code": kind, "param": None}
+    body = json.dumps({"type": "error", "error": error}).encode()
+    return web.Response(status=status, body=body, content_type="application/json", headers={"x-should-retry": "false"})
+
+
+def no_attempt() -> web.Response:
+    return refusal(503, "podctl_no_attempt", "no attempt is open on this pod")
+
+
+class TooLong(Exception):
+    """A request body is over its cap."""
+
+
+async def read_capped(request: web.BaseRequest, cap: int) -> bytes:
+    """The request's body as it came. Raises `TooLong`, and ConnectionError when the agent hangs up."""
+    if (request.content_length or 0) > cap:
+        raise TooLong
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > cap:
+            raise TooLong
+    return bytes(body)
+
+
+class AgentStream:
+    """A streamed answer. When the agent has hung up, what is written goes nowhere and nothing is raised."""
+
+    def __init__(self, request: web.BaseRequest, status: int, headers: Mapping[str, str]) -> None:
+        self._request = request
+        self.response = web.StreamResponse(status=status, headers=headers)
+        self._gone = False
+
+    async def start(self) -> None:
+        try:
+            await self.response.prepare(self._request)
+        except ConnectionError:
+            self._gone = True
+
+    async def write(self, data: bytes) -> None:
+        if data and not self._gone:
+            try:
+                await self.response.write(data)
+            except ConnectionError:
+                self._gone = True
+
+    def cut(self) -> None:
+        """Break the connection, so that the agent sees that the answer is not whole."""
+        self._gone = True
+        if self._request.transport is not None:
+            self._request.transport.abort()
