@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from podctl.data.catalog import Catalog, read_catalog
+from podctl.data.catalog import Catalog, Kind, read_catalog
 from podctl.data.changes import CaptureProblem, ChangeAssembler, read_changes
 from podctl.data.connect import Connection, connect, first_line
 from podctl.data.lockdown import CHECK_ROLE
@@ -228,6 +228,14 @@ class PostgresDatabase:
             if connection is not None:
                 await connection.close()
             await drop(admin, database)
+
+    def kinds(self) -> dict[str, dict[str, Kind]]:
+        """table -> column -> how its values compare."""
+        return self.catalog.kinds()
+
+    def generated(self) -> dict[str, frozenset[str]]:
+        """table -> columns that a new row gets by itself."""
+        return self.catalog.generated()
 
     async def close(self) -> None:
         """Close the connections; the database stays, it goes with its server."""
