@@ -1,0 +1,266 @@
+"""One database of one test pod, seen from outside it as its superuser."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from podctl.data.catalog import Catalog, Kind, read_catalog
+from podctl.data.changes import CaptureProblem, ChangeAssembler, read_changes
+from podctl.data.connect import Connection, connect, first_line
+from podctl.data.lockdown import CHECK_ROLE
+from podctl.data.roles import (
+    apply,
+    drop_role,
+    open_to_services,
+    scram_verifier,
+    service_role,
+    statements_for_agent,
+    statements_for_service,
+)
+from podctl.data.sqltext import bind_names
+from podctl.data.statements import LoggedStatement, StatementLog
+from podctl.data.template import clone, drop
+from podctl.errors import EnvironmentProblem, PodctlError
+from podctl.spec.models import TableRule
+
+_LOG_WAIT_S = 10.0
+
+
+class QueryProblem(EnvironmentProblem):
+    """A check's query failed."""
+
+
+class ReferenceProblem(PodctlError):
+    """The SQL of a reference resolution failed."""
+
+
+class PostgresDatabase:
+    """A clone of ``template`` called ``database`` on the server of ``conninfo``, known as ``name`` in the topology.
+
+    Open it once per pod, `reset` before every attempt. Order at an attempt's end: `revoke_agent` (its sessions
+    end and what they had not committed is gone), then `changes` and `statements`. Not for concurrent use.
+    """
+
+    def __init__(self, name: str, conninfo: str, template: str, database: str, log: Path) -> None:
+        self.name = name
+        self.database = database
+        self.catalog = Catalog()
+        self.service_passwords: dict[str, str] = {}
+        #: Rows changed since the reset that `changes` did not return because there were too many.
+        self.changes_dropped = 0
+        self.reset_phases: dict[str, float] = {}  # seconds of the last reset's steps
+        self._conninfo = conninfo
+        self._template = template
+        self._log_path = log
+        self._admin: Connection | None = None
+        self._clone: Connection | None = None
+        self._assembler: ChangeAssembler | None = None
+        self._log = StatementLog(log)
+
+    @staticmethod
+    async def open(
+        name: str, conninfo: str, template: str, database: str, log: Path, services: Iterable[str] = ()
+    ) -> PostgresDatabase:
+        """Connect, make the services' roles, and `reset`. ``log`` is the server's JSON log file.
+
+        Raises `DatabaseUnreachable` or `RoleProblem`.
+        """
+        self = PostgresDatabase(name, conninfo, template, database, log)
+        self._admin = await connect(conninfo, "postgres")
+        try:
+            self._log = StatementLog(log, ignored=[self._admin.info.user])
+            for service in services:
+                password = secrets.token_urlsafe(24)
+                role = service_role(service)
+                await self._admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+                await apply(self._admin, statements_for_service(role, scram_verifier(password)))
+                self.service_passwords[service] = password
+            await self.reset()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    @property
+    def _slot(self) -> str:
+        return "podctl_" + hashlib.sha256(self.database.encode()).hexdigest()[:24]
+
+    async def reset(self) -> None:
+        """Replace the database by a fresh clone; every session in it ends, and capture starts anew."""
+        admin, clock = self._admin_connection(), time.monotonic
+        marks = [("", clock())]
+        if self._clone is not None:
+            await self._clone.close()
+            self._clone = None
+        try:
+            await drop(admin, self.database)
+            marks.append(("drop", clock()))
+            await clone(admin, self._template, self.database)
+            marks.append(("clone", clock()))
+            self._clone = await connect(self._conninfo, self.database)
+            if not self.catalog.tables:
+                self.catalog = await read_catalog(self._clone)
+            marks.append(("connect", clock()))
+            await _create_slot(self._clone, self._slot)
+            marks.append(("slot", clock()))
+            await apply(admin, open_to_services(self.database))
+            marks.append(("grant", clock()))
+        except psycopg.Error as error:
+            raise EnvironmentProblem(
+                f"database {self.database} could not be reset", code="reset-failed", cause=first_line(error)
+            ) from error
+        self._assembler = ChangeAssembler(self.catalog, self.name)
+        self.changes_dropped = 0
+        self._log.skip_to_end()
+        self.reset_phases = {phase: after - before for (_, before), (phase, after) in pairwise(marks)}
+
+    async def grant_agent(self, role: str, rules: Mapping[str, TableRule]) -> str:
+        """Make the agent's role with exactly these rights; returns its password. Raises `BoundaryProblem`."""
+        password = secrets.token_urlsafe(24)
+        verifier = await asyncio.to_thread(scram_verifier, password)
+        statements = statements_for_agent(role, verifier, self.database, rules, self.catalog)
+        await drop_role(self._clone_connection(), role)
+        await apply(self._clone_connection(), statements)
+        self._log.agents.add(role)
+        return password
+
+    async def revoke_agent(self, role: str) -> None:
+        """End the role's sessions and remove it, with whatever password or settings it gave itself."""
+        await drop_role(self._clone_connection(), role)
+
+    async def changes(self) -> list[dict[str, Any]]:
+        """``row.change`` data of everything committed since the reset or the last call, in commit order.
+
+        Raises `CaptureProblem`.
+        """
+        assert self._assembler is not None
+        changes = await read_changes(self._clone_connection(), self._slot, self._assembler)
+        self.changes_dropped = self._assembler.dropped
+        return changes
+
+    @property
+    def statements_dropped(self) -> int:
+        return self._log.dropped
+
+    async def statements(self) -> list[LoggedStatement]:
+        """What agent and services ran since the reset or the last call. Raises `CaptureProblem`."""
+        # The log is written by another process: a line of our own, after all that matters, says how far it got.
+        mark = f"podctl-mark-{secrets.token_hex(8)}"
+        seen: list[bool] = []
+        user = self._admin_connection().info.user
+
+        def look(entry: dict[str, Any]) -> None:
+            if entry.get("message") == mark and entry.get("user") == user:
+                seen.append(True)
+
+        await self._admin_connection().execute(f"DO $$BEGIN RAISE LOG '{mark}'; END$$".encode())
+        found: list[LoggedStatement] = []
+        deadline = time.monotonic() + _LOG_WAIT_S
+        while not seen:
+            found += self._log.read(look)
+            if not seen and time.monotonic() > deadline:
+                raise CaptureProblem(
+                    "the server's log is incomplete",
+                    code="capture-log",
+                    cause=f"{self._log_path} did not get a line written {_LOG_WAIT_S:.0f} s ago",
+                )
+            if not seen:
+                await asyncio.sleep(0.002)
+        return [_renamed(statement, self.database, self.name) for statement in found]
+
+    async def query(
+        self, statement: str, parameters: Mapping[str, Any] | None = None, timeout_s: float = 10.0
+    ) -> list[tuple[Any, ...]]:
+        """The rows of one read-only query; ``:name`` stands for ``parameters[name]``. Raises `QueryProblem`."""
+        connection = self._clone_connection()
+        given = dict(parameters or {})
+        try:
+            async with connection.transaction():
+                await connection.execute(
+                    "SET TRANSACTION READ ONLY;"
+                    f" SET LOCAL ROLE {CHECK_ROLE}; SET LOCAL search_path = pg_catalog, public, pg_temp;"
+                    f" SET LOCAL statement_timeout = {int(timeout_s * 1000)}".encode()
+                )
+                # With parameters the extended protocol is used, which takes one statement only.
+                cursor = await connection.execute(bind_names(statement, given).encode(), given, prepare=True)
+                return await cursor.fetchall()
+        except (psycopg.Error, ValueError) as error:
+            raise QueryProblem("a query failed", code="query-failed", cause=first_line(error)) from error
+
+    async def reference_changes(self, script: str) -> list[dict[str, Any]]:
+        """``row.change`` data of running ``script`` as superuser in a clone of its own, as one transaction.
+
+        Raises `ReferenceProblem`; the pod's database is not touched.
+        """
+        admin = self._admin_connection()
+        database = f"podctl_reference_{secrets.token_hex(8)}"
+        connection: Connection | None = None
+        try:
+            await clone(admin, self._template, database)
+            connection = await connect(self._conninfo, database)
+            await _create_slot(connection, database)
+            try:
+                await connection.execute(script.encode())
+            except psycopg.Error as error:
+                raise ReferenceProblem(
+                    f"the reference's SQL for {self.name} failed", code="reference-sql", cause=first_line(error)
+                ) from error
+            assembler = ChangeAssembler(self.catalog, self.name)
+            changes = await read_changes(connection, database, assembler)
+            if assembler.dropped:
+                raise ReferenceProblem(
+                    f"the reference's SQL for {self.name} changes too many rows",
+                    code="reference-size",
+                    cause=f"{assembler.dropped} rows beyond the limit",
+                )
+            return changes
+        finally:
+            if connection is not None:
+                await connection.close()
+            await drop(admin, database)
+
+    def kinds(self) -> dict[str, dict[str, Kind]]:
+        """table -> column -> how its values compare."""
+        return self.catalog.kinds()
+
+    def generated(self) -> dict[str, frozenset[str]]:
+        """table -> columns that a new row gets by itself."""
+        return self.catalog.generated()
+
+    async def close(self) -> None:
+        """Close the connections; the database stays, it goes with its server."""
+        for connection in (self._clone, self._admin):
+            if connection is not None:
+                await connection.close()
+        self._clone = self._admin = None
+
+    def _admin_connection(self) -> Connection:
+        if self._admin is None:
+            raise EnvironmentProblem(f"database {self.database} is closed", code="database-closed")
+        return self._admin
+
+    def _clone_connection(self) -> Connection:
+        if self._clone is None:
+            raise EnvironmentProblem(f"database {self.database} is not there", code="database-closed", hint="reset it")
+        return self._clone
+
+
+async def _create_slot(connection: Connection, slot: str) -> None:
+    await connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
+
+
+def _renamed(statement: LoggedStatement, database: str, name: str) -> LoggedStatement:
+    """In evidence a database has the topology's name."""
+    if statement.data["database"] == database:
+        statement.data["database"] = name
+    return statement
