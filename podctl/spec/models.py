@@ -17,6 +17,7 @@ API_VERSION = "podctl/v1"
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h)$")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SIZE = re.compile(r"^(\d+)(Ki|Mi|Gi|k|M|G)?$")
+_AMOUNT = re.compile(r"^-?\d{1,18}(?:\.\d{1,18})?(?:[eE][-+]?\d{1,2})?$", re.ASCII)
 _BYTES = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -40,14 +41,21 @@ def parse_size(value: object) -> object:
     return value
 
 
-def _parse_decimal(value: object) -> object:
+def parse_decimal(value: object) -> object:
+    """An exact amount from a YAML number or from text such as ``"0.25"``."""
     # YAML gives floats; going through repr keeps 0.1 from becoming 0.1000000000000000055.
-    return Decimal(repr(value)) if isinstance(value, float) else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Decimal(repr(value))
+    if isinstance(value, str):
+        if _AMOUNT.match(value.strip()) is None:
+            raise ValueError("expected an amount such as 5 or 0.25")
+        return Decimal(value.strip())
+    return value
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=7 * 86400)]
 Bytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
-Dollars = Annotated[Decimal, BeforeValidator(_parse_decimal), Field(ge=0)]
+Dollars = Annotated[Decimal, BeforeValidator(parse_decimal), Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Share = Annotated[float, Field(ge=0, le=1)]

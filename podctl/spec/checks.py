@@ -1,0 +1,290 @@
+"""What one file must mean beyond its shape; works on items, so that a mistake elsewhere hides nothing."""
+
+from __future__ import annotations
+
+import graphlib
+import os
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from podctl.errors import SpecError
+from podctl.spec import placeholders
+from podctl.spec.models import Agent, Model, Scenario, Tickets, Topology
+from podctl.spec.problems import Mark, Problem, printable, shown
+from podctl.spec.shape import closest
+from podctl.spec.source import Document, Item, stat_kind
+
+#: Names that mean something else inside a pod.
+RESERVED = ("gateway", "localhost")
+SOURCES = (".csv", ".json", ".jsonl")
+_ATTRIBUTES = ("url", "host", "port")
+
+
+class Report:
+    """Collects problems of one document."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self.problems: list[Problem] = []
+
+    def add(self, at: Mark, message: str, hint: str = "") -> None:
+        self.problems.append(self._document.problem(at, message, hint))
+
+    def path(self, item: Item | None, kind: str) -> None:
+        """The path must lead to a ``file``, a ``directory`` or, with ``any``, to something."""
+        if item is None or not isinstance(item.value, str):
+            return
+        target = absolute(item.value, self._document.path.parent)
+        found = stat_kind(target)
+        name = printable(shown(target))
+        if not found:
+            self.add(
+                item.at, f"no such {'path' if kind == 'any' else kind}: {name}", "paths are relative to the file they stand in"
+            )
+        elif kind not in ("any", found):
+            self.add(item.at, f"expected a {kind}, found {'something else' if found == 'other' else f'a {found}'}: {name}")
+
+
+def absolute(written: str | Path, base: Path) -> Path:
+    """A path as written in a file of the directory ``base``."""
+    return Path(os.path.normpath(base / written))
+
+
+def check(document: Document, model: type[Model], replaced: Collection[str] = ()) -> list[Problem]:
+    """The problems of one file. ``replaced``: a scenario's references that something else stands in for."""
+    report = Report(document)
+    if model is Topology:
+        _topology(document.root, report)
+    elif model is Tickets:
+        _tickets(document.root, report)
+    elif model is Agent:
+        _agent(document.root, report)
+    elif model is Scenario:
+        _scenario(document.root, report, replaced)
+    return report.problems
+
+
+def present(root: Item) -> dict[str, bool]:
+    """Databases and services of a topology -> whether they exist in a pod (are not left out)."""
+    both = {**root.mapping("databases"), **root.mapping("services")}
+    return {name: item.text("mode", "mirrored") != "left-out" for name, (_, item) in both.items()}
+
+
+def _topology(root: Item, report: Report) -> None:
+    databases, services = root.mapping("databases"), root.mapping("services")
+    for name, (at, _) in [*databases.items(), *services.items()]:
+        if name in RESERVED:
+            report.add(at, f"`{name}` means something else in a pod", "choose another name")
+    for name in [name for name in services if name in databases]:
+        first = databases[name][0]
+        report.add(services[name][0], f"`{name}` is a database too, at line {first.line}", "names are unique over both")
+    for name, (at, database) in databases.items():
+        mode = database.text("mode", "mirrored")
+        if mode == "left-out":
+            _reason(name, at, database, report)
+        elif mode == "mirrored" and (seed := database.get("seed")) is not None:
+            for script in seed.list("sql"):
+                report.path(script, "file")
+            for _, table in seed.mapping("csv").values():
+                report.path(table, "file")
+    known = present(root)
+    for name, (at, service) in services.items():
+        _service(name, at, service, known, report)
+    _cycles(services, report)
+
+
+def _reason(name: str, at: Mark, item: Item, report: Report) -> None:
+    reason = item.text("reason", "")
+    if reason is not None and not reason.strip():
+        report.add(at, f"`{printable(name, 60)}` is left out without a reason", "add reason: with a sentence")
+
+
+def _service(name: str, at: Mark, service: Item, known: dict[str, bool], report: Report) -> None:
+    mode = service.text("mode", "mirrored")
+    label = printable(name, 60)
+    for needed in service.list("depends_on"):
+        if isinstance(needed.value, str):
+            _exists(needed, needed.value, known, "database or service", report)
+    if mode == "left-out":
+        _reason(name, at, service, report)
+    elif mode == "stubbed":
+        routes = service.get("routes")
+        if routes is None or routes.items == []:
+            report.add(at, f"`{label}` is stubbed but has no routes", "add routes: with a path, a status and a body")
+    elif mode == "mirrored":
+        command = service.get("command")
+        if command is None or command.items == []:
+            report.add(at, f"`{label}` is mirrored but has no command", "add command: or set mode: stubbed or left-out")
+        report.path(service.get("directory"), "directory")
+        for path in service.list("read_only"):
+            report.path(path, "any")
+        allowed = {f"{other}.{attribute}": there for other, there in known.items() for attribute in _ATTRIBUTES}
+        for item in [*service.list("command"), *(value for _, value in service.mapping("environment").values())]:
+            _placeholders(item, {"python": True, **allowed}, report)
+
+
+def _placeholders(item: Item, allowed: dict[str, bool], report: Report) -> None:
+    if not isinstance(item.value, str):
+        return
+    try:
+        found = placeholders.names(item.value)
+    except SpecError as error:
+        report.add(item.at, error.what, error.hint)
+        return
+    for name in dict.fromkeys(found):
+        if name not in allowed:
+            hint = (
+                closest(name, allowed) or "known: ${python} and ${<database or service>.url}, .host, .port; $${ is a plain ${"
+            )
+            report.add(item.at, f"${{{name}}} names nothing here", hint)
+        elif not allowed[name]:
+            report.add(item.at, f"${{{name}}}: `{name.split('.')[0]}` is left out of the pod")
+
+
+def _exists(item: Item, name: str, known: dict[str, bool], what: str, report: Report, at: Mark | None = None) -> None:
+    """``name`` must be in the pod; ``at`` where it is a key."""
+    if name not in known:
+        listed = f"known here: {', '.join(known)}" if known else f"the topology has no {what}"
+        report.add(at or item.at, f"no {what} `{printable(name, 60)}`", closest(name, known) or printable(listed))
+    elif not known[name]:
+        report.add(at or item.at, f"`{printable(name, 60)}` is left out of the pod")
+
+
+def _cycles(services: dict[str, tuple[Mark, Item]], report: Report) -> None:
+    needs = {
+        name: [item.value for item in service.list("depends_on") if isinstance(item.value, str) and item.value in services]
+        for name, (_, service) in services.items()
+    }
+    try:
+        graphlib.TopologicalSorter(needs).prepare()
+    except graphlib.CycleError as error:
+        # graphlib lists each before what depends on it; people read it the other way round.
+        cycle: list[str] = list(reversed(error.args[1]))
+        start = min(range(len(cycle) - 1), key=lambda index: services[cycle[index]][0])
+        turn = [*cycle[start:-1], *cycle[: start + 1]]
+        item = next(item for item in services[turn[0]][1].list("depends_on") if item.value == turn[1])
+        report.add(item.at, f"the services wait for each other: {printable(' -> '.join(turn))}", "remove one depends_on")
+
+
+def _tickets(root: Item, report: Report) -> None:
+    source = root.get("source")
+    if source is not None and isinstance(source.value, str) and not source.value.lower().endswith(SOURCES):
+        report.add(source.at, "expected a .csv, .json or .jsonl file", "the ending says how the file is read")
+    else:
+        report.path(source, "file")
+
+
+def _agent(root: Item, report: Report) -> None:
+    report.path(root.get("directory"), "directory")
+    report.path(root.get("prompt"), "file")
+    for path in root.list("read_only"):
+        report.path(path, "any")
+    for word in root.list("command"):
+        _placeholders(word, {"python": True}, report)
+
+
+def _scenario(root: Item, report: Report, replaced: Collection[str]) -> None:
+    for role in ("topology", "tickets", "agent", "boundary"):
+        if role not in replaced:
+            report.path(root.get(role), "file")
+    _sample(root, report)
+    _upstream(root, report)
+    seen: dict[str, Mark] = {}
+    for item in root.list("checks"):
+        kind = item.text("kind", "")
+        name = item.text("name", "state" if kind == "state" else "")
+        at = entry.at if (entry := item.get("name")) is not None else item.at
+        if name and name in seen:
+            report.add(at, f"two checks have the same name, `{printable(name, 60)}`; the other is at line {seen[name].line}")
+        elif name:
+            seen[name] = at
+        if kind == "output":
+            _output_check(item, report)
+        elif kind == "command":
+            report.path(item.get("directory"), "directory")
+            for word in item.list("command"):
+                _placeholders(word, {"python": True}, report)
+
+
+def _sample(root: Item, report: Report) -> None:
+    sample = root.get("sample")
+    if sample is None:
+        return
+    included = {item.value for item in sample.list("include") if isinstance(item.value, str)}
+    for item in sample.list("exclude"):
+        if isinstance(item.value, str) and item.value in included:
+            report.add(item.at, f"`{printable(item.value, 60)}` is included and excluded", "keep it in one of the lists")
+
+
+def _upstream(root: Item, report: Report) -> None:
+    model = root.get("model")
+    if model is None or model.entries is None:
+        return
+    mode = model.text("mode", "none")
+    at = entry.at if (entry := model.get("mode")) is not None else model.at
+
+    def given(key: str) -> bool:
+        item = model.get(key)
+        return item is not None and item.value is not None
+
+    for key in ("openai_url", "anthropic_url"):
+        url = model.get(key)
+        if url is not None and isinstance(url.value, str) and not re.match(r"https?://[^\s/]", url.value):
+            report.add(url.at, "expected a URL with http:// or https://")
+    if mode in ("live", "record") and not (given("openai_url") or given("anthropic_url")):
+        report.add(at, f"mode {mode} needs openai_url or anthropic_url", "add the base URL model calls go to")
+    if mode in ("record", "replay") and not given("recordings"):
+        report.add(at, f"mode {mode} needs recordings", "add recordings: with a directory")
+    if mode == "scripted" and not given("script"):
+        report.add(at, "mode scripted needs script", "add script: with a YAML file of patterns and answers")
+    if mode == "scripted":
+        report.path(model.get("script"), "file")
+    if mode == "replay":
+        report.path(model.get("recordings"), "directory")
+
+
+def _output_check(item: Item, report: Report) -> None:
+    ways = ("equals", "matches", "reference")
+    given = [way for way in ways if (entry := item.get(way)) is not None and entry.value is not None]
+    if len(given) != 1:
+        found = " and ".join(given) if given else "none"
+        report.add(item.at, f"expected exactly one of equals, matches and reference, found {found}")
+    pattern = item.get("matches")
+    if pattern is not None and isinstance(pattern.value, str):
+        _compiles(pattern, pattern.value, report.add)
+
+
+def _compiles(item: Item, pattern: str, add: Callable[[Mark, str], None]) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        add(item.at, f"not a regular expression: {printable(str(error) or 'nested too deeply')}")
+
+
+def check_across(
+    scenario: Document, topology: Document | None, boundary: Document | None, agent: Document | None
+) -> list[Problem]:
+    """Names in one file that another must have; a file that could not be read is passed over."""
+    if topology is None:
+        return []
+    databases = {name: there for name, there in present(topology.root).items() if name in topology.root.mapping("databases")}
+    services = {name: there for name, there in present(topology.root).items() if name in topology.root.mapping("services")}
+    problems = []
+    if boundary is not None:
+        report = Report(boundary)
+        for name, (at, item) in boundary.root.mapping("databases").items():
+            _exists(item, name, databases, "database", report, at)
+        problems += report.problems
+    if agent is not None:
+        report = Report(agent)
+        for tool in agent.root.list("tools"):
+            if isinstance(tool.value, str):
+                _exists(tool, tool.value, services, "service", report)
+        problems += report.problems
+    report = Report(scenario)
+    for item in scenario.root.list("checks"):
+        named = item.get("database") if item.text("kind", "") == "sql" else None
+        if named is not None and isinstance(named.value, str):
+            _exists(named, named.value, databases, "database", report)
+    return problems + report.problems

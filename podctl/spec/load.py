@@ -1,0 +1,129 @@
+"""Files to frozen values: one file, or a scenario with everything it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel
+
+from podctl.errors import SpecError
+from podctl.spec.bundle import Bundle
+from podctl.spec.checks import absolute, check, check_across
+from podctl.spec.models import Agent, Boundary, Model, Scenario, Tickets, Topology
+from podctl.spec.problems import Problem, SpecMistakes, printable
+from podctl.spec.shape import validate
+from podctl.spec.source import Document, read
+
+ROLES: dict[str, type[Model]] = {"topology": Topology, "tickets": Tickets, "agent": Agent, "boundary": Boundary}
+
+M = TypeVar("M", bound=Model)
+
+
+def load_model(path: Path, model: type[M]) -> M:
+    """One file, checked as far as it can be alone; its paths are absolute.
+
+    Raises `SpecError`: `SpecMistakes` lists every mistake of the file.
+    """
+    document = read(path)
+    value, problems = _value(document, model)
+    if value is None or problems:
+        raise SpecMistakes(problems)
+    return value
+
+
+def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None) -> Bundle:
+    """A scenario and the files it names, checked against one another.
+
+    ``overrides`` (``agent``, ``tickets``, ``boundary``, ``topology`` -> file) stand in for what the scenario names.
+    Raises `SpecError`: `SpecMistakes` lists every mistake of every file.
+    """
+    overrides = overrides or {}
+    for role in overrides:
+        if role not in ROLES:
+            raise SpecError(
+                f"nothing to replace by the name {printable(role)}", code="spec-override", hint=f"one of {', '.join(ROLES)}"
+            )
+    document = read(path)
+    scenario, problems = _value(document, Scenario, tuple(overrides))
+    replaced = {role: absolute(given, Path.cwd()) for role, given in overrides.items()}
+    documents: dict[str, Document] = {}
+    values: dict[str, Model | None] = {}
+    for role, model in ROLES.items():
+        target = replaced.get(role) or _named(document, role)
+        if target is None:
+            continue
+        try:
+            documents[role] = read(target)
+        except SpecMistakes as error:
+            problems += error.problems
+        except SpecError as error:
+            if role in replaced:
+                raise
+            written = document.root.get(role)
+            problems.append(document.problem((written or document.root).at, error.what, error.hint))
+        else:
+            values[role], found = _value(documents[role], model)
+            problems += found
+    problems += check_across(document, documents.get("topology"), documents.get("boundary"), documents.get("agent"))
+    if problems or scenario is None:
+        raise SpecMistakes(_ordered(problems, document))
+    return Bundle(
+        path=document.path,
+        scenario=scenario.model_copy(update=replaced),
+        topology=cast(Topology, values["topology"]),
+        tickets=cast(Tickets, values["tickets"]),
+        agent=cast(Agent, values["agent"]),
+        boundary=cast(Boundary, values["boundary"]),
+    )
+
+
+def _value(document: Document, model: type[M], replaced: tuple[str, ...] = ()) -> tuple[M | None, list[Problem]]:
+    """The value with absolute paths, and all problems of the file in the order of its lines."""
+    value, problems = validate(document, model)
+    if document.root.entries is not None and document.root.text("kind", model.__name__) == model.__name__:
+        taken = {problem.at for problem in problems}
+        problems += [problem for problem in check(document, model, replaced) if problem.at not in taken]
+    problems.sort(key=lambda problem: problem.at)
+    return (None if value is None else _absolute(value, document.path.parent)), problems
+
+
+def _named(document: Document, role: str) -> Path | None:
+    """The file a scenario names for a role, when it is text that leads to one."""
+    written = document.root.text(role, "")
+    if not written:
+        return None
+    target = absolute(written, document.path.parent)
+    try:
+        return target if target.is_file() else None
+    except OSError:
+        return None
+
+
+def _ordered(problems: list[Problem], first: Document) -> list[Problem]:
+    """The scenario's problems first, then each file's, by line."""
+    unique = list(dict.fromkeys(problems))
+    files = list(dict.fromkeys([first.file, *(problem.file for problem in unique)]))
+    return sorted(unique, key=lambda problem: (files.index(problem.file), problem.at))
+
+
+def _absolute(value: M, base: Path) -> M:
+    return cast(M, _with_base(value, base))
+
+
+def _with_base(value: Any, base: Path) -> Any:
+    """The same value with every path in it absolute."""
+    if isinstance(value, Path):
+        return absolute(value, base)
+    if isinstance(value, BaseModel):
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        changed = {name: new for name, old in fields.items() if (new := _with_base(old, base)) is not old}
+        return value.model_copy(update=changed) if changed else value
+    if isinstance(value, dict):
+        changed = {key: new for key, old in value.items() if (new := _with_base(old, base)) is not old}
+        return {**value, **changed} if changed else value
+    if isinstance(value, tuple):
+        items = tuple(_with_base(item, base) for item in value)
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value
