@@ -112,6 +112,7 @@ class Comparison:
     dollars_per_ticket: Decimal | None = None
     baseline_seconds_per_ticket: float = 0.0
     seconds_per_ticket: float = 0.0
+    notes: tuple[str, ...] = ()  # what besides the agent differs between the two runs
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,141 @@
+"""Inline SVG, each with a title and a description; every figure in a chart also stands in a table beside it.
+
+Colours come from the page's style sheet by class, so that charts follow its dark, light and print themes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from podctl.reports.text import visible
+from podctl.stats.calibration import Calibration
+from podctl.stats.proportions import Interval
+from podctl.stats.units import interval_text, percent
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Values in [low, high); the last bin includes everything above."""
+
+    low: float
+    high: float
+    count: int
+    last: bool = False
+
+
+def bins_of(values: Sequence[float], most: int = 12) -> tuple[Bin, ...]:
+    """Bins of a round width from zero. A long tail is gathered in the last one, which then is wider than it looks."""
+    if not values:
+        return ()
+    ranked = sorted(values)
+    p95 = ranked[math.ceil(0.95 * len(ranked)) - 1]
+    top = ranked[-1] if ranked[-1] <= 2 * p95 else 1.5 * p95
+    if top <= 0:
+        return (Bin(0, 0, len(values), last=True),)
+    width = _round_up(top / most)
+    count = max(1, min(most, math.ceil(top / width + 1e-9)))
+    totals = [0] * count
+    for value in values:
+        totals[min(count - 1, max(0, int(value / width)))] += 1
+    return tuple(Bin(i * width, (i + 1) * width, total, last=i == count - 1) for i, total in enumerate(totals))
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 2, 2.5, 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= value * (1 - 1e-9))
+
+
+_HISTOGRAM = Markup(
+    '<svg class="chart" viewBox="0 0 340 150" role="img"><title>{title}</title><desc>{desc}</desc>'
+    '<line class="axis" x1="8" y1="120" x2="332" y2="120"/>{bars}{marks}'
+    '<text x="8" y="138">{left}</text><text x="332" y="138" text-anchor="end">{right}</text></svg>'
+)
+_BAR = Markup('<rect class="bar" x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}"/>')
+_MARK = Markup(
+    '<line class="mark" x1="{x:.1f}" y1="18" x2="{x:.1f}" y2="120"/><text x="{tx:.1f}" y="12" text-anchor="{anchor}">{label}</text>'
+)
+
+
+def histogram(bins: Sequence[Bin], marks: Sequence[tuple[str, float]], unit: Callable[[float], str], title: str) -> Markup:
+    """``marks`` are labelled values (a median, a 95th percentile) shown as vertical lines, from left to right."""
+    tallest = max(b.count for b in bins)
+    slot = 324 / len(bins)
+    bars = Markup("").join(
+        _BAR.format(x=8 + i * slot + 1, y=120 - 96 * b.count / tallest, w=slot - 2, h=96 * b.count / tallest)
+        for i, b in enumerate(bins)
+        if b.count
+    )
+    end = bins[-1].high
+    lines = []
+    for index, (label, value) in enumerate(marks):
+        x = 8 + 324 * min(1.0, value / end) if end else 8
+        # Two neighbouring labels write away from each other.
+        anchor = "end" if (index < len(marks) - 1 and x > 80) or x > 250 else "start"
+        lines.append(_MARK.format(x=x, tx=x + (-3 if anchor == "end" else 3), anchor=anchor, label=label))
+    described = "; ".join(f"{unit(b.low)} to {'more' if b.last else unit(b.high)}: {b.count}" for b in bins if b.count)
+    right = f"{unit(end)} and above" if bins[-1].last and end else unit(end)
+    return _HISTOGRAM.format(title=title, desc=described, bars=bars, marks=Markup("").join(lines), left=unit(0), right=right)
+
+
+_WHISKER = Markup(
+    '<svg class="whisker" viewBox="0 0 140 18" role="img"><title>{title}</title><desc>{desc}</desc>'
+    '<rect class="track" x="2" y="7" width="136" height="4"/><rect class="span" x="{low:.1f}" y="5.5" width="{width:.1f}" height="7"/>'
+    '{tick}<circle class="dot" cx="{at:.1f}" cy="9" r="4"/></svg>'
+)
+_TICK = Markup('<line class="mark" x1="{x:.1f}" y1="1" x2="{x:.1f}" y2="17"/>')
+
+
+def whisker(share: float, interval: Interval, overall: float | None, name: str) -> Markup:
+    """A share with its interval on a line from 0 to 100 %, and a tick where the whole run stands."""
+    tick = "" if overall is None else f"; the whole run {percent(overall)}"
+    return _WHISKER.format(
+        title=f"Pass rate of {visible(name, 80)}",
+        desc=f"{percent(share)}, 95 % interval {interval_text(interval)}{tick}",
+        low=_across(interval.low),
+        width=max(1.0, 136 * (interval.high - interval.low)),
+        at=_across(share),
+        tick="" if overall is None else _TICK.format(x=_across(overall)),
+    )
+
+
+def _across(share: float) -> float:
+    return 2 + 136 * share
+
+
+_CALIBRATION = Markup(
+    '<svg class="chart square" viewBox="0 0 260 230" role="img"><title>Declared confidence against outcome</title><desc>{desc}</desc>'
+    '<rect class="frame" x="40" y="8" width="200" height="180"/><line class="ideal" x1="40" y1="188" x2="240" y2="8"/>{points}'
+    '<text x="40" y="203">0 %</text><text x="240" y="203" text-anchor="end">100 %</text>'
+    '<text x="140" y="222" text-anchor="middle">declared confidence</text>'
+    '<text x="36" y="188" text-anchor="end">0 %</text><text x="36" y="16" text-anchor="end">100 %</text>'
+    '<text x="30" y="98" text-anchor="middle" transform="rotate(-90 30 98)">passed</text></svg>'
+)
+_POINT = Markup(
+    '<line class="error" x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}"/>'
+    '<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"/>'
+)
+
+
+def calibration_chart(calibration: Calibration) -> Markup:
+    """A point a bin, its area by the number of attempts; on the diagonal the agent knows how sure it may be."""
+    points = Markup("").join(
+        _POINT.format(
+            x=40 + 200 * b.confidence,
+            y=_up(b.share),
+            top=_up(b.interval.high),
+            bottom=_up(b.interval.low),
+            r=3 + 5 * math.sqrt(b.attempts / calibration.declared),
+        )
+        for b in calibration.bins
+    )
+    described = "; ".join(f"{percent(b.confidence, 0)} declared, {percent(b.share, 0)} passed" for b in calibration.bins)
+    return _CALIBRATION.format(desc=described, points=points)
+
+
+def _up(share: float) -> float:
+    return 188 - 180 * share

@@ -1,0 +1,257 @@
+"""What every report shows, computed once from a run's result; renderers only lay it out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from markupsafe import escape
+
+from podctl.evidence.causes import Cause
+from podctl.evidence.results import AttemptResult, DiffEntry, RunResult, TicketFlip
+from podctl.reports.text import value_text, visible
+from podctl.reports.timeline import TimelineRow
+from podctl.reports.wording import headline, place, reason
+from podctl.stats.calibration import Calibration, calibrate
+from podctl.stats.compare import majority
+from podctl.stats.summary import Summary, by_ticket, crosses_boundary, is_infrastructure, is_pass, summarize
+
+TIMELINE_ROWS = 40
+DIFF_ROWS = 30
+DETAILED_TICKETS = 100
+LISTED_TICKETS = 1000
+LISTED_ATTEMPTS = 100
+LISTED_FLIPS = 200
+LISTED_STRATA = 60
+SETTING_ROWS = 200
+#: Bytes of HTML that details of failures may take together, after escaping.
+DETAIL_BYTES = 1_800_000
+
+TimelineOf = Callable[[str], Sequence[TimelineRow]]
+Outcome = Literal["passed", "failed", "infrastructure", "not run"]
+
+
+@dataclass(frozen=True)
+class DiffRow:
+    class_: str
+    op: str
+    where: str
+    old: str
+    new: str
+    expected: str
+    actor: str
+
+
+@dataclass(frozen=True)
+class FailedTicket:
+    """A ticket whose majority of counted repeats did not pass, and the evidence of its first failed attempt."""
+
+    ticket: str
+    stratum: str
+    attempt: AttemptResult
+    passed: int
+    of: int
+    reason: str
+    diff: tuple[DiffRow, ...] = ()
+    diff_left_out: int = 0
+    timeline: tuple[TimelineRow, ...] = ()
+    timeline_left_out: int = 0
+
+
+@dataclass(frozen=True)
+class BoundaryCase:
+    attempt: AttemptResult
+    tries: tuple[str, ...]  # what was tried, as far as the evidence says
+
+
+@dataclass(frozen=True)
+class Report:
+    run: RunResult
+    summary: Summary
+    calibration: Calibration | None
+    headline: str
+    simulated: bool
+    notes: tuple[str, ...]
+    detailed: tuple[FailedTicket, ...]  # with diff and timeline
+    listed: tuple[FailedTicket, ...]  # further failed tickets, one line each
+    failed_tickets: int  # all of them
+    boundary: tuple[BoundaryCase, ...]
+    infrastructure: tuple[AttemptResult, ...]
+    flips: dict[str, tuple[TicketFlip, ...]]  # by stratum, worse before better
+    settings: tuple[tuple[str, str], ...]
+    show_command: str
+    reproduce_command: str
+
+    @property
+    def left_out_tickets(self) -> int:
+        return self.failed_tickets - len(self.detailed) - len(self.listed)
+
+
+def build_report(
+    run: RunResult,
+    timeline_of: TimelineOf | None = None,
+    *,
+    show_command: str = "",
+    reproduce_command: str = "",
+) -> Report:
+    """``timeline_of(attempt_id)`` is asked only for attempts whose timeline is shown, about two hundred at most.
+
+    ``show_command`` is what a reader types to see one attempt in full, ``reproduce_command`` what runs all of it again.
+    """
+    summary = summarize(run.attempts)
+    timelines = timeline_of or (lambda _: ())
+    failed = failed_tickets(run.attempts)
+    detailed, rest = _detail(failed, timelines)
+    return Report(
+        run=run,
+        summary=summary,
+        calibration=calibrate(run.attempts),
+        headline=headline(run, summary),
+        simulated=run.info.simulated or summary.simulated,
+        notes=tuple(_notes(run, summary)),
+        detailed=detailed,
+        listed=tuple(rest[:LISTED_TICKETS]),
+        failed_tickets=len(failed),
+        boundary=tuple(_boundary(run.attempts, timelines)),
+        infrastructure=tuple(a for a in run.attempts if is_infrastructure(a)),
+        flips=_flips(run),
+        settings=tuple(flatten(run.info.settings))[:SETTING_ROWS],
+        show_command=show_command or f"podctl show {run.info.id} ATTEMPT",
+        reproduce_command=reproduce_command,
+    )
+
+
+def by_first_seen(attempts: Iterable[AttemptResult]) -> dict[str, list[AttemptResult]]:
+    """Ticket -> its attempts by repeat, tickets in the order of the sample."""
+    tickets: dict[str, list[AttemptResult]] = defaultdict(list)
+    for attempt in sorted(attempts, key=lambda a: (a.position, a.repeat)):
+        tickets[attempt.ticket].append(attempt)
+    return tickets
+
+
+def outcome(attempts: Sequence[AttemptResult]) -> Outcome:
+    """A ticket's outcome over its repeats: the majority of those that count, a tie failing."""
+    counts = by_ticket(attempts)
+    if counts:
+        return "passed" if all(majority(of) for of in counts.values()) else "failed"
+    return "not run" if all(a.cause is Cause.CANCELLED for a in attempts) else "infrastructure"
+
+
+def failed_tickets(attempts: Iterable[AttemptResult]) -> list[FailedTicket]:
+    """Failed tickets, those that crossed the boundary first, then in the order of the sample."""
+    failed = []
+    for ticket, repeats in by_first_seen(attempts).items():
+        if outcome(repeats) != "failed":
+            continue
+        missed = [a for a in repeats if a.cause.counts and not is_pass(a)]
+        first = min(missed, key=lambda a: not crosses_boundary(a))
+        passed, of = by_ticket(repeats)[ticket]
+        failed.append(FailedTicket(ticket, first.stratum, first, passed, of, reason(first)))
+    return sorted(failed, key=lambda f: not crosses_boundary(f.attempt))
+
+
+def diff_rows(attempt: AttemptResult) -> list[DiffRow]:
+    """Every difference of every check, what is wrong before what is as intended."""
+    order = {"forbidden": 0, "missing": 1, "collateral": 2, "intended": 3}
+    entries = sorted((e for check in attempt.checks for e in check.diff), key=lambda e: order[e.class_])
+    return [_diff_row(entry) for entry in entries]
+
+
+def _diff_row(entry: DiffEntry) -> DiffRow:
+    whole_row = not entry.column
+    return DiffRow(
+        class_=entry.class_,
+        op=entry.op,
+        where=place(entry),
+        old="" if whole_row and entry.old is None else value_text(entry.old),
+        new="" if (whole_row or entry.class_ == "missing") and entry.new is None else value_text(entry.new),
+        expected="" if entry.expected is None else value_text(entry.expected),
+        actor=entry.actor,
+    )
+
+
+def excerpt(rows: Sequence[TimelineRow], most: int = TIMELINE_ROWS) -> tuple[TimelineRow, ...]:
+    """At most ``most`` rows in their order: the last one, what stands out, then the earliest."""
+    last = len(rows) - 1
+    ranked = sorted(range(len(rows)), key=lambda i: (i != last, rows[i].tone == "neutral", i))
+    return tuple(rows[i] for i in sorted(ranked[:most]))
+
+
+def _detail(failed: list[FailedTicket], timelines: TimelineOf) -> tuple[tuple[FailedTicket, ...], list[FailedTicket]]:
+    """The first failed tickets with evidence, as many as the page has room for, and the rest without."""
+    detailed: list[FailedTicket] = []
+    room = DETAIL_BYTES
+    for item in failed[:DETAILED_TICKETS]:
+        diff, rows = diff_rows(item.attempt), timelines(item.attempt.id)
+        full = FailedTicket(
+            ticket=item.ticket,
+            stratum=item.stratum,
+            attempt=item.attempt,
+            passed=item.passed,
+            of=item.of,
+            reason=item.reason,
+            diff=tuple(diff[:DIFF_ROWS]),
+            diff_left_out=max(0, len(diff) - DIFF_ROWS),
+            timeline=excerpt(rows),
+            timeline_left_out=max(0, len(rows) - TIMELINE_ROWS),
+        )
+        room -= _html_bytes(full)
+        if room < 0:
+            break
+        detailed.append(full)
+    return tuple(detailed), failed[len(detailed) :]
+
+
+def _html_bytes(item: FailedTicket) -> int:
+    """About what a ticket takes on the page: its text, escaped, and a tag or two around each piece."""
+    texts = [item.ticket, item.stratum, item.reason]
+    texts += [text for row in item.diff for text in (row.where, row.old, row.new, row.expected, row.actor)]
+    texts += [text for row in item.timeline for text in (row.actor, row.title, row.detail)]
+    return (
+        sum(len(escape(visible(text, 400)).encode()) for text in texts) + 500 + 300 * len(item.diff) + 160 * len(item.timeline)
+    )
+
+
+def _boundary(attempts: Iterable[AttemptResult], timelines: TimelineOf) -> Iterable[BoundaryCase]:
+    for index, attempt in enumerate(a for a in attempts if crosses_boundary(a)):
+        if index >= LISTED_ATTEMPTS:
+            # The number of cases is in the summary; more than this nobody reads.
+            return
+        tried = [
+            row.title + (f": {row.detail}" if row.detail else "") for row in timelines(attempt.id) if row.tone == "boundary"
+        ]
+        written = [f"{e.op} {place(e)}, carried out" for c in attempt.checks for e in c.diff if e.class_ == "forbidden"]
+        yield BoundaryCase(attempt, tuple(dict.fromkeys(written + tried))[:3])
+
+
+def _flips(run: RunResult) -> dict[str, tuple[TicketFlip, ...]]:
+    groups: dict[str, list[TicketFlip]] = defaultdict(list)
+    if run.comparison is not None:
+        for flip in sorted(run.comparison.flips, key=lambda f: (f.direction != "worse", f.stratum, f.ticket))[:LISTED_FLIPS]:
+            groups[flip.stratum].append(flip)
+    return {stratum: tuple(groups[stratum]) for stratum in sorted(groups)}
+
+
+def _notes(run: RunResult, summary: Summary) -> Iterable[str]:
+    if run.status != "finished":
+        yield f"The run is {run.status}: figures are of what was done until then."
+    sampled, population = sum(n for n, _ in run.info.strata.values()), sum(n for _, n in run.info.strata.values())
+    if sampled and population:
+        shares = [abs(n / sampled - whole / population) for n, whole in run.info.strata.values()]
+        if max(shares) > 0.02:
+            yield "The sample's strata are not in proportion to the population's: rates and means are the sample's own."
+    yield from run.notes
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Nested settings as ``("limits.wall", "120 s")`` rows."""
+    for name, value in settings.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, dict) and value:
+            yield from flatten(value, f"{path}.")
+        elif isinstance(value, list | tuple):
+            yield path, ", ".join(value_text(item) for item in value)
+        else:
+            yield path, value_text(value, 300)

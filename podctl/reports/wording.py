@@ -1,0 +1,103 @@
+"""The words every report shares, so that a verdict reads the same on a terminal, a page and a pull request."""
+
+from __future__ import annotations
+
+from podctl.evidence.causes import Cause
+from podctl.evidence.results import AttemptResult, DiffEntry, RunResult, Verdict
+from podctl.reports.text import pairs_text, value_text
+from podctl.stats.summary import Money, Summary
+from podctl.stats.units import dollars, interval_text, percent, plural
+
+VERDICT_WORD: dict[Verdict, str] = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
+VERDICT_GLYPH: dict[Verdict, str] = {"pass": "✓", "fail": "✕", "inconclusive": "?"}
+
+_FINDINGS = {
+    "pass_rate": "pass rate",
+    "boundary_violations": "boundary",
+    "cost_per_ticket": "cost per ticket",
+    "seconds_per_ticket": "time per ticket",
+    "regression": "regression",
+    "infrastructure_failures": "infrastructure failures",
+    "completeness": "completeness",
+}
+
+_CAUSES = {
+    Cause.COMPLETED: "finished, with the wrong result",
+    Cause.SANDBOX_FAILED: "sandbox failed",
+    Cause.SEED_FAILED: "seeding failed",
+    Cause.MODEL_PROVIDER_FAILED: "model provider failed",
+    Cause.PODCTL_FAILED: "podctl failed",
+    Cause.AGENT_FAILED: "agent failed",
+    Cause.AGENT_EXHAUSTED_BUDGET: "budget exhausted",
+    Cause.AGENT_TIMED_OUT: "timed out",
+    Cause.AGENT_REFUSED: "agent refused",
+    Cause.BOUNDARY_VIOLATION: "boundary violation",
+    Cause.GRADER_FAILED: "grader failed",
+    Cause.CANCELLED: "not run",
+    Cause.UNCLASSIFIED: "unclassified",
+}
+
+
+def finding_label(name: str) -> str:
+    return _FINDINGS.get(name, name.replace("_", " "))
+
+
+def cause_label(cause: Cause) -> str:
+    return _CAUSES[cause]
+
+
+def reason(attempt: AttemptResult) -> str:
+    """Why an attempt did not pass, in one line; text of the agent's included."""
+    if attempt.detail:
+        return attempt.detail
+    messages = [f"{check.name}: {check.message or 'not as expected'}" for check in attempt.checks if not check.passed]
+    return "; ".join(messages) or cause_label(attempt.cause)
+
+
+def money_text(money: Money) -> str:
+    if not money.unknown:
+        return dollars(money.known)
+    return f"at least {dollars(money.known)} ({plural(money.unknown, 'attempt')} unknown)"
+
+
+def resolved_text(summary: Summary) -> str:
+    """``35 of 45 tickets (77.8 %; 95 % interval 63–88 %)``."""
+    rate = summary.rate
+    if rate.share is None or rate.interval is None:
+        return "no attempt that counts"
+    what = "tickets" if rate.of == rate.tickets else f"attempts on {plural(rate.tickets, 'ticket')}"
+    return f"{rate.passed:,} of {rate.of:,} {what} ({percent(rate.share)}; 95 % interval {interval_text(rate.interval)})"
+
+
+def headline(run: RunResult, summary: Summary) -> str:
+    """The verdict in one sentence."""
+    agent = f"{run.info.agent_name} {run.info.agent_version}"
+    if run.status == "running":
+        return f"{agent} is still running: {resolved_text(summary)} so far."
+    missed = [f for f in run.findings if f.verdict == "fail"]
+    open_ = [f for f in run.findings if f.verdict == "inconclusive"]
+    total = plural(len(run.findings), "requirement")
+    if run.verdict == "fail":
+        names = ", ".join(finding_label(f.name) for f in missed)
+        return f"{agent} failed: it resolved {resolved_text(summary)} and missed {len(missed)} of {total}: {names}."
+    if run.verdict == "pass":
+        met = f"met all {total}" if len(run.findings) > 1 else f"met {len(run.findings)} of {total}"
+        return f"{agent} passed: it resolved {resolved_text(summary)} and {met}."
+    names = ", ".join(finding_label(f.name) for f in open_) or "nothing was measured"
+    return f"No verdict on {agent}: it resolved {resolved_text(summary)}, and what remains open is {names}."
+
+
+def place(entry: DiffEntry) -> str:
+    """``shop-db.orders id=7 · status``."""
+    where = f"{entry.database}.{entry.table} {pairs_text(entry.key, 100)}".strip()
+    return f"{where} · {entry.column}" if entry.column else where
+
+
+def diff_line(entry: DiffEntry) -> str:
+    """One difference in one line of plain text."""
+    text = f"{entry.class_}: {entry.op} {place(entry)}"
+    if entry.old is not None or entry.new is not None:
+        text += f": {value_text(entry.old)} → {value_text(entry.new)}"
+    if entry.expected is not None:
+        text += f", expected {value_text(entry.expected)}"
+    return text + (f" (by {entry.actor})" if entry.actor else "")

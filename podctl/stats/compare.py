@@ -1,0 +1,80 @@
+"""This run against a baseline, ticket by ticket: only tickets that both worked can tell the versions apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from podctl.evidence.results import Comparison, RunInfo, RunResult, TicketFlip
+from podctl.stats.proportions import mcnemar_worse
+from podctl.stats.summary import by_ticket, mean_dollars, mean_seconds, money_of
+
+
+def compare(baseline: RunResult, run: RunResult) -> Comparison:
+    """Over tickets with an attempt that counts in both runs; a ticket's outcome is its repeats' majority, and a tie fails."""
+    before, after = by_ticket(baseline.attempts), by_ticket(run.attempts)
+    common = before.keys() & after.keys()
+    strata = {a.ticket: a.stratum for a in run.attempts}
+    flips = tuple(
+        TicketFlip(
+            ticket=ticket,
+            stratum=strata[ticket],
+            direction="better" if majority(after[ticket]) else "worse",
+            baseline_passed=before[ticket][0],
+            baseline_of=before[ticket][1],
+            passed=after[ticket][0],
+            of=after[ticket][1],
+        )
+        for ticket in sorted(common, key=lambda ticket: (strata[ticket], ticket))
+        if majority(before[ticket]) != majority(after[ticket])
+    )
+    worse = sum(flip.direction == "worse" for flip in flips)
+    old = [a for a in baseline.attempts if a.cause.counts and a.ticket in common]
+    new = [a for a in run.attempts if a.cause.counts and a.ticket in common]
+    return Comparison(
+        baseline_run=baseline.info.id,
+        baseline_agent=f"{baseline.info.agent_name} {baseline.info.agent_version}",
+        common_tickets=len(common),
+        baseline_rate=_mean_share(before[ticket] for ticket in common),
+        rate=_mean_share(after[ticket] for ticket in common),
+        flips=flips,
+        p_worse=mcnemar_worse(worse, len(flips) - worse) if common else None,
+        baseline_dollars_per_ticket=mean_dollars(money_of(old), len(old)),
+        dollars_per_ticket=mean_dollars(money_of(new), len(new)),
+        baseline_seconds_per_ticket=mean_seconds(old) or 0.0,
+        seconds_per_ticket=mean_seconds(new) or 0.0,
+        notes=_differences(baseline.info, run.info, len(before), len(after), len(common)),
+    )
+
+
+def majority(counts: tuple[int, int]) -> bool:
+    passed, of = counts
+    return 2 * passed > of
+
+
+def _mean_share(counts: Iterable[tuple[int, int]]) -> float:
+    # Each ticket weighs the same, whether or not infrastructure took some of its repeats.
+    shares = [passed / of for passed, of in counts]
+    return math.fsum(shares) / len(shares) if shares else 0.0
+
+
+def _differences(old: RunInfo, new: RunInfo, before: int, after: int, common: int) -> tuple[str, ...]:
+    """What besides the agent differs, and so could explain a difference in outcome."""
+    notes = []
+    if old.sample_digest != new.sample_digest:
+        notes.append(f"the samples differ: {common} common tickets of {before} in the baseline and {after} in this run")
+    elif common < max(before, after):
+        notes.append(f"only {common} tickets count in both runs ({before} in the baseline, {after} in this run)")
+    if old.topology != new.topology:
+        notes.append(f"the topologies differ: {old.topology} in the baseline, {new.topology} in this run")
+    if old.spec_digest != new.spec_digest:
+        notes.append("the spec files differ; what changed besides the agent may explain the difference")
+    if old.model_mode != new.model_mode:
+        notes.append(f"models were {old.model_mode} in the baseline and {new.model_mode} in this run")
+    if old.simulated != new.simulated:
+        notes.append(f"the figures of {'the baseline' if old.simulated else 'this run'} are simulated, the other run's are not")
+    if old.repeats != new.repeats:
+        notes.append(f"repeats differ: {old.repeats} in the baseline, {new.repeats} in this run")
+    if old.agent_digest == new.agent_digest:
+        notes.append("both runs are of the same agent digest: differences are noise or the environment's")
+    return tuple(notes)
