@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 from podctl.data.statements import LoggedStatement
 from podctl.gateway.client import Door
+from podctl.grading.sqlref import GradedDatabase
 from podctl.pods.plan import PodSpec, Resource, Step
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import TableRule
@@ -30,7 +31,7 @@ class Finding:
     required: bool = True
 
 
-class PodDatabase(Protocol):
+class PodDatabase(GradedDatabase, Protocol):
     """One database of one pod, seen from outside it as its superuser."""
 
     async def grant_agent(self, role: str, rules: Mapping[str, TableRule]) -> str:
@@ -49,11 +50,9 @@ class PodDatabase(Protocol):
     def statements_dropped(self) -> int:
         """How many more there were than were kept."""
 
-    async def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """The rows of one read-only query, for checks."""
-
-    async def reference_changes(self, script: str) -> list[dict[str, Any]]:
-        """``row.change`` data of a reference's script, run on a clone of its own."""
+    @property
+    def changes_dropped(self) -> int:
+        """How many row changes there were beyond those that `changes` gave."""
 
 
 @dataclass(frozen=True)

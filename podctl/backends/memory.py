@@ -10,13 +10,13 @@ import asyncio
 import copy
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from podctl.backends.base import Command, Exit, Finding, PodRef, Removal
-from podctl.errors import EnvironmentProblem
 from podctl.data.statements import LoggedStatement
+from podctl.errors import EnvironmentProblem
 from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource, Step, advance
 from podctl.spec.bundle import Bundle
@@ -88,9 +88,14 @@ class MemoryDatabase:
         taken, self._statements = self._statements, []
         return taken
 
-    @property
-    def statements_dropped(self) -> int:
-        return 0
+    statements_dropped = 0
+    changes_dropped = 0
+
+    def kinds(self) -> Mapping[str, Mapping[str, str]]:
+        return {}
+
+    def generated(self) -> Mapping[str, Set[str]]:
+        return {}
 
     async def query(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """``statement`` is a table's name: its keys and rows."""

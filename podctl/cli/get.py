@@ -94,7 +94,9 @@ def _pods(_: str | None, store: Path | None, output: str) -> None:
         alive = record.owner.alive()
         left = (record.expires_ns - time.time_ns()) / 1e9
         status = ("kept" if record.kept else "running") if alive and left > 0 else "orphan"
-        rows.append((record.id, record.run, status, str(record.owner.pid), f"{max(0, left):.0f}s", str(state.directory(record.id))))
+        rows.append(
+            (record.id, record.run, status, str(record.owner.pid), f"{max(0, left):.0f}s", str(state.directory(record.id)))
+        )
     headings = ("POD", "RUN", "STATUS", "OWNER", "TTL", "DIRECTORY")
     if output == "json":
         emit_json("PodList", [dict(zip((h.lower() for h in headings), row, strict=True)) for row in rows])

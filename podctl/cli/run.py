@@ -23,7 +23,9 @@ from podctl.cli.common import store_directory, store_option
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write the HTML report here.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write JUnit XML here.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write a Markdown summary here.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the result as JSON here.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the result as JSON here."
+)
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="What to print on stdout.")
 @click.option("--strict", is_flag=True, help="Exit with 5 when the verdict is inconclusive.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -47,9 +49,7 @@ def run_command(scenario: Path, store: Path | None, strict: bool, quiet: bool, o
     prepared = prepare(bundle)
     directory = store_directory(store)
     with progress_for(quiet) as listener:
-        outcome = host_run(
-            prepared, directory, baseline=given["baseline"], resume=given["resume"], listener=listener, say=say
-        )
+        outcome = host_run(prepared, directory, baseline=given["baseline"], resume=given["resume"], listener=listener, say=say)
     extra = {kind: given[name] for kind, name in _FILES.items() if given[name] is not None}
     show(outcome.result, directory, output, write_reports(outcome.result, directory, extra))
     for problem in outcome.teardown_problems:

@@ -90,7 +90,7 @@ class RunController:
         try:
             await self._backend.prepare(bundle)
             spent = self._store.spent(info.id)
-            gateway = await Gateway.start(self._gateway_config(bundle, spent.dollars_upper))
+            gateway = await Gateway.start(self._gateway_config(bundle, spent.dollars_upper), self._on_gateway_event)
             self._runner = Runner(
                 run=info.id,
                 bundle=bundle,
@@ -191,6 +191,10 @@ class RunController:
         upstream = bundle.scenario.model
         left = max(Decimal(0), bundle.scenario.limits.run_dollars - spent)
         return GatewayConfig(upstream=upstream, keys=provider_keys(upstream, os.environ), run_dollars=left)
+
+    def _on_gateway_event(self, event: dict[str, Any]) -> None:
+        if self._runner is not None:
+            self._runner.on_gateway_event(event)
 
     async def _remove_pods(self, run: str) -> None:
         for pod in await self._backend.list():

@@ -34,7 +34,9 @@ def orphans(state: State, now_ns: int) -> tuple[list[str], list[PodRef]]:
             continue
         if record.owner.alive() and now_ns < record.expires_ns:
             living.append(
-                PodRef(record.id, record.run, True, record.created_ns, record.expires_ns, str(state.directory(name)), record.kept)
+                PodRef(
+                    record.id, record.run, True, record.created_ns, record.expires_ns, str(state.directory(name)), record.kept
+                )
             )
         else:
             dead.append(name)

@@ -22,8 +22,10 @@ from podctl.evidence.log import RecordWriter, seal
 from podctl.evidence.results import AttemptResult, CheckResult
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import AttemptPass, GatewayLost, Totals
-from podctl.grading.checks import GradeContext, GraderProblem, grade
-from podctl.grading.result_file import ResultProblem, parse_result
+from podctl.grading.checks import GradeContext, grade
+from podctl.grading.problems import GraderProblem, ResultProblem
+from podctl.grading.result import parse_result
+from podctl.grading.sqlref import expected_changes
 from podctl.pods.plan import PodSpec
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck
@@ -237,9 +239,8 @@ class Attempt:
                 body = f"{database.statements_dropped} more statements were not kept"
                 writer.append("log", "podctl", {"severity": "WARN", "body": body})
             for change in await database.changes():
-                attributed = change | {"actor": self._actor(change.get("user"))}
-                changes.append(attributed)
-                writer.append("row.change", attributed["actor"], change, t=change.get("committed"))
+                changes.append(change)
+                writer.append("row.change", self._actor(change.get("user")), change, t=change.get("committed"))
         return changes, counts
 
     def _actor(self, user: str | None) -> str:
@@ -250,25 +251,27 @@ class Attempt:
         return "podctl"
 
     async def _grade(self, ending: Ending, changes: list[dict[str, Any]]) -> list[CheckResult]:
-        async def run_command(check: CommandCheck) -> tuple[int | None, str]:
+        async def run_command(check: CommandCheck) -> tuple[int, str]:
             files = {
                 contract.TICKET: contract.ticket_file(self._planned.ticket),
                 contract.RESULT: json.dumps(ending.result).encode(),
                 "changes.json": json.dumps(changes, default=str).encode(),
             }
-            command = Command(
-                argv=check.command, environment={}, directory=check.directory, files=files, wall_s=check.timeout
-            )
+            command = Command(argv=check.command, environment={}, directory=check.directory, files=files, wall_s=check.timeout)
             done = await self._backend.execute(self._spec.id, command)
-            return done.code, (done.stdout + done.stderr).decode("utf-8", "replace")
+            code = done.code if done.code is not None else -(done.signal or 1)
+            return code, (done.stdout + done.stderr).decode("utf-8", "replace")
 
-        names = databases(self._bundle.topology)
+        handles = {name: self._backend.database(self._spec.id, name) for name in databases(self._bundle.topology)}
         context = GradeContext(
             ticket=self._planned.ticket,
-            result=ending.result or {},
+            result=ending.result,
             changes=changes,
-            databases={name: self._backend.database(self._spec.id, name) for name in names},
-            boundary=self._bundle.boundary,
+            changes_dropped=sum(handle.changes_dropped for handle in handles.values()),
+            expected=await expected_changes(self._planned.ticket.reference, handles),
+            databases=handles,
+            boundary=self._bundle.boundary.databases,
+            agents=frozenset({self._role}),
             run_command=run_command,
         )
         return await grade(self._bundle.scenario.checks, context)
@@ -345,7 +348,7 @@ def judge_exit(exit_: Exit, totals: Totals) -> Ending:
     try:
         result = parse_result(exit_.files[contract.RESULT])
     except ResultProblem as error:
-        return Ending(Cause.AGENT_FAILED, f"result.json: {error.what}")
+        return Ending(Cause.AGENT_FAILED, error.what)
     if result.get("status") == "refused":
         return Ending(Cause.AGENT_REFUSED, str(result.get("summary", ""))[:300], result)
     if result.get("status") != "done":
@@ -367,4 +370,3 @@ def _usage(result: AttemptResult) -> dict[str, Any]:
 
 def _one_line(error: PodctlError) -> str:
     return f"{error.what}: {error.cause.splitlines()[0]}" if error.cause else error.what
-

@@ -108,7 +108,6 @@ class Runner:
             self._note_result(result)
         self._total = len(planned)
         self._queue = deque(attempt for attempt in planned if attempt.id not in self._results)
-        self._gateway.on_event = self._on_gateway_event
         pods = min(self._bundle.scenario.run.pods, max(1, len(self._queue)))
         ticker = asyncio.create_task(self._tick())
         deadline = asyncio.create_task(self._run_deadline())
@@ -272,7 +271,7 @@ class Runner:
 
     # ---- watching ----
 
-    def _on_gateway_event(self, event: dict[str, str]) -> None:
+    def on_gateway_event(self, event: dict[str, Any]) -> None:
         """The gateway says that a limit was reached: the attempt ends now, the run when it was the run's."""
         if event.get("event") != "limit":
             return

@@ -105,6 +105,14 @@ class LocalBackend:
     def database(self, pod: str, name: str) -> PodDatabase:
         return self._held(pod).databases[name]
 
+    def conninfo(self, pod: str, name: str | None) -> dict[str, str]:
+        """How to reach a database of the pod as its superuser, from this machine: host, port, user, password, database."""
+        held = self._held(pod)
+        chosen = name or next(iter(held.databases), "")
+        if chosen not in held.databases:
+            raise PodProblem(f"pod {pod} has no database {chosen!r}", code="no-such-database", hint=", ".join(held.databases))
+        return held.conninfo(chosen)
+
     async def logs(self, pod: str, service: str) -> bytes:
         files = PodFiles(self.state.directory(pod))
         for kind in ("service", "database"):

@@ -22,8 +22,8 @@ from podctl.backends.local.files import PodFiles
 from podctl.backends.local.init_client import InitClient, Launch, PodProblem
 from podctl.backends.local.network import GATEWAY, GATEWAY_PORT, addresses, hosts_file, placeholders
 from podctl.backends.local.state import PodRecord, State
-from podctl.data.database import PostgresDatabase
 from podctl.data.connect import DatabaseUnreachable, connect
+from podctl.data.database import PostgresDatabase
 from podctl.data.roles import service_role
 from podctl.data.settings import settings_for
 from podctl.gateway.client import Door
@@ -141,6 +141,16 @@ class LocalPod:
         conninfo = f"host={self.files.sockets(name)} port={database.port} user=postgres password={password}"
         await self._until_ready(f"database {name}", pid, lambda: _reachable(conninfo), 30)
         return conninfo
+
+    def conninfo(self, name: str) -> dict[str, str]:
+        database = self._topology.databases[name]
+        return {
+            "host": str(self.files.sockets(name)),
+            "port": str(database.port),
+            "user": "postgres",
+            "password": (self._templates[name] / "password").read_text(),
+            "database": database.name,
+        }
 
     async def stop_server(self, name: str, number: int) -> None:
         assert self.init is not None
