@@ -45,7 +45,7 @@ def demo_command(directory: Path, sample: str, pods: int, quiet: bool) -> int:
         if outcome.interrupted:
             return int(ExitCode.INTERRUPTED)
         written = write_reports(outcome.result, store, {})
-        show(outcome.result, store, "table", written)
+        show(outcome.result, "table", written)
         baseline = outcome.result.info.id
     ticket = next((attempt.ticket for attempt in outcome.result.attempts if not attempt.passed), None)
     say(f"\nopen {written['html']}")

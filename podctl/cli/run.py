@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +54,7 @@ def run_command(scenario: Path, store: Path | None, strict: bool, quiet: bool, o
     with progress_for(quiet) as listener:
         outcome = host_run(prepared, directory, baseline=given["baseline"], resume=given["resume"], listener=listener, say=say)
     extra = {kind: given[name] for kind, name in _FILES.items() if given[name] is not None}
-    show(outcome.result, directory, output, write_reports(outcome.result, directory, extra))
+    show(outcome.result, output, write_reports(outcome.result, directory, extra))
     for problem in outcome.teardown_problems:
         say(f"not removed: {problem}")
     return int(exit_code(outcome, strict=strict))
@@ -86,24 +89,29 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def progress_for(quiet: bool) -> Any:
-    from contextlib import nullcontext
-
-    from podctl.runs.progress import silent
+@contextmanager
+def progress_for(quiet: bool) -> Iterator[Any]:
+    """A listener that shows a run's progress on standard error."""
+    from podctl.runs.runner import silent
 
     if quiet or os.environ.get("PODCTL_QUIET"):
-        return nullcontext(silent)
-    from podctl.cli.progress import shown
+        yield silent
+        return
+    from podctl.reports.progress import Progress
 
-    return shown()
+    with Progress(sys.stderr) as progress:
+        yield progress.update
 
 
-def show(result: Any, directory: Path, output: str, written: dict[str, Path]) -> None:
+def show(result: Any, output: str, written: dict[str, Path]) -> None:
+    from podctl.reports.model import build_report
+
+    report = build_report(result)
     if output == "json":
         from podctl.reports.jsonreport import render_json
 
-        click.echo(render_json(result))
+        click.echo(render_json(report))
         return
-    from podctl.reports.terminal import print_summary
+    from podctl.reports.terminal import write_summary
 
-    print_summary(result, written)
+    write_summary(report, sys.stdout, paths=written)

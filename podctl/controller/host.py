@@ -19,7 +19,7 @@ from podctl.controller.sweep import sweep
 from podctl.errors import ExitCode
 from podctl.evidence.results import RunResult
 from podctl.evidence.store import Store
-from podctl.runs.progress import Listener, silent
+from podctl.runs.runner import Listener, silent
 
 
 @dataclass(frozen=True)

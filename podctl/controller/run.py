@@ -24,8 +24,8 @@ from podctl.evidence.store import Planned as StoredAttempt
 from podctl.evidence.store import Store
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayConfig, provider_keys, totals_of
-from podctl.runs.progress import Listener, silent
-from podctl.runs.runner import Planned, Runner, plan_attempts
+from podctl.runs.attempt import Planned
+from podctl.runs.runner import Listener, Runner, plan_attempts, silent
 from podctl.spec.bundle import Bundle
 from podctl.spec.resolved import resolved, spec_digest
 from podctl.stats.compare import compare

@@ -36,9 +36,9 @@ def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> 
     _write(written["html"], render_html(report))
     renderers: dict[str, Callable[[], str]] = {
         "html": lambda: render_html(report),
-        "junit": lambda: render_junit(result),
+        "junit": lambda: render_junit(report),
         "markdown": lambda: render_markdown(report),
-        "json": lambda: render_json(result),
+        "json": lambda: render_json(report),
     }
     for kind, path in extra.items():
         _write(path, renderers[kind]())
@@ -49,7 +49,7 @@ def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> 
 def export(result: RunResult, store: Store, form: str, out: Path) -> int:
     """Write a run's evidence for other tools; the number of files."""
     if form == "junit":
-        _write(out, render_junit(result))
+        _write(out, render_junit(build_report(result)))
         return 1
     render = export_atif if form == "atif" else export_otlp
     for attempt in result.attempts:

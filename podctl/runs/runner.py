@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import secrets
 from collections import deque
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from podctl.evidence.store import Store
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayLost, Totals, totals_of
 from podctl.pods.plan import PodSpec, steps
+from podctl.reports.progress import ProgressEvent, Running
 from podctl.runs.attempt import Attempt, Planned
-from podctl.runs.progress import Listener, Progress, Working, silent
 from podctl.spec.bundle import Bundle
 from podctl.tickets.types import Ticket
 
@@ -43,16 +43,11 @@ def plan_attempts(tickets: Sequence[Ticket], repeats: int, seed: int) -> list[Pl
     return [Planned(f"{position + 1:04d}-{repeat}", position, repeat, tickets[position]) for position, repeat in pairs]
 
 
-@dataclass
-class Tally:
-    """What the run has come to so far."""
+Listener = Callable[[ProgressEvent], None]
 
-    done: int = 0
-    passed: int = 0
-    counted: int = 0
-    simulated: bool = False
-    spent: Decimal = Decimal(0)
-    notes: list[str] = field(default_factory=list)
+
+def silent(_: ProgressEvent) -> None:
+    """For callers that show nothing."""
 
 
 class Runner:
@@ -78,20 +73,18 @@ class Runner:
         self._listener = listener
         self._queue: deque[Planned] = deque()
         self._total = 0
-        self._tally = Tally()
+        self._inherited = 0
+        self._spent = Decimal(0)
+        self.notes: list[str] = []
         self._results: dict[str, AttemptResult] = {}
         self._tries: dict[str, int] = {}
-        self._working: dict[str, Working] = {}
+        self._working: dict[str, tuple[str, str, float]] = {}  # pod, ticket, since
         self._open: dict[str, tuple[str, Attempt]] = {}
         self._stop = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self._fatal: PodctlError | None = None
         self._ready_pods = 0
         self._started = 0.0
-
-    @property
-    def notes(self) -> list[str]:
-        return self._tally.notes
 
     async def work(
         self, planned: Sequence[Planned], done: Sequence[AttemptResult], tries: dict[str, int], spent: Decimal
@@ -103,9 +96,9 @@ class Runner:
         """
         self._started = self._clock.monotonic()
         self._tries = dict(tries)
-        self._tally.spent = spent
-        for result in done:
-            self._note_result(result)
+        self._spent = spent
+        self._results = {result.id: result for result in done}
+        self._inherited = len(self._results)
         self._total = len(planned)
         self._queue = deque(attempt for attempt in planned if attempt.id not in self._results)
         pods = min(self._bundle.scenario.run.pods, max(1, len(self._queue)))
@@ -118,7 +111,7 @@ class Runner:
             for task in (ticker, deadline, *workers):
                 task.cancel()
             await asyncio.gather(ticker, deadline, *workers, return_exceptions=True)
-            self._show("finished")
+            self._show()
         if self._fatal is not None:
             raise self._fatal
         order = {attempt.id: number for number, attempt in enumerate(planned)}
@@ -200,7 +193,7 @@ class Runner:
             pass  # a lost gateway holds nothing of the pod any more
         for removal in await self._backend.delete(spec.id):
             if not removal.gone:
-                self._tally.notes.append(f"not removed: {removal.what} {removal.detail}".strip())
+                self.notes.append(f"not removed: {removal.what} {removal.detail}".strip())
 
     async def _try(self, spec: PodSpec, planned: Planned, reset_s: float, queue_s: float) -> AttemptResult | None:
         """One try of an attempt; None when the run is being stopped. An infrastructure failure goes back into the queue."""
@@ -218,13 +211,13 @@ class Runner:
             clock=self._clock,
             run=self._run,
         )
-        self._working[planned.id] = Working(spec.id, planned.ticket.id, self._clock.monotonic())
+        self._working[planned.id] = (spec.id, planned.ticket.id, self._clock.monotonic())
         self._open[planned.id] = (spec.id, attempt)
         try:
             result, totals = await attempt.work(reset_s, queue_s)
         except GatewayLost as error:
             totals = totals_of(read_attempt(self._attempt_directory(planned)))
-            self._tally.spent += totals.dollars_upper
+            self._spent += totals.dollars_upper
             self._abandon(planned.id, number, totals, Cause.PODCTL_FAILED)
             await self._fail(error)
             return None
@@ -232,14 +225,14 @@ class Runner:
             self._open.pop(planned.id, None)
             self._working.pop(planned.id, None)
         result = replace(result, tries=number)
-        self._tally.spent += totals.dollars_upper
+        self._spent += totals.dollars_upper
         if result.cause is Cause.CANCELLED:
             self._abandon(planned.id, number, totals, Cause.CANCELLED)
             return result
         self._store.finish_try(self._run, planned.id, number, result, totals.dollars_upper)
         final = not result.cause.retry or number > self._bundle.scenario.run.retries
         if final:
-            self._note_result(result)
+            self._results[result.id] = result
         else:
             self._queue.append(planned)
         return result
@@ -258,13 +251,6 @@ class Runner:
     def _attempt_directory(self, planned: Planned) -> Path:
         return self._store.attempt_directory(self._run, planned.id)
 
-    def _note_result(self, result: AttemptResult) -> None:
-        self._results[result.id] = result
-        self._tally.done += 1
-        self._tally.passed += result.passed
-        self._tally.counted += result.cause.counts
-        self._tally.simulated = self._tally.simulated or result.simulated
-
     async def _fail(self, error: PodctlError) -> None:
         self._fatal = self._fatal or error
         await self.interrupt()
@@ -277,7 +263,7 @@ class Runner:
             return
         if event["limit"] == "run_dollars":
             if not self._stop.is_set():
-                self._tally.notes.append("the run's budget was spent before every attempt was made")
+                self.notes.append("the run's budget was spent before every attempt was made")
             self._spawn(self.interrupt("run_dollars"))
             return
         pod = next((pod for name, (pod, _) in self._open.items() if event["attempt"].endswith(f".{name}")), None)
@@ -291,32 +277,29 @@ class Runner:
 
     async def _run_deadline(self) -> None:
         await asyncio.sleep(self._bundle.scenario.limits.run_wall)
-        self._tally.notes.append("the run's wall time was over before every attempt was made")
+        self.notes.append("the run's wall time was over before every attempt was made")
         await self.interrupt()
 
     async def _tick(self) -> None:
         while True:
-            self._show("running")
+            self._show()
             await asyncio.sleep(0.25)
 
-    def _show(self, phase: str) -> None:
-        elapsed = self._clock.monotonic() - self._started
-        made = self._tally.done
+    def _show(self) -> None:
+        now = self._clock.monotonic()
+        made = len(self._results)
+        fresh = made - self._inherited
         left = self._total - made
-        eta = elapsed / made * left if made else None
         self._listener(
-            Progress(
-                phase=phase,
+            ProgressEvent(
                 pods_ready=self._ready_pods,
                 pods=self._bundle.scenario.run.pods,
-                done=made,
-                total=self._total,
-                passed=self._tally.passed,
-                counted=self._tally.counted,
-                spent=self._tally.spent,
+                attempts_done=made,
+                attempts_total=self._total,
+                passed=sum(result.passed for result in self._results.values()),
+                spent=self._spent,
                 budget=self._bundle.scenario.limits.run_dollars,
-                simulated=self._tally.simulated,
-                eta_s=eta,
-                running=tuple(self._working.values()),
+                eta=(now - self._started) / fresh * left if fresh else None,
+                running=tuple(Running(pod, ticket, now - since) for pod, ticket, since in self._working.values()),
             )
         )

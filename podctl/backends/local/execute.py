@@ -96,9 +96,10 @@ class Execution:
             raise EnvironmentProblem("the test pod was lost while a command ran in it", code="pod-lost")
         files, refused = await self._collect()
         code, number = ended.code, ended.signal
-        if code is not None and code > 128 and launch.sandbox:
+        if code is not None and code > 128:
             # bwrap reports a command that died of signal N as exit code 128 + N.
-            code, number = None, code - 128
+            number = code - 128
+            code = None
         return Exit(
             code=code,
             signal=number,

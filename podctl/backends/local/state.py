@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ class State:
             ) from error
         return state
 
-    def held(self, name: str) -> AbstractContextManager[None]:
+    def held(self, name: str) -> ExitStack:
         """A lock that is already held: acquire in a thread, release anywhere."""
         stack = ExitStack()
         stack.enter_context(self.locked(name))

@@ -1,0 +1,227 @@
+"""The contract suite that every backend passes: run it against a backend of your own.
+
+A *harness* gives the suite a backend, a topology with one database ``db`` that has a table ``items`` with a row
+``id = 1, label = 'one'``, and the backend's way of saying a few programs. Known gaps are listed with reasons.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from podctl.backends.base import Backend, Command
+from podctl.pods.plan import PodSpec, steps
+from podctl.spec.bundle import Bundle
+from podctl.spec.models import TableRule
+
+RULES = {"items": TableRule(read=True, update=("label",))}
+
+
+class Harness(Protocol):
+    """What the suite needs to know of a backend under test."""
+
+    bundle: Bundle
+    gaps: Mapping[str, str]  # check -> why the backend does not pass it
+
+    def backend(self) -> Backend: ...
+
+    def program(self, name: str) -> Command:
+        """``exit-3``, ``echo-ticket`` (copies ticket.json to result.json), ``sleep``, ``flood``, ``link-result``
+        (leaves result.json as something that is no plain file), ``set-label`` and ``set-id`` (update the row's
+        column through the database as the role in DATABASE_URL)."""
+
+
+@dataclass
+class Report:
+    """``passed`` names, ``failed`` name -> what was wrong, ``gaps`` name -> why it was not tried."""
+
+    passed: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    gaps: dict[str, str] = field(default_factory=dict)
+
+
+async def run_contract(harness: Harness) -> Report:
+    """Every check, each on a pod of its own, all pods removed afterwards."""
+    report = Report()
+    backend = harness.backend()
+    await backend.prepare(harness.bundle)
+    try:
+        for number, (name, check) in enumerate(CHECKS.items()):
+            if name in harness.gaps:
+                report.gaps[name] = harness.gaps[name]
+                continue
+            pod = Pod(harness, backend, PodSpec(f"contract-{number}", "contract", harness.bundle.topology))
+            try:
+                await check(pod)
+                report.passed.append(name)
+            except AssertionError as error:
+                report.failed[name] = str(error)
+            finally:
+                await backend.delete(pod.spec.id)
+    finally:
+        await backend.close()
+    return report
+
+
+@dataclass
+class Pod:
+    harness: Harness
+    backend: Backend
+    spec: PodSpec
+
+    async def up(self) -> None:
+        for step in steps(self.spec, await self.backend.observe(self.spec.id)):
+            await self.backend.apply(self.spec, step)
+
+
+def expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise AssertionError(message)
+
+
+async def _nothing_before(pod: Pod) -> None:
+    expect(await pod.backend.observe(pod.spec.id) == {}, "a pod that was never made is observed")
+    expect(await pod.backend.delete(pod.spec.id) == [], "deleting what is not there removed something")
+
+
+async def _plan_is_empty_once_applied(pod: Pod) -> None:
+    await pod.up()
+    left = steps(pod.spec, await pod.backend.observe(pod.spec.id))
+    expect(left == [], f"steps remain: {[str(step) for step in left]}")
+
+
+async def _listed_with_owner(pod: Pod) -> None:
+    await pod.up()
+    mine = [ref for ref in await pod.backend.list() if ref.id == pod.spec.id]
+    expect(len(mine) == 1 and mine[0].run == "contract" and mine[0].owner_alive, f"listed as {mine}")
+
+
+async def _delete_is_complete_and_idempotent(pod: Pod) -> None:
+    await pod.up()
+    first = await pod.backend.delete(pod.spec.id)
+    expect(bool(first) and all(removal.gone for removal in first), f"receipt: {first}")
+    expect(await pod.backend.delete(pod.spec.id) == [], "the second delete removed something")
+    expect(await pod.backend.observe(pod.spec.id) == {}, "something is left")
+
+
+async def _delete_from_any_prefix(pod: Pod) -> None:
+    plan = steps(pod.spec, {})
+    for length in range(len(plan)):
+        for step in plan[:length]:
+            await pod.backend.apply(pod.spec, step)
+        receipt = await pod.backend.delete(pod.spec.id)
+        expect(all(removal.gone for removal in receipt), f"after {length} steps: {receipt}")
+        expect(await pod.backend.observe(pod.spec.id) == {}, f"after {length} steps something is left")
+
+
+async def _exit_code(pod: Pod) -> None:
+    await pod.up()
+    exit_ = await pod.backend.execute(pod.spec.id, pod.harness.program("exit-3"))
+    expect(exit_.code == 3 and exit_.limit == "", f"ended as {exit_}")
+
+
+async def _files_in_and_out(pod: Pod) -> None:
+    await pod.up()
+    command = replace(pod.harness.program("echo-ticket"), files={"ticket.json": b'{"id": "1"}'}, collect=("result.json",))
+    exit_ = await pod.backend.execute(pod.spec.id, command)
+    expect(exit_.files == {"result.json": b'{"id": "1"}'}, f"collected {exit_.files}, refused {exit_.refused_files}")
+
+
+async def _workspace_is_fresh(pod: Pod) -> None:
+    await _files_in_and_out(pod)
+    exit_ = await pod.backend.execute(pod.spec.id, replace(pod.harness.program("exit-3"), collect=("result.json",)))
+    expect(exit_.files == {}, f"an earlier command's file was there: {exit_.files}")
+
+
+async def _wall_limit(pod: Pod) -> None:
+    await pod.up()
+    exit_ = await pod.backend.execute(pod.spec.id, replace(pod.harness.program("sleep"), wall_s=0.2))
+    expect(exit_.limit == "wall" and exit_.wall_s < 5, f"ended as {exit_.limit!r} after {exit_.wall_s:.1f} s")
+
+
+async def _output_limit(pod: Pod) -> None:
+    await pod.up()
+    exit_ = await pod.backend.execute(pod.spec.id, replace(pod.harness.program("flood"), output=4096, wall_s=20))
+    expect(exit_.limit == "output" and len(exit_.stdout) <= 4096, f"{exit_.limit!r}, {len(exit_.stdout)} bytes kept")
+
+
+async def _only_plain_files_are_collected(pod: Pod) -> None:
+    await pod.up()
+    exit_ = await pod.backend.execute(pod.spec.id, replace(pod.harness.program("link-result"), collect=("result.json",)))
+    expect("result.json" in exit_.refused_files and not exit_.files, f"collected {exit_.files}")
+
+
+async def _changes_are_seen_and_attributed(pod: Pod) -> None:
+    await pod.up()
+    database = pod.backend.database(pod.spec.id, "db")
+    exit_ = await pod.backend.execute(pod.spec.id, await _with_role(pod, "set-label"))
+    expect(exit_.code == 0, f"the allowed write failed: {exit_.stderr!r}")
+    await database.revoke_agent("ag_contract")
+    changes = await database.changes()
+    expect(len(changes) == 1, f"{len(changes)} changes")
+    change = changes[0]
+    expect(change["op"] == "update" and change["user"] == "ag_contract", f"{change}")
+    expect(change["old"]["label"] == "one" and change["new"]["label"] == "changed", f"{change}")
+    expect(await database.changes() == [], "the same change was given twice")
+
+
+async def _boundary_holds_and_is_recorded(pod: Pod) -> None:
+    await pod.up()
+    database = pod.backend.database(pod.spec.id, "db")
+    exit_ = await pod.backend.execute(pod.spec.id, await _with_role(pod, "set-id"))
+    expect(exit_.code != 0, "a write to an ungranted column succeeded")
+    await database.revoke_agent("ag_contract")
+    refusals = [entry for entry in await database.statements() if entry.boundary is not None]
+    expect(len(refusals) == 1 and (refusals[0].boundary or {})["sqlstate"] == "42501", f"{refusals}")
+    expect(await database.changes() == [], "a refused write changed something")
+
+
+async def _next_generation_is_clean(pod: Pod) -> None:
+    await _changes_are_seen_and_attributed(pod)
+    pod.spec = replace(pod.spec, generation=2)
+    await pod.up()
+    database = pod.backend.database(pod.spec.id, "db")
+    expect(steps(pod.spec, await pod.backend.observe(pod.spec.id)) == [], "steps remain after the reset")
+    expect(await database.changes() == [], "an earlier attempt's changes are seen")
+    exit_ = await pod.backend.execute(pod.spec.id, await _with_role(pod, "set-label"))
+    expect(exit_.code == 0, f"the write after the reset failed: {exit_.stderr!r}")
+    changes = await database.changes()
+    expect(changes[0]["old"]["label"] == "one", f"the reset did not restore the row: {changes}")
+
+
+async def _interrupt_ends_a_command(pod: Pod) -> None:
+    await pod.up()
+    running = asyncio.ensure_future(pod.backend.execute(pod.spec.id, replace(pod.harness.program("sleep"), wall_s=60)))
+    await asyncio.sleep(0.2)
+    await pod.backend.interrupt(pod.spec.id, "cancelled")
+    exit_ = await asyncio.wait_for(running, 10)
+    expect(exit_.limit == "cancelled", f"ended as {exit_.limit!r}")
+
+
+async def _with_role(pod: Pod, program: str) -> Command:
+    password = await pod.backend.database(pod.spec.id, "db").grant_agent("ag_contract", RULES)
+    command = pod.harness.program(program)
+    name = pod.harness.bundle.topology.databases["db"].name
+    url = f"postgresql://ag_contract:{password}@db:5432/{name}"
+    return replace(command, environment={**command.environment, "DATABASE_URL": url})
+
+
+CHECKS: dict[str, Callable[[Pod], Awaitable[None]]] = {
+    "nothing before": _nothing_before,
+    "the plan is empty once applied": _plan_is_empty_once_applied,
+    "listed with its owner": _listed_with_owner,
+    "delete is complete and idempotent": _delete_is_complete_and_idempotent,
+    "delete from any prefix of steps": _delete_from_any_prefix,
+    "exit code": _exit_code,
+    "files in and out": _files_in_and_out,
+    "the workspace is fresh": _workspace_is_fresh,
+    "wall limit": _wall_limit,
+    "output limit": _output_limit,
+    "only plain files are collected": _only_plain_files_are_collected,
+    "changes are seen and attributed": _changes_are_seen_and_attributed,
+    "the boundary holds and is recorded": _boundary_holds_and_is_recorded,
+    "the next generation is clean": _next_generation_is_clean,
+    "an interrupt ends a command": _interrupt_ends_a_command,
+}
