@@ -50,7 +50,9 @@ def test_openai_chat_is_metered_as_the_provider_said(tmp_path: Path, provider: F
             assert chunk.choices, "the chunk that only reports usage was not asked for"
             streamed += chunk.choices[0].delta.content or ""
         assert streamed == TEXT and not any(usage)
-        asked = [c async for c in await client.chat.completions.create(**chat(stream=True, stream_options={"include_usage": True}))]
+        asked = [
+            c async for c in await client.chat.completions.create(**chat(stream=True, stream_options={"include_usage": True}))
+        ]
         assert asked[-1].usage is not None and asked[-1].usage.prompt_tokens == 1000
         calls = ""
         async for chunk in await client.chat.completions.create(**chat(stream=True, tools=[TOOL])):
