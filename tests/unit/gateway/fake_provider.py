@@ -130,7 +130,13 @@ class FakeProvider:
         if not body.get("stream"):
             whole = {**head, "content": content, "stop_reason": reason, "stop_sequence": None, "usage": MESSAGE_USAGE}
             return web.json_response(whole)
-        start = {**head, "content": [], "stop_reason": None, "stop_sequence": None, "usage": {**MESSAGE_USAGE, "output_tokens": 1}}
+        start = {
+            **head,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {**MESSAGE_USAGE, "output_tokens": 1},
+        }
         events: list[dict[str, Any]] = [{"type": "message_start", "message": start}]
         for index, block in enumerate(content):
             if block["type"] == "text":
@@ -155,7 +161,14 @@ class FakeProvider:
         }
         part = {"type": "output_text", "text": TEXT, "annotations": []}
         item = {"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": [part]}
-        whole = {"id": "resp_1", "object": "response", "model": "fake-2026", "status": "completed", "output": [item], "usage": usage}
+        whole = {
+            "id": "resp_1",
+            "object": "response",
+            "model": "fake-2026",
+            "status": "completed",
+            "output": [item],
+            "usage": usage,
+        }
         if not body.get("stream"):
             return web.json_response(whole)
         delta = {"type": "response.output_text.delta", "delta": TEXT, "item_id": "m1", "output_index": 0, "content_index": 0}

@@ -45,7 +45,9 @@ class Rig:
     def base(self) -> str:
         return f"http://127.0.0.1:{self.ports['gateway']}"
 
-    async def open_pod(self, targets: dict[str, tuple[str, tuple[str, int]]] | None = None, dialer: Any = None, pod: str = "p1") -> None:
+    async def open_pod(
+        self, targets: dict[str, tuple[str, tuple[str, int]]] | None = None, dialer: Any = None, pod: str = "p1"
+    ) -> None:
         """``targets``: door name -> (kind, target)."""
         doors = [Door("gateway", "gateway", listener())]
         doors += [Door(kind, name, listener(), target) for name, (kind, target) in (targets or {}).items()]  # type: ignore[arg-type]
@@ -54,7 +56,9 @@ class Rig:
 
     async def open(self, attempt: str = "0001-1", pod: str = "p1", **grant: Any) -> None:
         grant = {"key": KEY, "tokens": 1_000_000, "dollars": Decimal(5), "spans": 100} | grant
-        await self.gateway.open_attempt(AttemptPass(attempt=attempt, pod=pod, evidence=self.directory / f"{attempt}.gw", **grant))
+        await self.gateway.open_attempt(
+            AttemptPass(attempt=attempt, pod=pod, evidence=self.directory / f"{attempt}.gw", **grant)
+        )
 
     async def close(self, attempt: str = "0001-1") -> tuple[Totals, list[Record]]:
         totals = await self.gateway.close_attempt(attempt)
@@ -70,7 +74,9 @@ class Rig:
         return AsyncAnthropic(base_url=self.base, api_key=key)
 
 
-async def rigged(directory: Path, work: Callable[[Rig], Awaitable[None]], upstream: Upstream | None = None, **config: Any) -> None:
+async def rigged(
+    directory: Path, work: Callable[[Rig], Awaitable[None]], upstream: Upstream | None = None, **config: Any
+) -> None:
     events: list[dict[str, Any]] = []
     keys = {"openai": REAL_KEY, "anthropic": REAL_KEY}
     settings = GatewayConfig(upstream=upstream or Upstream(), keys=keys, retry_base=0.02, **config)

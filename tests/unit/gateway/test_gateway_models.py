@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +19,7 @@ from fake_provider import TEXT, FakeProvider
 from gateway_rig import KEY, REAL_KEY, Rig, live, rigged
 
 from podctl.evidence.records import Tokens
-from podctl.gateway.contract import totals_of
+from podctl.gateway.contract import GatewayLost, totals_of
 
 TOOL = {"type": "function", "function": {"name": "lookup", "parameters": {"type": "object", "properties": {}}}}
 CHAT_TOKENS = Tokens(input=600, cache_read=400, output=200, reasoning=100)
@@ -50,7 +52,9 @@ def test_openai_chat_is_metered_as_the_provider_said(tmp_path: Path, provider: F
             assert chunk.choices, "the chunk that only reports usage was not asked for"
             streamed += chunk.choices[0].delta.content or ""
         assert streamed == TEXT and not any(usage)
-        asked = [c async for c in await client.chat.completions.create(**chat(stream=True, stream_options={"include_usage": True}))]
+        asked = [
+            c async for c in await client.chat.completions.create(**chat(stream=True, stream_options={"include_usage": True}))
+        ]
         assert asked[-1].usage is not None and asked[-1].usage.prompt_tokens == 1000
         calls = ""
         async for chunk in await client.chat.completions.create(**chat(stream=True, tools=[TOOL])):
@@ -260,3 +264,42 @@ def test_closing_an_attempt_cuts_its_calls_and_counts_them_at_their_reservation(
         assert records[-1].data["status"] == "cancelled" and totals_of(records) == totals
 
     asyncio.run(rigged(tmp_path, work, live(provider.url), drain=0.05))
+
+
+def test_a_killed_gateway_loses_no_cent(tmp_path: Path, provider: FakeProvider) -> None:
+    async def work(rig: Rig) -> None:
+        await rig.open_pod()
+        await rig.open()
+        client = rig.openai().with_options(max_retries=0)
+        await client.chat.completions.create(**chat())
+        call = asyncio.create_task(client.chat.completions.create(**chat("fake-slow")))
+        while len(provider.seen) < 2:
+            await asyncio.sleep(0.01)
+        os.kill(rig.gateway.pid, signal.SIGKILL)
+        with pytest.raises(openai.APIConnectionError):
+            await call
+        with pytest.raises(GatewayLost):
+            await rig.gateway.close_attempt("0001-1")
+        totals = totals_of(rig.records())
+        reserved = Decimal(rig.records()[-1].data["reserved"]["dollars"])
+        assert totals.dollars is None and reserved > 0
+        assert totals.dollars_upper == CHAT_DOLLARS + reserved and totals.tokens == CHAT_TOKENS
+        assert totals.model_calls == 2
+
+    asyncio.run(rigged(tmp_path, work, live(provider.url)))
+
+
+def test_an_agent_that_hangs_up_still_pays_for_its_answer(tmp_path: Path, provider: FakeProvider) -> None:
+    async def work(rig: Rig) -> None:
+        await rig.open_pod()
+        await rig.open()
+        stream = await rig.openai().chat.completions.create(**chat("fake-pausing", stream=True))
+        async for _ in stream:
+            break
+        await stream.close()
+        while rig.records()[-1].data["status"] == "started":
+            await asyncio.sleep(0.02)
+        totals, _ = await rig.close()
+        assert totals.dollars == CHAT_DOLLARS and totals.provider_failures == 0
+
+    asyncio.run(rigged(tmp_path, work, live(provider.url)))
