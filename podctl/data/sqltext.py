@@ -14,9 +14,9 @@ _TOKEN = re.compile(
     | (?P<word>[^\W\d][\w$]*)
     | (?P<cast>::)
     | (?P<name>:[^\W\d]\w*)
-    | (?P<psql>(?<=\n)\\[^\n]*)
+    | (?P<psql>^\\[^\n]*)
     | (?P<open>\() | (?P<close>\)) | (?P<end>;) | (?P<other>\S)""",
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
 )
 _COPY_FROM_STDIN = re.compile(r"\bFROM\s+STDIN\b", re.IGNORECASE)
 # pg_dump writes these since the 2025 minor releases; they mean nothing outside psql.
@@ -79,9 +79,8 @@ def split_statements(text: str) -> Iterator[Statement]:
 
     Raises `SqlTextProblem` for psql commands and for quotes or comments that are never closed.
     """
-    # A psql command is recognised by the line break before it.
-    text = "\n" + text.lstrip("\ufeff").replace("\r\n", "\n")
-    position, counted, lines = 0, 0, 0
+    text = text.lstrip("\ufeff").replace("\r\n", "\n")
+    position, counted, lines = 0, 0, 1
     while position < len(text):
         start = None
         first, previous, parentheses, body, resume = "", "", 0, 0, len(text)
@@ -91,7 +90,7 @@ def split_statements(text: str) -> Iterator[Statement]:
                 if kind == "psql":
                     command = text[begin:after]
                     if not command.startswith(_HARMLESS):
-                        raise SqlTextProblem(_line(text, begin) - 1, f"{command.split()[0]} is a psql command, not SQL")
+                        raise SqlTextProblem(_line(text, begin), f"{command.split()[0]} is a psql command, not SQL")
                     continue
                 if kind == "end":
                     continue
