@@ -59,7 +59,7 @@ def code_digest(directory: Path) -> str:
         try:
             mode = path.lstat()
             if stat.S_ISLNK(mode.st_mode):
-                entries.append([name, "link", os.readlink(path)])
+                entries.append([name, "link", str(path.readlink())])
                 continue
             if not stat.S_ISREG(mode.st_mode):
                 raise _refused(directory, f"{name} is neither a file, a directory nor a link")
