@@ -1,0 +1,74 @@
+"""The complete spec as it takes effect, and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from podctl.errors import SpecError
+from podctl.spec.bundle import Bundle
+from podctl.spec.models import API_VERSION
+from podctl.spec.problems import printable, shown
+
+
+def resolved(bundle: Bundle) -> dict[str, Any]:
+    """Plain JSON: every default filled in, amounts as text, paths relative to the scenario's directory.
+
+    A path stays absolute when it has nothing but the file system's root in common with that directory.
+    """
+    base = bundle.path.parent
+    parts = ("scenario", "topology", "tickets", "agent", "boundary")
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ResolvedSpec",
+        **{part: _plain(getattr(bundle, part), base) for part in parts},
+    }
+
+
+def spec_digest(bundle: Bundle) -> str:
+    """sha256 over the canonical JSON of `resolved` and the contents of every seed file.
+
+    Raises `SpecError` when a seed file cannot be read.
+    """
+    value = {"spec": resolved(bundle), "seeds": [_contents(path) for path in seed_files(bundle)]}
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def seed_files(bundle: Bundle) -> list[Path]:
+    """The seed files of the mirrored databases, in the order of the topology's names."""
+    mirrored = [database for _, database in sorted(bundle.topology.databases.items()) if database.mode == "mirrored"]
+    return [path for database in mirrored for path in (*database.seed.sql, *(p for _, p in sorted(database.seed.csv.items())))]
+
+
+def _contents(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise SpecError(
+            f"cannot read the seed {printable(shown(path))}", code="seed-unreadable", cause=str(error.strerror)
+        ) from error
+
+
+def _plain(value: Any, base: Path) -> Any:
+    if isinstance(value, BaseModel):
+        return {name: _plain(getattr(value, name), base) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return {key: _plain(entry, base) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry, base) for entry in value]
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f")
+    return _relative(value, base) if isinstance(value, Path) else value
+
+
+def _relative(path: Path, base: Path) -> str:
+    shared = os.path.commonpath([path, base]) if path.is_absolute() else ""
+    near = path.is_relative_to(base) or shared not in ("", path.anchor)
+    return Path(os.path.relpath(path, base)).as_posix() if near else path.as_posix()

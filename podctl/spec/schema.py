@@ -1,0 +1,65 @@
+"""JSON Schemas of what users write, for editors and other programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
+
+from podctl.spec.models import Model, parse_decimal, parse_duration, parse_size
+from podctl.spec.shape import KINDS
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_AS_TEXT: dict[Any, tuple[str, str]] = {
+    parse_duration: (r"^\s*[0-9]+(\.[0-9]+)?(ms|s|m|h)\s*$", "seconds, or a duration such as 250ms, 90s, 5m or 1h"),
+    parse_size: (r"^\s*[0-9]+(Ki|Mi|Gi|k|M|G)?\s*$", "bytes, or a size such as 64Ki, 512Mi or 1Gi"),
+    parse_decimal: (r"^\s*[0-9]{1,18}(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,2})?\s*$", "dollars, such as 5 or 0.25"),
+}
+_BOUNDS = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
+
+
+class _Generator(GenerateJsonSchema):
+    """Shows durations, sizes and amounts as users may write them: a number or text."""
+
+    def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
+        shown = super().function_before_schema(schema)
+        known = _AS_TEXT.get(schema["function"]["function"])
+        if known is None:
+            return shown
+        number = shown["anyOf"][0] if "anyOf" in shown else shown
+        return {"anyOf": [number, {"type": "string", "pattern": known[0]}], "description": known[1]}
+
+
+def json_schema(kind: str | None = None) -> dict[str, Any]:
+    """The schema (draft 2020-12) of one kind of file, or of all: one of them, told apart by ``kind``.
+
+    Raises KeyError for a kind that is none of `podctl.spec.shape.KINDS`.
+    """
+    wanted: dict[str, type[Model]] = KINDS if kind is None else {kind: KINDS[kind]}
+    mode: JsonSchemaMode = "validation"
+    references, shared = models_json_schema([(model, mode) for model in wanted.values()], schema_generator=_Generator)
+    definitions: dict[str, Any] = _standard(shared["$defs"])
+    head = {"$schema": DIALECT, "$id": f"urn:podctl:schema:v1:{(kind or 'podctl').lower()}"}
+    if kind is not None:
+        return {**head, **definitions.pop(kind), "$defs": definitions}
+    return {
+        **head,
+        "title": "podctl",
+        "description": "Any of podctl's files; kind says which.",
+        "oneOf": [references[(model, mode)] for model in wanted.values()],
+        "$defs": definitions,
+    }
+
+
+def _standard(schema: Any) -> Any:
+    """pydantic writes the bounds of a number-or-text beside the choice, under names no validator knows; they move inside."""
+    if isinstance(schema, list):
+        return [_standard(entry) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: _standard(value) for key, value in schema.items()}
+    if "anyOf" in result:
+        moved = {_BOUNDS[key]: result.pop(key) for key in _BOUNDS if key in result and not isinstance(result[key], dict)}
+        result["anyOf"] = [branch if branch.get("type") == "string" else {**branch, **moved} for branch in result["anyOf"]]
+    return result
