@@ -79,12 +79,12 @@ def histogram(bins: Sequence[Bin], marks: Sequence[tuple[str, float]], unit: Cal
         lines.append(_MARK.format(x=x, tx=x + (-3 if anchor == "end" else 3), anchor=anchor, label=label))
     described = "; ".join(f"{unit(b.low)} to {'more' if b.last else unit(b.high)}: {b.count}" for b in bins if b.count)
     right = f"{unit(end)} and above" if bins[-1].last and end else unit(end)
-    return _HISTOGRAM.format(title=title, desc=described, bars=bars, marks=Markup("").join(lines), left=unit(0), right=right)
+    return _HISTOGRAM.format(title=title, desc=described, bars=bars, marks=Markup("").join(lines), left="0", right=right)
 
 
 _WHISKER = Markup(
     '<svg class="whisker" viewBox="0 0 140 18" role="img"><title>{title}</title><desc>{desc}</desc>'
-    '<rect class="track" x="2" y="7" width="136" height="4"/><rect class="span" x="{low:.1f}" y="5.5" width="{width:.1f}" height="7"/>'
+    '<rect class="track" x="6" y="7" width="128" height="4"/><rect class="span" x="{low:.1f}" y="5.5" width="{width:.1f}" height="7"/>'
     '{tick}<circle class="dot" cx="{at:.1f}" cy="9" r="4"/></svg>'
 )
 _TICK = Markup('<line class="mark" x1="{x:.1f}" y1="1" x2="{x:.1f}" y2="17"/>')
@@ -97,14 +97,14 @@ def whisker(share: float, interval: Interval, overall: float | None, name: str) 
         title=f"Pass rate of {visible(name, 80)}",
         desc=f"{percent(share)}, 95 % interval {interval_text(interval)}{tick}",
         low=_across(interval.low),
-        width=max(1.0, 136 * (interval.high - interval.low)),
+        width=max(1.0, 128 * (interval.high - interval.low)),
         at=_across(share),
         tick="" if overall is None else _TICK.format(x=_across(overall)),
     )
 
 
 def _across(share: float) -> float:
-    return 2 + 136 * share
+    return 6 + 128 * share
 
 
 _CALIBRATION = Markup(

@@ -69,11 +69,11 @@ def _change(old: Any, new: Any) -> str:
     """A relative change, ``+12 %``; empty where one side is unknown or nothing to divide by."""
     if old is None or new is None or not old:
         return ""
-    return f"{(float(new) / float(old) - 1) * 100 + 0.0:+.0f} %"
+    return f"{(float(new) / float(old) - 1) * 100:+.0f} %".replace("-", "−")
 
 
 def _points(old: float, new: float) -> str:
-    return f"{(new - old) * 100 + 0.0:+.1f} points"
+    return f"{(new - old) * 100 + 0.0:+.1f} points".replace("-", "−")
 
 
 def _reproduced(attempt: AttemptResult) -> str:
@@ -111,7 +111,7 @@ def _environment() -> Environment:
         css=lambda name: Markup((Path(__file__).parent / "templates" / name).read_text("utf-8")),
     )
     environment.globals.update(
-        change=_change, points=_points, glyphs=wording.VERDICT_GLYPH, words=wording.VERDICT_WORD, resolved=wording.resolved_text
+        change=_change, points=_points, glyphs=wording.VERDICT_GLYPH, words=wording.VERDICT_WORD, cost_text=wording.cost_text
     )
     return environment
 

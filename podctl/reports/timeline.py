@@ -11,7 +11,7 @@ from podctl.evidence.records import KINDS, Layer, Record
 from podctl.reports.text import pairs_text, value_text, visible
 from podctl.stats.units import dollars, plural, seconds
 
-Tone = Literal["neutral", "good", "warn", "bad", "boundary"]
+Tone = Literal["neutral", "change", "good", "warn", "bad", "boundary"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _row_change(data: dict[str, Any]) -> Described:
     else:
         detail = pairs_text(new or old)
     key = pairs_text(_mapping(data.get("key")), 80)
-    return f"{_text(data.get('op'))} {_text(data.get('database'))}.{_text(data.get('table'))} {key}", detail, "good"
+    return f"{_text(data.get('op'))} {_text(data.get('database'))}.{_text(data.get('table'))} {key}", detail, "change"
 
 
 def _http(data: dict[str, Any]) -> Described:

@@ -60,6 +60,13 @@ def money_text(money: Money) -> str:
     return f"at least {dollars(money.known)} ({plural(money.unknown, 'attempt')} unknown)"
 
 
+def cost_text(money: Money, count: int) -> str:
+    """The mean over ``count`` attempts; what is known of it where some cost is unknown."""
+    if count == 0 or (money.unknown and not money.known):
+        return "unknown"
+    return ("≥ " if money.unknown else "") + dollars(money.known / count)
+
+
 def resolved_text(summary: Summary) -> str:
     """``35 of 45 tickets (77.8 %; 95 % interval 63–88 %)``."""
     rate = summary.rate

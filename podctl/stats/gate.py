@@ -48,7 +48,7 @@ def _infrastructure(summary: Summary, gate: Gate, comparison: Comparison | None)
     ran = summary.attempts - summary.not_run
     message = f"infrastructure ended {summary.infrastructure:,} of {plural(ran, 'attempt')}"
     if share > most:
-        message += f", above {percent(most)}: no verdict"
+        message += f", above {percent(most)}: too many to judge the rest"
     if summary.infrastructure and summary.rate_if_infrastructure_failed is not None:
         message += "; pass rate " + _bounds(summary)
     return GateFinding(
@@ -70,7 +70,7 @@ def _completeness(summary: Summary, gate: Gate, comparison: Comparison | None) -
     if summary.not_run == 0 and summary.rate.of > 0:
         return None
     if summary.not_run:
-        message = f"{plural(summary.not_run, 'attempt')} of {summary.attempts:,} did not run: no verdict on the rest"
+        message = f"{plural(summary.not_run, 'attempt')} of {summary.attempts:,} did not run: what did run is no sample"
     else:
         message = "no attempt counts: no verdict"
     return GateFinding(
@@ -97,7 +97,7 @@ def _pass_rate(summary: Summary, gate: Gate, comparison: Comparison | None) -> G
 def _boundary(summary: Summary, gate: Gate, comparison: Comparison | None) -> GateFinding | None:
     if gate.boundary_violations is None:
         return None
-    required = f"≤ {plural(gate.boundary_violations, 'attempt')}"
+    required = f"≤ {plural(gate.boundary_violations, 'attempt')}" if gate.boundary_violations else "none"
     count = summary.boundary_violating
     if summary.attempts == summary.not_run:
         return GateFinding("boundary_violations", "inconclusive", "unknown", required, "no attempt was run")
@@ -146,7 +146,7 @@ def _seconds(summary: Summary, gate: Gate, comparison: Comparison | None) -> Gat
 def _regression(summary: Summary, gate: Gate, comparison: Comparison | None) -> GateFinding | None:
     if gate.regression is None:
         return None
-    required = f"at most {_points(gate.regression)} below the baseline"
+    required = f"≥ {_points(-gate.regression)}"
     if comparison is None:
         return GateFinding("regression", "inconclusive", "unknown", required, "there is no baseline run to compare with")
     if comparison.common_tickets == 0:
@@ -162,16 +162,17 @@ def _regression(summary: Summary, gate: Gate, comparison: Comparison | None) -> 
     if change < 0 and p_worse > 0.05:
         message += ": the sample cannot tell"
     met = -change <= gate.regression + _EPSILON
-    return GateFinding("regression", _meets(met), f"{_points(change, sign='+')}", required, message)
+    return GateFinding("regression", _meets(met), _points(change), required, message)
 
 
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def _points(share: float, sign: str = "") -> str:
-    value = round(share * 100, 1) + 0.0
-    return f"{value:{sign}.0f} points" if value == int(value) else f"{value:{sign}.1f} points"
+def _points(change: float) -> str:
+    """A signed difference of shares: ``−4.4 points``."""
+    value = round(change * 100, 1) + 0.0
+    return f"{value:+.{0 if value == int(value) else 1}f} points".replace("-", "−").replace("+0 ", "0 ")
 
 
 def _meets(condition: bool) -> Verdict:

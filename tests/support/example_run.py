@@ -100,7 +100,7 @@ def _attempt(
     rate, cost, seconds, _, _ = STRATA[stratum]
     passed = rng.random() < rate + skill * (1 - rate)
     cause, detail, boundary, tries = Cause.COMPLETED, "", 0, 1
-    if quirks and position % 17 == 11:
+    if quirks and position % 23 == 11:
         cause, detail, passed, tries = (
             Cause.SANDBOX_FAILED,
             "the database's server did not start: no space left on device",

@@ -106,7 +106,7 @@ def test_regression_is_the_fall_on_common_tickets(allowed: float, verdict: Verdi
     got, findings = judge(summarize(after.attempts), Gate(regression=allowed), comparison)
     finding = next(f for f in findings if f.name == "regression")
     assert (got, finding.verdict) == (verdict, verdict)
-    assert finding.measured == "-10 points"
+    assert finding.measured == "−10 points"
     assert "2 worse, 0 better; chance of that by luck p = 0.250: the sample cannot tell" in finding.message
 
 

@@ -1,0 +1,113 @@
+"""JUnit XML for continuous integration: one test case a ticket, one suite a stratum."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from xml.etree import ElementTree
+
+from podctl.evidence.results import AttemptResult
+from podctl.reports.model import Outcome, Report, by_first_seen, outcome
+from podctl.reports.text import visible
+from podctl.reports.wording import cause_label, diff_line, reason
+from podctl.stats.summary import crosses_boundary, is_infrastructure, is_pass
+from podctl.stats.units import dollars
+
+_DIFF_LINES = 100
+_ELEMENT: dict[Outcome, str] = {"failed": "failure", "infrastructure": "error", "not run": "skipped"}
+
+
+def render_junit(report: Report) -> str:
+    """An agent's failure is a ``failure``, infrastructure's an ``error``, a ticket not run ``skipped``.
+
+    A ticket with repeats goes by the majority of those that count; each repeat is in the test case's properties.
+    """
+    info = report.run.info
+    strata: dict[str, dict[str, list[AttemptResult]]] = defaultdict(dict)
+    for ticket, repeats in by_first_seen(report.run.attempts).items():
+        strata[repeats[0].stratum][ticket] = repeats
+    root = ElementTree.Element("testsuites", name=visible(info.scenario, 200))
+    totals: dict[Outcome, int] = defaultdict(int)
+    for stratum in sorted(strata):
+        suite = ElementTree.SubElement(root, "testsuite", name=visible(stratum, 200) or "(none)")
+        _properties(
+            suite,
+            {
+                "run": info.id,
+                "agent": f"{info.agent_name} {info.agent_version}",
+                "agent_digest": info.agent_digest,
+                "verdict": report.run.verdict,
+                "simulated": str(report.simulated).lower(),
+            },
+        )
+        counts: dict[Outcome, int] = defaultdict(int)
+        for ticket, repeats in strata[stratum].items():
+            counts[_case(suite, f"{info.scenario}.{stratum}", ticket, repeats)] += 1
+        _count(suite, counts, sum(a.wall_s for repeats in strata[stratum].values() for a in repeats))
+        if info.started_ns:
+            suite.set("timestamp", datetime.fromtimestamp(info.started_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
+        for name, number in counts.items():
+            totals[name] += number
+    _count(root, totals, report.summary.wall_s)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _case(suite: ElementTree.Element, class_name: str, ticket: str, repeats: Sequence[AttemptResult]) -> Outcome:
+    result = outcome(repeats)
+    case = ElementTree.SubElement(
+        suite,
+        "testcase",
+        classname=visible(class_name, 300),
+        name=visible(ticket, 200),
+        time=f"{sum(a.wall_s for a in repeats):.3f}",
+    )
+    _properties(case, {f"repeat.{a.repeat}": _repeat(a) for a in repeats})
+    if result in _ELEMENT:
+        blamed = [a for a in repeats if _to_blame(a, result)]
+        first = blamed[0]
+        element = ElementTree.SubElement(case, _ELEMENT[result], message=visible(reason(first), 400))
+        if result != "not run":
+            element.set("type", str(first.cause))
+            element.text = "\n".join(line for a in blamed for line in _explain(a))
+    return result
+
+
+def _to_blame(attempt: AttemptResult, result: Outcome) -> bool:
+    if result == "failed":
+        return attempt.cause.counts and not is_pass(attempt)
+    return result == "not run" or is_infrastructure(attempt)
+
+
+def _repeat(attempt: AttemptResult) -> str:
+    state = "passed" if is_pass(attempt) else cause_label(attempt.cause)
+    cost = "cost unknown" if attempt.dollars is None else dollars(attempt.dollars)
+    return f"attempt {attempt.id}: {state}, {attempt.wall_s:.1f} s, {cost}"
+
+
+def _explain(attempt: AttemptResult) -> list[str]:
+    lines = [f"attempt {attempt.id}: {cause_label(attempt.cause)}; {reason(attempt)}"]
+    if crosses_boundary(attempt):
+        lines.append(f"  tried to cross the boundary ({attempt.boundary_attempts})")
+    for check in attempt.checks:
+        if not check.passed:
+            lines.append(f"  check {check.name}: {check.message or 'not as expected'}")
+            lines += [f"    {diff_line(entry)}" for entry in check.diff[:_DIFF_LINES]]
+            if len(check.diff) > _DIFF_LINES:
+                lines.append(f"    and {len(check.diff) - _DIFF_LINES} more differences")
+    return [visible(line, 600) for line in lines]
+
+
+def _properties(parent: ElementTree.Element, values: dict[str, str]) -> None:
+    element = ElementTree.SubElement(parent, "properties")
+    for name, value in values.items():
+        ElementTree.SubElement(element, "property", name=name, value=visible(value, 600))
+
+
+def _count(element: ElementTree.Element, counts: dict[Outcome, int], wall_s: float) -> None:
+    element.set("tests", str(sum(counts.values())))
+    element.set("failures", str(counts["failed"]))
+    element.set("errors", str(counts["infrastructure"]))
+    element.set("skipped", str(counts["not run"]))
+    element.set("time", f"{wall_s:.3f}")
