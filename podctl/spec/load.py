@@ -13,7 +13,7 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.checks import absolute, check, check_across
 from podctl.spec.models import Agent, Boundary, Model, Scenario, Tickets, Topology
 from podctl.spec.problems import Problem, SpecMistakes, printable
-from podctl.spec.shape import validate
+from podctl.spec.shape import KINDS, validate
 from podctl.spec.source import Document, read
 
 ROLES: dict[str, type[Model]] = {"topology": Topology, "tickets": Tickets, "agent": Agent, "boundary": Boundary}
@@ -127,3 +127,16 @@ def _with_base(value: Any, base: Path) -> Any:
         items = tuple(_with_base(item, base) for item in value)
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
+
+
+def load_any(path: Path) -> str:
+    """Check a file of any kind, a scenario with all it refers to; its kind. Raises `SpecError`."""
+    document = read(path)
+    kind = document.root.get("kind")
+    written = str(kind.value) if kind is not None else ""
+    model = KINDS.get(written, Scenario)
+    if model is Scenario:
+        load_bundle(path)
+    else:
+        load_model(path, model)
+    return model.__name__
