@@ -7,11 +7,15 @@ A *harness* gives the suite a backend, a topology with one database ``db`` that 
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 from podctl.backends.base import Backend, Command
+from podctl.gateway.client import Gateway
+from podctl.gateway.contract import AttemptPass, GatewayConfig
 from podctl.pods.plan import PodSpec, steps
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import TableRule
@@ -47,20 +51,24 @@ async def run_contract(harness: Harness) -> Report:
     report = Report()
     backend = harness.backend()
     await backend.prepare(harness.bundle)
+    gateway = await Gateway.start(GatewayConfig())
     try:
         for number, (name, check) in enumerate(CHECKS.items()):
             if name in harness.gaps:
                 report.gaps[name] = harness.gaps[name]
                 continue
-            pod = Pod(harness, backend, PodSpec(f"contract-{number}", "contract", harness.bundle.topology))
+            spec = PodSpec(f"contract-{number}", "contract", harness.bundle.topology)
+            pod = Pod(harness, backend, gateway, spec)
             try:
                 await check(pod)
                 report.passed.append(name)
             except AssertionError as error:
                 report.failed[name] = str(error)
             finally:
+                await gateway.close_pod(pod.spec.id)
                 await backend.delete(pod.spec.id)
     finally:
+        await gateway.stop()
         await backend.close()
     return report
 
@@ -69,11 +77,20 @@ async def run_contract(harness: Harness) -> Report:
 class Pod:
     harness: Harness
     backend: Backend
+    gateway: Gateway
     spec: PodSpec
 
     async def up(self) -> None:
-        for step in steps(self.spec, await self.backend.observe(self.spec.id)):
+        """Make what is missing; a new pod's doors are opened."""
+        plan = steps(self.spec, await self.backend.observe(self.spec.id))
+        for step in plan:
             await self.backend.apply(self.spec, step)
+        if any(step.resource.kind == "door" for step in plan):
+            doors, dialer = self.backend.doors(self.spec.id)
+            await self.gateway.open_pod(self.spec.id, doors, dialer)
+            with tempfile.NamedTemporaryFile() as evidence:
+                granted = AttemptPass(attempt=self.spec.id, pod=self.spec.id, key="contract", evidence=Path(evidence.name))
+                await self.gateway.open_attempt(granted)
 
 
 def expect(condition: bool, message: str) -> None:

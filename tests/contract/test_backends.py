@@ -1,0 +1,119 @@
+"""The shipped contract suite, on every backend that this machine can run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from podctl.backends.base import Backend, Command
+from podctl.backends.contract import CHECKS, Report, run_contract
+from podctl.backends.local.backend import LocalBackend
+from podctl.backends.local.state import State
+from podctl.backends.memory import Call, MemoryBackend, Refused
+from podctl.spec.bundle import Bundle
+from podctl.spec.load import load_bundle
+
+SCHEMA = "create table items (id int primary key, label text not null); insert into items values (1, 'one');"
+FILES = {
+    "seed.sql": SCHEMA,
+    "topology.yaml": "apiVersion: podctl/v1\nkind: Topology\nname: contract\n"
+    "databases:\n  db: {name: contract, seed: {sql: [seed.sql]}}\n"
+    "services:\n  echo: {mode: stubbed, routes: [{path: /ping, body: pong}]}\n",
+    "tickets.jsonl": json.dumps({"id": "1", "reference": {"changes": []}}) + "\n",
+    "tickets.yaml": "apiVersion: podctl/v1\nkind: Tickets\nname: t\nsource: tickets.jsonl\nfields: {reference: reference}\n",
+    "agent/run.sh": "exit 0\n",
+    "agent.yaml": "apiVersion: podctl/v1\nkind: Agent\nname: a\nversion: '1'\ncommand: [/bin/sh, run.sh]\ndirectory: agent\n",
+    "boundary.yaml": "apiVersion: podctl/v1\nkind: Boundary\nname: b\n",
+    "scenario.yaml": "apiVersion: podctl/v1\nkind: Scenario\nname: contract\ntopology: topology.yaml\ntickets: tickets.yaml\n"
+    "agent: agent.yaml\nboundary: boundary.yaml\nchecks: [{kind: state}]\n",
+}
+
+
+def bundle_in(directory: Path) -> Bundle:
+    for name, text in FILES.items():
+        path = directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return load_bundle(directory / "scenario.yaml")
+
+
+class LocalHarness:
+    gaps: Mapping[str, str] = {}
+
+    def __init__(self, directory: Path) -> None:
+        self.bundle = bundle_in(directory)
+
+    def backend(self) -> Backend:
+        return LocalBackend(State.open())
+
+    def program(self, name: str) -> Command:
+        update = "import os, psycopg; psycopg.connect(os.environ['DATABASE_URL'], autocommit=True).execute({!r})"
+        argv = {
+            "exit-3": ("/bin/sh", "-c", "exit 3"),
+            "echo-ticket": ("/bin/sh", "-c", "cp ticket.json result.json"),
+            "sleep": ("/bin/sh", "-c", "trap '' TERM; sleep 100"),
+            "flood": ("/bin/sh", "-c", "yes"),
+            "link-result": ("/bin/sh", "-c", "ln -s /etc/passwd result.json"),
+            "set-label": ("${python}", "-c", update.format("update items set label = 'changed' where id = 1")),
+            "set-id": ("${python}", "-c", update.format("update items set id = 2 where id = 1")),
+        }[name]
+        return Command(argv=argv, environment={}, directory=self.bundle.agent.directory)
+
+
+class MemoryHarness:
+    gaps: Mapping[str, str] = {"only plain files are collected": "its programs have no file system, only bytes by name"}
+
+    def __init__(self, directory: Path) -> None:
+        self.bundle = bundle_in(directory)
+
+    def backend(self) -> Backend:
+        async def exit_3(call: Call) -> int:
+            return 3
+
+        async def echo(call: Call) -> int:
+            call.files["result.json"] = call.files["ticket.json"]
+            return 0
+
+        async def sleep(call: Call) -> int:
+            await asyncio.sleep(100)
+            return 0
+
+        async def flood(call: Call) -> int:
+            call.stdout.extend(b"y\n" * 100_000)
+            return 0
+
+        def update(column: str, value: object):  # type: ignore[no-untyped-def]
+            async def program(call: Call) -> int:
+                try:
+                    call.databases["db"].update(call.role, "items", 1, {column: value})
+                except Refused:
+                    return 1
+                return 0
+
+            return program
+
+        programs = {"exit-3": exit_3, "echo-ticket": echo, "sleep": sleep, "flood": flood}
+        programs |= {"set-label": update("label", "changed"), "set-id": update("id", 2)}
+        return MemoryBackend(programs, {"db": {"items": {1: {"id": 1, "label": "one"}}}})
+
+    def program(self, name: str) -> Command:
+        return Command(argv=(name,), environment={}, directory=Path("/"))
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
+    harnesses = {"memory": MemoryHarness, "local": LocalHarness}
+    return {name: asyncio.run(run_contract(harness(tmp_path_factory.mktemp(name)))) for name, harness in harnesses.items()}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("backend", ["memory", "local"])
+def test_backend_keeps_the_contract(reports: dict[str, Report], backend: str, check: str) -> None:
+    report = reports[backend]
+    if check in report.gaps:
+        pytest.skip(f"known gap: {report.gaps[check]}")
+    assert check in report.passed, report.failed.get(check)
