@@ -66,13 +66,16 @@ def with_usage(call: Call) -> tuple[Call, bool]:
 
 
 def cost(outcome: Outcome, hold: Hold) -> tuple[Tokens | None, Decimal | None]:
-    """A call without an answer, and one answered with an error, cost nothing; None is unknown."""
+    """A call without an answer, and one answered with an error, cost nothing; None is unknown.
+
+    Usage that did arrive is believed, also when the answer broke off after it.
+    """
     if outcome.billed is False:
         return Tokens(), Decimal(0)
     if hold.recording is not None:
         return hold.recording.tokens, hold.recording.dollars
     reading = outcome.reading
-    if outcome.billed is None or reading is None or reading.tokens is None or hold.rates is None:
+    if reading is None or reading.tokens is None or hold.rates is None:
         return None, None
     return reading.tokens, hold.rates.dollars(reading.tokens, reading.long_cache_write)
 

@@ -127,15 +127,16 @@ class Pod:
             for connection in server.connections:
                 if connection.transport is not None:
                     connection.transport.abort()
-        for task in (*self._relays, *attempt.other_tasks):
+        cut = {*self._relays, *attempt.other_tasks}
+        for task in cut:
             task.cancel()
         if attempt.model_tasks:
             await asyncio.wait(attempt.model_tasks, timeout=self._config.drain)
-        tasks = {*self._relays, *attempt.other_tasks, *attempt.model_tasks}
-        for task in tasks:
+        late = set(attempt.model_tasks)
+        for task in late:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_CANCEL_WAIT)
+        if cut or late:
+            await asyncio.wait(cut | late, timeout=_CANCEL_WAIT)
         run.closed(attempt)
         attempt.close()
         return attempt.totals

@@ -94,7 +94,7 @@ class FakeProvider:
 
     async def _chat(self, request: web.BaseRequest, body: dict[str, Any]) -> web.StreamResponse:
         model = body["model"]
-        head = {"id": "chatcmpl-1", "created": 1, "model": "fake-2026-01-01"}
+        head = {"id": f"chatcmpl-{len(self.seen)}", "created": 1, "model": "fake-2026-01-01"}
         message: dict[str, Any] = {"role": "assistant", "content": TEXT}
         if body.get("tools"):
             message = {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}

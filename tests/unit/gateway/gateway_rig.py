@@ -7,16 +7,17 @@ import socket
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
-
-from anthropic import AsyncAnthropic
-from openai import AsyncOpenAI
+from typing import TYPE_CHECKING, Any
 
 from podctl.evidence.log import read_stream
 from podctl.evidence.records import Record
 from podctl.gateway.client import Door, Gateway
 from podctl.gateway.contract import AttemptPass, GatewayConfig, Totals
 from podctl.spec.models import Price, Upstream
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+    from openai import AsyncOpenAI
 
 KEY = "podctl-attempt-key"
 REAL_KEY = "sk-real-provider-key"
@@ -68,9 +69,13 @@ class Rig:
         return [record for record in read_stream(self.directory / f"{attempt}.gw") if kind in (None, record.kind)]
 
     def openai(self, key: str = KEY) -> AsyncOpenAI:
+        from openai import AsyncOpenAI  # slow to import, and not every test needs it
+
         return AsyncOpenAI(base_url=self.base + "/v1", api_key=key)
 
     def anthropic(self, key: str = KEY) -> AsyncAnthropic:
+        from anthropic import AsyncAnthropic
+
         return AsyncAnthropic(base_url=self.base, api_key=key)
 
 

@@ -27,6 +27,7 @@ class Service:
 
     def __init__(self) -> None:
         self.seen: list[dict[str, str]] = []
+        self.callers: list[str] = []
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
 
@@ -48,7 +49,7 @@ class Service:
         self._servers = (http, echo)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.seen.append({name.lower(): value for name, value in request.headers.items()})
+        self.seen.append({name.lower(): value for name, value in request.headers.items()} | {"from": str(request.remote)})
         if request.path == "/orders/17":
             return web.json_response({"id": 17, "path": request.raw_path}, headers={"X-Answer": "yes"})
         if request.path == "/moved":
@@ -69,6 +70,7 @@ class Service:
         return web.Response(status=201, body=await request.read())
 
     async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.callers.append(writer.get_extra_info("peername")[0])
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
@@ -152,6 +154,22 @@ def test_raw_doors_relay_both_ways_and_only_while_an_attempt_is_open(tmp_path: P
         sending = asyncio.create_task(_send(writer, payload))
         assert await reader.read(-1) == payload
         await sending
+        # Small kernel buffers keep the last of it in the gateway when the far side closes.
+        small = listener()
+        small.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        door = Door("tcp", "slow", small, service.echo)
+        port = small.getsockname()[1]
+        await rig.gateway.open_pod("p2", [door])
+        await rig.open("0002-1", pod="p2")
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(slow, ("127.0.0.1", port))
+        await asyncio.get_running_loop().sock_sendall(slow, payload[:30_000])
+        slow.shutdown(socket.SHUT_WR)
+        await asyncio.sleep(0.3)
+        reader, _ = await asyncio.open_connection(sock=slow)
+        assert await reader.read(-1) == payload[:30_000]
 
     asyncio.run(rigged(tmp_path, work))
 
@@ -181,16 +199,17 @@ def test_closing_an_attempt_cuts_its_connections(tmp_path: Path, service: Servic
         async with aiohttp.ClientSession() as http:
             async with http.get(base + "/orders/17") as answer:
                 await answer.read()
-            idle = next(iter(http.connector._conns.values()))[0][0]  # type: ignore[union-attr]
+            idle, keeping = await asyncio.open_connection("127.0.0.1", rig.ports["orders"])
+            keeping.write(b"GET /empty HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"204" in await idle.readuntil(b"\r\n\r\n")
             hanging = asyncio.create_task(http.post(base + "/hang"))
-            while len(service.seen) < 2:
+            while len(service.seen) < 3:
                 await asyncio.sleep(0.01)
             _, records = await rig.close()
             await rig.open("0002-1")
             with pytest.raises(aiohttp.ClientError):
                 await hanging
-            await asyncio.sleep(0.05)
-            assert not idle.is_connected()
+            assert await is_cut(idle)
         assert await is_cut(reader)
         assert records[-1].data["status"] is None and "cut" in records[-1].data["error"]
         _, later = await rig.close("0002-1")
@@ -204,6 +223,8 @@ def dial(sock: socket.socket, asked: list[int]) -> None:
     while data := sock.recv(64):
         asked.append(int(data))
         made = [socket.socket() for _ in range(int(data))]
+        for one in made:
+            one.bind(("127.0.0.9", 0))
         socket.send_fds(sock, [b"ok"], [one.fileno() for one in made])
         for one in made:
             one.close()
@@ -232,6 +253,7 @@ def test_connections_are_made_on_the_dialers_sockets(tmp_path: Path, service: Se
             reader, writer = await asyncio.open_connection("127.0.0.1", rig.ports["db"])
             writer.write(b"ping")
             assert await reader.read(4) == b"ping"
+            assert {seen["from"] for seen in service.seen} == set(service.callers) == {"127.0.0.9"}
             assert sum(asked) >= 42 and all(1 <= count <= 16 for count in asked)
             open_files = len(list(Path(f"/proc/{rig.gateway.pid}/fd").iterdir()))
             assert open_files < 120, "sockets are closed after use"
