@@ -65,10 +65,21 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Cascade:
+    """A foreign key by which a change of ``parent`` (an oid) changes rows of ``child``."""
+
+    child: int
+    child_columns: tuple[str, ...]
+    parent: int
+    parent_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Catalog:
     """Tables and views of the user's schemas by oid; a clone keeps its template's oids."""
 
     tables: Mapping[int, Table] = field(default_factory=dict)
+    cascades: tuple[Cascade, ...] = ()
 
     def by_name(self) -> dict[str, Table]:
         return {table.shown: table for table in self.tables.values()}
@@ -114,6 +125,16 @@ LEFT JOIN LATERAL (
 ) s ON true
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't' AND {USER_SCHEMA}
 ORDER BY c.oid, a.attnum"""
+
+_CASCADES = """
+SELECT k.conrelid::int8,
+       array(SELECT attname::text FROM unnest(k.conkey) WITH ORDINALITY u(n, o)
+             JOIN pg_attribute ON attrelid = k.conrelid AND attnum = u.n ORDER BY o),
+       k.confrelid::int8,
+       array(SELECT attname::text FROM unnest(k.confkey) WITH ORDINALITY u(n, o)
+             JOIN pg_attribute ON attrelid = k.confrelid AND attnum = u.n ORDER BY o)
+FROM pg_constraint k
+WHERE k.contype = 'f' AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))"""
 
 # Constants are stored without a call; nextval(), now(), gen_random_uuid() and their like with one.
 _COMPUTED_DEFAULT = re.compile(r"\(|^(CURRENT_|LOCALTIME)|^\w*_USER$", re.IGNORECASE)
