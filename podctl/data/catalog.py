@@ -152,6 +152,12 @@ async def read_catalog(connection: Connection) -> Catalog:
         generated = bool(identity) or (default is not None and _COMPUTED_DEFAULT.search(default) is not None)
         sequence = (s_schema, s_name) if s_name is not None else None
         columns.setdefault(oid, []).append(Column(column, kind_of(type_oid, domains), key, generated, computed, sequence))
-    return Catalog(
-        {oid: Table(schema, name, relkind, tuple(columns[oid]), root) for oid, (schema, name, relkind, root) in heads.items()}
-    )
+    tables = {
+        oid: Table(schema, name, relkind, tuple(columns[oid]), root) for oid, (schema, name, relkind, root) in heads.items()
+    }
+    cursor = await connection.execute(_CASCADES)
+    cascades = [
+        Cascade(child, tuple(child_columns), parent, tuple(parent_columns))
+        for child, child_columns, parent, parent_columns in await cursor.fetchall()
+    ]
+    return Catalog(tables, tuple(cascades))
