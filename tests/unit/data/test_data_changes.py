@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -231,6 +232,26 @@ def test_statements_come_with_parameters_duration_and_refusals(server, shop: str
     with_database(server, shop, work)
 
 
+def test_a_log_that_lags_behind_is_waited_for(server, shop: str, tmp_path: Path) -> None:
+    async def work() -> None:
+        late = tmp_path / "late.json"
+        database = await PostgresDatabase.open("shop-db", server.conninfo, shop, "pod_changes", late)
+        start = server.log.stat().st_size
+        one = await agent(server, database)
+        await one.execute("SELECT 1")
+
+        async def catch_up() -> None:
+            await asyncio.sleep(0.2)
+            late.write_bytes(server.log.read_bytes()[start:])
+
+        found, _ = await asyncio.gather(database.statements(), catch_up())
+        assert [statement.data["statement"] for statement in found] == ["SELECT 1"]
+        await one.close()
+        await database.close()
+
+    asyncio.run(work())
+
+
 def test_podctls_own_statements_and_secrets_are_not_in_the_log(server, shop: str) -> None:
     async def work(database: PostgresDatabase) -> None:
         password = await database.grant_agent("ag_1", RULES)
@@ -251,6 +272,7 @@ def test_a_query_reads_and_cannot_do_more(server, shop: str) -> None:
         assert await database.query("SELECT current_user::text, read_secret()") == [("podctl_check", "hidden")]
         for statement in (
             "UPDATE orders SET status = 'x'",
+            "SELECT close_all()",
             "SELECT 1; SELECT 2",
             "COMMIT",
             "SELECT pg_sleep(1)",

@@ -171,7 +171,7 @@ def test_all_is_intended_only_for_the_same_rows(rows: list[dict[str, int]], want
         StateRules(),
     )
     right = all(entry.class_ == "intended" for entry in found)
-    assert right == (sorted(map(str, rows)) == sorted(map(str, wanted)))
+    assert right == (sorted(sorted(row.items()) for row in rows) == sorted(sorted(row.items()) for row in wanted))
 
 
 def test_a_flood_of_rows_is_graded_quickly() -> None:
