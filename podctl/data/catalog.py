@@ -65,10 +65,21 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Cascade:
+    """A foreign key by which a change of ``parent`` (an oid) changes rows of ``child``."""
+
+    child: int
+    child_columns: tuple[str, ...]
+    parent: int
+    parent_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Catalog:
     """Tables and views of the user's schemas by oid; a clone keeps its template's oids."""
 
     tables: Mapping[int, Table] = field(default_factory=dict)
+    cascades: tuple[Cascade, ...] = ()
 
     def by_name(self) -> dict[str, Table]:
         return {table.shown: table for table in self.tables.values()}
@@ -115,6 +126,16 @@ LEFT JOIN LATERAL (
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't' AND {USER_SCHEMA}
 ORDER BY c.oid, a.attnum"""
 
+_CASCADES = """
+SELECT k.conrelid::int8,
+       array(SELECT attname::text FROM unnest(k.conkey) WITH ORDINALITY u(n, o)
+             JOIN pg_attribute ON attrelid = k.conrelid AND attnum = u.n ORDER BY o),
+       k.confrelid::int8,
+       array(SELECT attname::text FROM unnest(k.confkey) WITH ORDINALITY u(n, o)
+             JOIN pg_attribute ON attrelid = k.confrelid AND attnum = u.n ORDER BY o)
+FROM pg_constraint k
+WHERE k.contype = 'f' AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))"""
+
 # Constants are stored without a call; nextval(), now(), gen_random_uuid() and their like with one.
 _COMPUTED_DEFAULT = re.compile(r"\(|^(CURRENT_|LOCALTIME)|^\w*_USER$", re.IGNORECASE)
 
@@ -131,6 +152,12 @@ async def read_catalog(connection: Connection) -> Catalog:
         generated = bool(identity) or (default is not None and _COMPUTED_DEFAULT.search(default) is not None)
         sequence = (s_schema, s_name) if s_name is not None else None
         columns.setdefault(oid, []).append(Column(column, kind_of(type_oid, domains), key, generated, computed, sequence))
-    return Catalog(
-        {oid: Table(schema, name, relkind, tuple(columns[oid]), root) for oid, (schema, name, relkind, root) in heads.items()}
-    )
+    tables = {
+        oid: Table(schema, name, relkind, tuple(columns[oid]), root) for oid, (schema, name, relkind, root) in heads.items()
+    }
+    cursor = await connection.execute(_CASCADES)
+    cascades = [
+        Cascade(child, tuple(child_columns), parent, tuple(parent_columns))
+        for child, child_columns, parent, parent_columns in await cursor.fetchall()
+    ]
+    return Catalog(tables, tuple(cascades))

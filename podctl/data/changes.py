@@ -35,6 +35,7 @@ class _Pending:
 class ChangeAssembler:
     """Fed with messages in stream order, gives ``row.change`` data a transaction at a time.
 
+    A change carries ``trigger: true`` when a trigger or a foreign key's action made it, not the statement itself.
     ``database`` is the name shown; ``dropped`` counts rows beyond `MAX_ROWS` and `MAX_BYTES`.
     """
 
@@ -162,8 +163,30 @@ class ChangeAssembler:
         for pending in self._rows:
             if not pending.record["user"]:
                 pending.record["user"], pending.record["statement"] = self._user, self._statement
+        self._mark_cascades()
         finished, self._rows, self._begin = self._rows, [], None
         return [pending.record for pending in finished]
+
+    def _mark_cascades(self) -> None:
+        # A foreign key's action fires the statement's own triggers, so its depth does not give it away; but it
+        # follows, within one statement, a change of the row it refers to.
+        changed: set[tuple[int, str, str]] = set()
+        for pending in self._rows:
+            record = pending.record
+            if record["op"] not in ("update", "delete"):
+                continue
+            for number, cascade in enumerate(self._catalog.cascades):
+                if self._catalog.root(cascade.child) == pending.relation:
+                    refers_to = _picked(record["old"], cascade.child_columns)
+                    if (number, refers_to, record["statement"]) in changed:
+                        record["trigger"] = True
+            for number, cascade in enumerate(self._catalog.cascades):
+                if self._catalog.root(cascade.parent) == pending.relation:
+                    changed.add((number, _picked(record["old"], cascade.parent_columns), record["statement"]))
+
+
+def _picked(row: dict[str, Any], columns: tuple[str, ...]) -> str:
+    return json.dumps([row.get(column) for column in columns])
 
 
 def typed(value: str | None, kind: Kind) -> Any:

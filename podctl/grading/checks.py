@@ -24,7 +24,7 @@ from podctl.tickets.types import ExpectedChange, Ticket
 #: Entries of a diff that a result keeps; the message counts them all.
 MAX_DIFF = 500
 MAX_MATCHED = 10_000
-MATCH_SECONDS = 5.0
+MATCH_SECONDS = 3.0
 _CLASSES: tuple[Class, ...] = ("forbidden", "collateral", "missing", "intended")
 
 #: Runs the check's program in a sandbox; gives its exit code and what it printed.

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from podctl.data.catalog import Catalog, Column, Table
 from podctl.data.changes import CaptureProblem, ChangeAssembler, typed
-from podctl.data.pgoutput import UNCHANGED, Begin, Delete, Insert, LogicalMessage, PgoutputError, Relation, Truncate, Update, decode
+from podctl.data.pgoutput import (
+    UNCHANGED,
+    Begin,
+    Delete,
+    Insert,
+    LogicalMessage,
+    PgoutputError,
+    Relation,
+    Truncate,
+    Update,
+    decode,
+)
 
 
 def text(value: str) -> bytes:
@@ -104,7 +115,9 @@ def test_any_bytes_decode_or_are_a_clean_error(tag: int, body: bytes) -> None:
 
 
 def catalog(*columns: Column) -> Catalog:
-    return Catalog({9: Table("public", "t", "r", columns, 9), 10: Table("crm", "audit", "r", (Column("id", "integer", True),), 10)})
+    return Catalog(
+        {9: Table("public", "t", "r", columns, 9), 10: Table("crm", "audit", "r", (Column("id", "integer", True),), 10)}
+    )
 
 
 KEYED = catalog(Column("id", "integer", True), Column("note", "text"))
@@ -128,7 +141,17 @@ def test_an_unchanged_toasted_value_comes_from_the_old_row() -> None:
 
 def test_rows_go_to_the_statement_of_their_own_table() -> None:
     # A trigger on t writes crm.audit: its message comes first, although t's row is before it.
-    audit = b"R" + struct.pack(">I", 10) + text("crm") + text("audit") + b"f" + struct.pack(">H", 1) + b"\1" + text("id") + struct.pack(">Ii", 23, -1)
+    audit = (
+        b"R"
+        + struct.pack(">I", 10)
+        + text("crm")
+        + text("audit")
+        + b"f"
+        + struct.pack(">H", 1)
+        + b"\1"
+        + text("id")
+        + struct.pack(">Ii", 23, -1)
+    )
     changes = run(
         ChangeAssembler(KEYED, "shop"), begin(), EXAMPLES[4], audit,
         insert(9, ["1", None]), insert(10, ["5"]), message(10, statement="outer", depth=2), message(9, statement="outer"),

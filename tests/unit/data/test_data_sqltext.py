@@ -73,7 +73,15 @@ def test_names_are_bound_outside_quotes_only() -> None:
     )
 
 
-PIECES = ["SELECT 1", "SELECT ';'", "DO $$ ; $$", 'SELECT ";"', "SELECT /* ; */ 2", "SELECT E'\\';'", "INSERT INTO t VALUES (1)"]
+PIECES = [
+    "SELECT 1",
+    "SELECT ';'",
+    "DO $$ ; $$",
+    'SELECT ";"',
+    "SELECT /* ; */ 2",
+    "SELECT E'\\';'",
+    "INSERT INTO t VALUES (1)",
+]
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=8))
