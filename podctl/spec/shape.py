@@ -121,12 +121,14 @@ class _Spot:
 
 def _locate(root: Item, loc: tuple[str | int, ...]) -> _Spot:
     spot = _Spot(root, None, (), False)
+    tagged = -1
     for part in loc:
         item = spot.item
         if isinstance(part, int) and item.items is not None and part < len(item.items):
             spot = _Spot(item.items[part], None, (*spot.path, part), spot.branched)
-        elif isinstance(part, str) and item.entries is not None and _is_tag(item, part, spot.path):
-            continue
+        elif tagged != len(spot.path) and _is_tag(item, part, spot.path):
+            # Once a mapping: a command check has a key "command" too.
+            tagged = len(spot.path)
         elif isinstance(part, str) and item.entries is not None and part in item.entries:
             mark, child = item.entries[part]
             spot = _Spot(child, mark, (*spot.path, part), spot.branched)
@@ -135,7 +137,7 @@ def _locate(root: Item, loc: tuple[str | int, ...]) -> _Spot:
     return spot
 
 
-def _is_tag(item: Item, part: str, path: tuple[str | int, ...]) -> bool:
+def _is_tag(item: Item, part: str | int, path: tuple[str | int, ...]) -> bool:
     """pydantic puts the chosen tag after a tagged union's place; lists of tagged mappings are the only ones."""
     kind = item.get("kind")
     return kind is not None and kind.value == part and bool(path) and isinstance(path[-1], int)
@@ -161,6 +163,8 @@ def _explain(document: Document, model: type[Model], error: ValidationError) -> 
         elif kind == "too_short" and len(spot.item.items or spot.item.entries or ()) >= context["min_length"]:
             continue  # pydantic counts only the entries without mistakes
         else:
+            if kind == "union_tag_invalid" and (tag := spot.item.get("kind")) is not None:
+                spot = _Spot(tag, None, (*spot.path, "kind"), False)
             expected, hint = _expected(kind, context, entry["msg"], spot.item)
             if loc[-1] == "[key]" and spot.key is not None:
                 message = f"expected {expected} as the key, found `{printable(str(spot.path[-1]), 60)}`"

@@ -199,6 +199,8 @@ class _Builder:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             said = ", ".join(part for part in (error.problem, error.context) if part)
+            if error.context_mark is not None and mark is not error.context_mark:
+                said += f" that starts at line {error.context_mark.line + 1}"
             hint = (
                 "indent and separate with spaces, not tabs"
                 if "'\\t'" in said

@@ -1,0 +1,160 @@
+"""The JSON Schemas accept what the loader accepts, and refuse what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podctl.spec.load import load_model
+from podctl.spec.models import Scenario
+from podctl.spec.problems import SpecMistakes
+from podctl.spec.scaffold import scaffold
+from podctl.spec.schema import json_schema
+from podctl.spec.shape import KINDS
+from podctl.spec.source import read
+
+_TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+#: What the little validator below knows, and what says nothing about a value.
+_KNOWN = {
+    "$ref",
+    "anyOf",
+    "oneOf",
+    "type",
+    "const",
+    "enum",
+    "pattern",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "minItems",
+    "items",
+}
+_KNOWN |= {"properties", "patternProperties", "additionalProperties", "required", "propertyNames"}
+_SILENT = {"$schema", "$id", "$defs", "title", "description", "default", "format", "discriminator"}
+
+
+def valid(value: Any, schema: Any, root: dict[str, Any]) -> bool:
+    """Whether a value fits, for the keywords our schemas use; an unknown keyword is an error of this test."""
+    if isinstance(schema, bool):
+        return schema
+    assert set(schema) <= _KNOWN | _SILENT, set(schema) - _KNOWN - _SILENT
+    if "$ref" in schema and not valid(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root):
+        return False
+    if "anyOf" in schema and not any(valid(value, branch, root) for branch in schema["anyOf"]):
+        return False
+    if "oneOf" in schema and sum(valid(value, branch, root) for branch in schema["oneOf"]) != 1:
+        return False
+    if "type" in schema and not _typed(value, schema["type"]):
+        return False
+    if "const" in schema and value != schema["const"] or "enum" in schema and value not in schema["enum"]:  # noqa: RUF021
+        return False
+    if isinstance(value, str):
+        return "pattern" not in schema or re.search(schema["pattern"], value) is not None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        low, high, above = schema.get("minimum", value), schema.get("maximum", value), schema.get("exclusiveMinimum")
+        return bool(low <= value <= high and (above is None or value > above))
+    if isinstance(value, list):
+        return len(value) >= schema.get("minItems", 0) and all(valid(item, schema.get("items", True), root) for item in value)
+    return not isinstance(value, dict) or _object(value, schema, root)
+
+
+def _typed(value: Any, name: str) -> bool:
+    if name in ("integer", "number"):
+        return isinstance(value, int if name == "integer" else int | float) and not isinstance(value, bool)
+    return isinstance(value, _TYPES[name])
+
+
+def _object(value: dict[str, Any], schema: dict[str, Any], root: dict[str, Any]) -> bool:
+    patterns = schema.get("patternProperties", {})
+    for key, entry in value.items():
+        matching = [sub for pattern, sub in patterns.items() if re.search(pattern, key)]
+        if key in schema.get("properties", {}):
+            matching.append(schema["properties"][key])
+        if not all(valid(entry, sub, root) for sub in matching or [schema.get("additionalProperties", True)]):
+            return False
+    return all(key in value for key in schema.get("required", ()))
+
+
+@pytest.mark.parametrize("name", ["scenario", "topology", "tickets", "agent", "boundary"])
+def test_the_first_project_fits_its_schemas(name: str, tmp_path: Path) -> None:
+    scaffold(tmp_path)
+    value = read(tmp_path / f"{name}.yaml").root.value
+    kind = value["kind"]
+    assert valid(value, json_schema(kind), json_schema(kind))
+    assert valid(value, json_schema(), json_schema())
+    assert [other for other in KINDS if valid(value, json_schema(other), json_schema(other))] == [kind]
+    assert not valid({**value, "unknown": 1}, json_schema(kind), json_schema(kind))
+
+
+SECTIONS = [
+    ("limits: {wall: 30}", True),
+    ("limits: {wall: 30s}", True),
+    ("limits: {wall: 0.5}", True),
+    ("limits: {wall: 0}", False),
+    ("limits: {wall: 30 seconds}", False),
+    ("limits: {wall: true}", False),
+    ("limits: {memory: 64Mi, disk: 1000}", True),
+    ("limits: {memory: 64MB}", False),
+    ("limits: {memory: 1.5}", False),
+    ("limits: {dollars: 0.25, run_dollars: '3'}", True),
+    ("limits: {dollars: -1}", False),
+    ("limits: {dollars: 1 USD}", False),
+    ("gate: {cost_per_ticket: null, seconds_per_ticket: 90s}", True),
+    ("gate: {cost_per_ticket: '0.10', seconds_per_ticket: null}", True),
+    ("gate: {pass_rate: 1.5}", False),
+    ("gate: {pass_rate: 1}", True),
+    ("sample: {size: 20, include: [a]}", True),
+    ("sample: {size: all}", True),
+    ("sample: {size: 0}", False),
+    ("sample: {design: equl}", False),
+    ("model: {prices: {m: {input: 1, output: '2.50'}}}", True),
+    ("model: {prices: {m: {input: 1}}}", False),
+    ("run: {seed: -3, ttl: 1h}", True),
+    ("run: {pods: on}", False),
+]
+
+
+@pytest.mark.parametrize(("section", "accepted"), SECTIONS)
+def test_schema_and_loader_agree(section: str, accepted: bool, tmp_path: Path) -> None:
+    scaffold(tmp_path)
+    lines = (tmp_path / "scenario.yaml").read_text().splitlines()
+    key = section.split(":")[0]
+    start = next((index for index, line in enumerate(lines) if line.startswith(f"{key}:")), len(lines))
+    end = next((index for index in range(start + 1, len(lines)) if not lines[index].startswith(" ")), len(lines))
+    path = tmp_path / "scenario.yaml"
+    path.write_text("\n".join([*lines[:start], section, *lines[end:]]) + "\n")
+    try:
+        load_model(path, Scenario)
+        loaded = True
+    except SpecMistakes:
+        loaded = False
+    schema = json_schema("Scenario")
+    assert (loaded, valid(read(path).root.value, schema, schema)) == (accepted, accepted)
+
+
+@pytest.mark.parametrize("kind", [None, *KINDS])
+def test_a_schema_says_what_it_is(kind: str | None) -> None:
+    schema = json_schema(kind)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["$id"] == f"urn:podctl:schema:v1:{(kind or 'podctl').lower()}"
+    assert schema["title"] == (kind or "podctl")
+    assert schema["description"]
+    references = set(re.findall(r"#/\$defs/(\w+)", json.dumps(schema)))
+    assert references == set(schema["$defs"])
+
+
+def test_every_default_fits_its_own_schema() -> None:
+    schema = json_schema()
+    for name, definition in schema["$defs"].items():
+        for field, entry in definition.get("properties", {}).items():
+            if "default" in entry:
+                assert valid(entry["default"], entry, schema), f"{name}.{field}"
+
+
+def test_an_unknown_kind_has_no_schema() -> None:
+    with pytest.raises(KeyError):
+        json_schema("Pod")
