@@ -85,7 +85,7 @@ def test_the_page_loads_nothing_and_runs_nothing() -> None:
 def test_the_verdict_comes_first_in_words() -> None:
     run = example_comparison()
     page = render_html(build_report(run))
-    text = " ".join(ElementTree.fromstring(page).find(".//main").itertext())  # type: ignore[union-attr]
+    text = " ".join(ElementTree.fromstring(page).find(".//main").itertext()).replace("\u00a0", " ")  # type: ignore[union-attr]
     assert text.index("failed") < text.index("Measured")
     assert "support-agent 2.1.0 failed: it resolved 37 of 46 tickets (80.4 %; 95 % interval 67–89 %)" in text
     for finding in run.findings:
