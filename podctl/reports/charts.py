@@ -34,7 +34,7 @@ def bins_of(values: Sequence[float], most: int = 12) -> tuple[Bin, ...]:
     ranked = sorted(values)
     p95 = ranked[math.ceil(0.95 * len(ranked)) - 1]
     top = ranked[-1] if ranked[-1] <= 2 * p95 else 1.5 * p95
-    if top <= 0:
+    if top < 1e-9:  # A billionth of a dollar or second: nothing to spread out.
         return (Bin(0, 0, len(values), last=True),)
     width = _round_up(top / most)
     count = max(1, min(most, math.ceil(top / width + 1e-9)))

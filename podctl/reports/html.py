@@ -81,8 +81,11 @@ def _reproduced(attempt: AttemptResult) -> str:
 
 
 def _show(value: Any) -> Any:
-    """Every string that a template prints passes here: nothing an agent wrote is ever obeyed, wherever it appears."""
-    return visible(value) if type(value) is str else value
+    """Every string that a template prints passes here: nothing an agent wrote is ever obeyed, wherever it appears.
+
+    A figure and its percent sign stay on one line.
+    """
+    return visible(value).replace(" %", "\u00a0%") if type(value) is str else value
 
 
 def _environment() -> Environment:

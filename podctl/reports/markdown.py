@@ -77,7 +77,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _table(
         ("Requirement", "Verdict", "Measured", "Required", "Remark"),
         (
-            (finding_label(f.name), f"{VERDICT_GLYPH[f.verdict]} {VERDICT_WORD[f.verdict]}", *map(prose, (f.measured, f.required, f.message)))
+            (prose(finding_label(f.name)), f"{VERDICT_GLYPH[f.verdict]} {VERDICT_WORD[f.verdict]}", *map(prose, (f.measured, f.required, f.message)))
             for f in run.findings
         ),
     )  # fmt: skip

@@ -53,7 +53,7 @@ class Progress:
         self._next = 0.0
         self._last = ""
         self._encoding = getattr(stream, "encoding", None)
-        self._console = Console(file=stream, highlight=False, emoji=False, markup=False)
+        self._console = Console(file=stream, force_terminal=True if live else None, highlight=False, emoji=False, markup=False)
         can_move_cursor = self._console.is_terminal and not self._console.is_dumb_terminal
         self._live = (
             Live(console=self._console, auto_refresh=False, transient=True)

@@ -61,8 +61,7 @@ def _attempt_end(data: dict[str, Any]) -> Described:
 
 
 def _process_start(data: dict[str, Any]) -> Described:
-    argv = data.get("argv")
-    command = " ".join(map(str, argv)) if isinstance(argv, list | tuple) else ""
+    command = " ".join(map(str, _items(data.get("argv"))))
     return f"started {_text(data.get('name'))}", _text(command, 200), "neutral"
 
 
@@ -99,7 +98,7 @@ def _http(data: dict[str, Any]) -> Described:
 def _model(data: dict[str, Any]) -> Described:
     tokens = sum(n for n in _mapping(data.get("tokens")).values() if isinstance(n, int))
     parts = [plural(tokens, "token"), _cost(data.get("dollars"))]
-    calls = [str(_mapping(call).get("name", call)) for call in data.get("tool_calls") or []]
+    calls = [str(_mapping(call).get("name", call)) for call in _items(data.get("tool_calls"))]
     if calls:
         parts.append("asks for " + _text(", ".join(calls)))
     if data.get("simulated"):
@@ -137,7 +136,7 @@ def _log(data: dict[str, Any]) -> Described:
 
 def _decision(data: dict[str, Any]) -> Described:
     decision = _mapping(data.get("decision"))
-    options = [_mapping(option) for option in decision.get("options") or []]
+    options = [_mapping(option) for option in _items(decision.get("options"))]
     chosen = next((_text(o.get("action")) for o in options if o.get("chosen")), "")
     rejected = [
         f"not {_text(o.get('action'), 60)}: {_text(o.get('rejected_because'), 100)}"
@@ -162,6 +161,10 @@ def _text(value: object, limit: int = 120) -> str:
 
 def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _items(value: object) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _ms(data: dict[str, Any]) -> str:

@@ -115,7 +115,7 @@ def by_ticket(attempts: Iterable[AttemptResult]) -> dict[str, tuple[int, int]]:
     for attempt in attempts:
         if attempt.cause.counts:
             passed, of = counts.get(attempt.ticket, (0, 0))
-            counts[attempt.ticket] = (passed + is_pass(attempt), of + 1)
+            counts[attempt.ticket] = (passed + attempt.passed, of + 1)
     return counts
 
 

@@ -6,8 +6,17 @@ import random
 from decimal import Decimal
 
 from podctl.evidence.causes import Cause
-from podctl.evidence.records import Record, Tokens
-from podctl.evidence.results import AttemptResult, CheckResult, DiffEntry, RunInfo, RunResult
+from podctl.evidence.records import KINDS, Record, Tokens
+from podctl.evidence.results import (
+    AttemptResult,
+    CheckResult,
+    Comparison,
+    DiffEntry,
+    GateFinding,
+    RunInfo,
+    RunResult,
+    TicketFlip,
+)
 from podctl.spec.models import Gate
 from podctl.stats.compare import compare
 from podctl.stats.gate import judge
@@ -250,3 +259,45 @@ def example_records(attempt_id: str, rows: int = 14) -> list[Record]:
     records.append(Record(at(60), "process.exit", "podctl", {"name": "agent", "exit_code": 0}))
     records.append(Record(at(60.2), "attempt.end", "podctl", {"cause": "completed", "exit_code": 0, "detail": ""}))
     return records
+
+
+def run_saying(text: str, repeats: int = 1) -> RunResult:
+    """A small run in which every string that is not podctl's own is ``text``."""
+    entries = tuple(
+        DiffEntry(class_, text, text, "update", {text: text}, text, text, text, text, text)  # type: ignore[arg-type]
+        for class_ in ("intended", "missing", "collateral", "forbidden")
+    )
+    checks = (CheckResult(text, "state", False, text, entries), CheckResult(text, "output", False))
+    causes = (Cause.COMPLETED, Cause.SANDBOX_FAILED, Cause.CANCELLED, Cause.AGENT_FAILED)
+    made = tuple(
+        AttemptResult(
+            id=text, ticket=f"{text}{i}", stratum=text, repeat=r, position=i, cause=cause, passed=False, detail=text if i else "",
+            checks=checks, dollars=Decimal("0.1"), boundary_attempts=1, confidence=0.5, pod=text, wall_s=1.0,
+        )
+        for i, cause in enumerate(causes)
+        for r in range(repeats)
+    )  # fmt: skip
+    about = info(
+        id=text, scenario=text, agent_name=text, agent_version=text, agent_digest=text, topology=text, backend=text, isolation=text,
+        sample_digest=text, spec_digest=text, model_mode=text, podctl_version=text, strata={text: (1, 2)}, repeats=repeats,
+        settings={text: {text: [text]}},
+    )  # fmt: skip
+    comparison = Comparison(
+        text, text, 4, 0.5, 0.25, (TicketFlip(text, text, "worse", 1, 1, 0, 1),), 0.5, Decimal(1), Decimal(2), 1.0, 2.0, (text,)
+    )
+    findings = (GateFinding(text, "fail", text, text, text),)
+    return RunResult(about, "finished", made, "fail", findings, comparison, Decimal(1), (text,))
+
+
+def timeline_saying(text: str) -> list[Record]:
+    """A record of every kind, each field of it ``text``."""
+    fields = (
+        "ticket", "pod", "name", "cause", "detail", "database", "statement", "error", "table", "op", "service", "method", "path",
+        "model", "tool", "arguments", "result", "via", "target", "what", "reason", "severity", "body",
+    )  # fmt: skip
+    data: dict[str, object] = dict.fromkeys(fields, text)
+    data |= {
+        "argv": [text], "key": {text: text}, "old": {text: "x"}, "new": {text: text}, "tool_calls": [{"name": text}], "attributes": {text: text},
+        "decision": {"kind": text, "confidence": text, "options": [{"action": text, "rejected_because": text}, {"action": text, "chosen": True}]},
+    }  # fmt: skip
+    return [Record(START_NS + i, kind, text, data, "declared") for i, kind in enumerate(KINDS)]

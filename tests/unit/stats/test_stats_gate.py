@@ -68,6 +68,7 @@ def test_a_run_cut_short_gets_no_verdict() -> None:
     verdict, findings = decide(attempts(3, cancelled=9), pass_rate=0.9)
     assert verdict == "inconclusive"
     assert "9 attempts of 12 did not run" in findings["completeness"].message
+    assert decide(attempts(0, 3, cancelled=9), pass_rate=0.9)[0] == "inconclusive"
 
 
 @pytest.mark.parametrize("made", [[], attempts(0, infrastructure=3), attempts(0, cancelled=3)])
@@ -108,6 +109,12 @@ def test_regression_is_the_fall_on_common_tickets(allowed: float, verdict: Verdi
     assert (got, finding.verdict) == (verdict, verdict)
     assert finding.measured == "−10 points"
     assert "2 worse, 0 better; chance of that by luck p = 0.250: the sample cannot tell" in finding.message
+
+
+def test_a_fall_of_exactly_what_is_allowed_is_allowed() -> None:
+    comparison = compare(run(attempts(16, 4)), run(attempts(14, 6)))
+    assert comparison.baseline_rate - comparison.rate > 0.1  # 0.8 − 0.7 in floating point
+    assert judge(summarize(attempts(14, 6)), Gate(regression=0.1), comparison)[0] == "pass"
 
 
 def test_no_common_ticket_cannot_be_compared() -> None:

@@ -1,0 +1,79 @@
+"""Evidence as rows."""
+
+from __future__ import annotations
+
+import pytest
+from example_run import START_NS, example_records, timeline_saying
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from podctl.evidence.records import KINDS, Record
+from podctl.reports.timeline import timeline
+
+
+def test_rows_are_in_time_and_count_from_the_start() -> None:
+    rows = timeline(list(reversed(example_records("0001-1"))))
+    assert [row.seconds for row in rows] == sorted(row.seconds for row in rows)
+    assert rows[0].seconds == 0
+    assert rows[-1].title == "ended: completed"
+
+
+def test_what_each_kind_says() -> None:
+    rows = {row.title: row for row in timeline(example_records("0001-1"))}
+    assert rows["model gpt-5-mini"].detail == "2,280 tokens, $0.0041, asks for get_order, 1.8 s"
+    assert rows["update shop-db.orders id=4107"].detail == "total_cents: 5400 → 4590"
+    assert rows["boundary: payments by sql, refused"].tone == "boundary"
+    decision = rows["decided refund: refund in full (declared)"]
+    assert (decision.layer, decision.detail) == (
+        "reasoning",
+        "confidence 0.81; not refund one item: no line item named in the ticket",
+    )
+
+
+def test_an_unknown_cost_is_not_free() -> None:
+    (row,) = timeline([Record(START_NS, "model.call", "agent", {"model": "m", "dollars": None})])
+    assert "cost unknown" in row.detail
+
+
+def test_a_cut_record_keeps_its_row() -> None:
+    (row,) = timeline([Record(START_NS, "http.call", "agent", {"truncated": 2_000_000, "start": "{"})])
+    assert (row.title, row.detail) == ("http.call", "2000000 bytes, cut")
+
+
+def test_no_records_no_rows() -> None:
+    assert timeline([]) == []
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_has_a_row_of_its_own(kind: str) -> None:
+    rows = [r for r in timeline(timeline_saying("x")) if r.title]
+    assert len(rows) == len(KINDS)
+    assert timeline([Record(START_NS, kind, "agent", {})])[0].layer == KINDS[kind]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(KINDS)), st.data())
+def test_no_data_of_any_shape_breaks_a_row(kind: str, data: st.DataObject) -> None:
+    """Agents write decisions and spans themselves: any JSON may stand where a field should be."""
+    keys = [
+        "ticket", "pod", "argv", "exit_code", "signal", "old", "new", "key", "op", "status", "ms", "tokens", "tool_calls", "dollars", "error",
+        "arguments", "decision", "severity", "body", "attributes", "wall_s", "detail", "cause",
+    ]  # fmt: skip
+    record = Record(START_NS, kind, "agent", data.draw(st.dictionaries(st.sampled_from(keys), JSON, max_size=6)))
+    (row,) = timeline([record])
+    assert all(c.isprintable() for c in row.title + row.detail)
+
+
+@settings(max_examples=60, deadline=None)
+@given(JSON)
+def test_no_decision_of_any_shape_breaks_a_row(decision: object) -> None:
+    timeline(
+        [Record(START_NS, "decision", "agent", {"decision": {"kind": decision, "options": decision, "confidence": decision}})]
+    )
