@@ -1,10 +1,16 @@
-"""Append-only evidence files: one writer a stream while an attempt runs, sealed into one file when it ends."""
+"""Append-only evidence files: one writer a stream while an attempt runs, sealed into one file when it ends.
+
+In an attempt's directory the streams are ``streams/<writer>.jsonl``; the sealed file is ``evidence.jsonl``, and
+beside it ``evidence.chain`` holds the hash chain's value after every record, one hex line each.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +21,9 @@ from podctl.evidence.records import KINDS, Record
 
 #: A single record's line is cut to this; a record is a fact, not a file.
 MAX_LINE = 1 << 20
+SEALED = "evidence.jsonl"
+STREAMS = "streams"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class EvidenceProblem(EnvironmentProblem):
@@ -23,25 +32,37 @@ class EvidenceProblem(EnvironmentProblem):
 
 def encode(record: Record) -> bytes:
     """The record as one line of ASCII JSON; any string survives, lone surrogates included."""
-    line = json.dumps(record.to_json(), separators=(",", ":"), default=str).encode("ascii")
+    try:
+        line = _dump(record.to_json())
+    except (RecursionError, ValueError, TypeError) as error:
+        # Nested too deeply, an integer of thousands of digits, a key that is no string: hostile data must not stop the record.
+        line = _dump({**record.to_json(), "data": {"unencodable": f"{type(error).__name__}: {error}"[:200]}})
     if len(line) > MAX_LINE:
         cut = {"truncated": len(line), "start": line[: MAX_LINE // 4].decode("ascii")}
-        line = json.dumps({**record.to_json(), "data": cut}, separators=(",", ":")).encode("ascii")
+        line = _dump({**record.to_json(), "data": cut})
     return line + b"\n"
+
+
+def _dump(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), default=str).encode("ascii")
 
 
 class RecordWriter:
     """Appends records to a file descriptor opened with O_APPEND; one ``write`` a record."""
 
-    def __init__(self, fd: int, writer: str, clock: Clock | None = None) -> None:
+    def __init__(self, fd: int, writer: str, clock: Clock | None = None, *, first: int = 0) -> None:
+        """``first`` is the first record's ``seq``: the number of records the stream already has."""
         self._fd = fd
         self._writer = writer
         self._clock = clock or SystemClock()
-        self._seq = 0
+        self._seq = first
 
     @staticmethod
     def open(path: Path, writer: str, clock: Clock | None = None) -> RecordWriter:
-        return RecordWriter(open_stream(path), writer, clock)
+        """Goes on after the last whole record of an existing stream; a line torn by a kill is removed first."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        present = _drop_torn_tail(path)
+        return RecordWriter(open_stream(path), writer, clock, first=present)
 
     def append(
         self,
@@ -52,20 +73,29 @@ class RecordWriter:
         provenance: Literal["observed", "declared", "inferred"] = "observed",
         t: int | None = None,
     ) -> Record:
-        """Raises `EvidenceProblem` when the record could not be written whole."""
+        """Raises `EvidenceProblem` when the record could not be written whole; the stream then ends as before."""
         if kind not in KINDS:
             raise ValueError(f"unknown record kind {kind!r}")
         at = self._clock.wall_ns() if t is None else t
         record = Record(t=at, kind=kind, actor=actor, data=data, provenance=provenance, writer=self._writer, seq=self._seq)
         line = encode(record)
+        written = 0
         try:
-            written = os.write(self._fd, line)
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
         except OSError as error:
+            self._take_back(written)
             raise EvidenceProblem("evidence could not be written", code="evidence-write", cause=str(error)) from error
-        if written != len(line):
-            raise EvidenceProblem("evidence could not be written whole", code="evidence-write", cause="the disk is full")
         self._seq += 1
         return record
+
+    def _take_back(self, written: int) -> None:
+        """Half a line must not stay: the next record would be glued to it and both be lost."""
+        if written:
+            try:
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+            except OSError:
+                pass  # not a regular file; the reader drops a torn last line
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -78,46 +108,126 @@ def open_stream(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
+def _drop_torn_tail(path: Path) -> int:
+    """Cut the file after its last newline and return how many lines it has."""
+    if not path.exists():
+        return 0
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole != len(content):
+        os.truncate(path, whole)
+    return content.count(b"\n")
+
+
+def stream_path(directory: Path, writer: str) -> Path:
+    """Where ``writer`` appends while the attempt in ``directory`` runs."""
+    return directory / STREAMS / f"{_UNSAFE.sub('_', writer)}.jsonl"
+
+
+def stream_paths(directory: Path) -> list[Path]:
+    return sorted((directory / STREAMS).glob("*.jsonl"))
+
+
 def read_stream(path: Path) -> Iterator[Record]:
     """Records in the order written. A torn last line, left by a kill, is dropped.
 
     Raises `EvidenceProblem` naming the line for damage anywhere else.
     """
+    return (record for record, _line in _read_lines(path))
+
+
+def _read_lines(path: Path) -> Iterator[tuple[Record, bytes]]:
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.endswith(b"\n"):
                 return
-            try:
-                yield Record.from_json(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise EvidenceProblem(
-                    f"evidence is damaged at {path}:{number}", code="evidence-damaged", cause=f"{type(error).__name__}: {error}"
-                ) from error
+            yield parse_line(line, path, number), line
 
 
-def chain(lines: Iterable[bytes]) -> str:
-    """The head of the hash chain over lines: h(i) = sha256(h(i-1) + line(i)), h(0) = 32 zero bytes."""
+def parse_line(line: bytes, path: Path, number: int) -> Record:
+    """Raises `EvidenceProblem` naming the file and line."""
+    try:
+        record = Record.from_json(json.loads(line))
+        if type(record.t) is not int or type(record.data) is not dict:
+            raise ValueError("not a record")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise EvidenceProblem(
+            f"evidence is damaged at {path}:{number}", code="evidence-damaged", cause=f"{type(error).__name__}: {error}"
+        ) from error
+    return record
+
+
+def links(lines: Iterable[bytes]) -> Iterator[str]:
+    """The hash chain: h(i) = sha256(h(i-1) + line(i)) in hex, h(0) = 32 zero bytes."""
     head = bytes(32)
     for line in lines:
         head = hashlib.sha256(head + line).digest()
-    return head.hex()
+        yield head.hex()
+
+
+def chain(lines: Iterable[bytes]) -> str:
+    """The head of the hash chain over lines; of no lines, 64 zeros."""
+    head = bytes(32).hex()
+    for link in links(lines):
+        head = link
+    return head
+
+
+def chain_path(sealed: Path) -> Path:
+    """The file beside a sealed one that holds the chain's value after each record."""
+    return sealed.with_suffix(".chain")
+
+
+def merge(sealed: Path, streams: Iterable[Path]) -> list[tuple[Record, bytes]]:
+    """Sealed records and those of streams that are not among them, by time, with their lines as written.
+
+    After a kill between sealing and removing the streams the same records stand in both.
+    """
+    found = list(_read_lines(sealed)) if sealed.exists() else []
+    known = Counter(line for _record, line in found)
+    for path in streams:
+        if not path.exists():
+            continue
+        for record, line in _read_lines(path):
+            if known[line] > 0:
+                known[line] -= 1
+            else:
+                found.append((record, line))
+    found.sort(key=lambda pair: (pair[0].t, pair[0].writer, pair[0].seq))
+    return found
 
 
 def seal(streams: Iterable[Path], target: Path) -> str:
     """Merge streams by time into ``target`` and return its chain head; the streams are removed.
 
-    The rename is atomic: after a kill there are either the streams or the sealed file.
+    The rename is atomic, and sealing again after a kill at any step comes to the same file and head.
     """
-    sources = [path for path in streams if path.exists()]
-    records = [record for path in sources for record in read_stream(path)]
-    records.sort(key=lambda record: (record.t, record.writer, record.seq))
-    lines = [encode(record) for record in records]
-    temporary = target.with_suffix(".tmp")
-    with open(temporary, "wb") as out:
-        out.writelines(lines)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(target)
+    sources = list(streams)
+    lines = [line for _record, line in merge(target, sources)]
+    _write_whole(chain_path(target), [f"{link}\n".encode() for link in links(lines)])
+    _write_whole(target, lines)
     for path in sources:
         path.unlink(missing_ok=True)
     return chain(lines)
+
+
+def seal_attempt(directory: Path) -> str:
+    """Seal every stream of the attempt into its ``evidence.jsonl`` and return the chain head."""
+    return seal(stream_paths(directory), directory / SEALED)
+
+
+def _write_whole(target: Path, lines: list[bytes]) -> None:
+    temporary = target.with_name(target.name + ".tmp")
+    try:
+        with open(temporary, "wb") as out:
+            out.writelines(lines)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(target)
+        directory = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # the rename must reach the disk before the streams are removed
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise EvidenceProblem("evidence could not be sealed", code="evidence-write", cause=str(error)) from error

@@ -1,0 +1,93 @@
+"""The store's tables, as the migrations leave them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+#: The migrations in order. Each name says which podctl brought it: an older one tells its user what to install.
+REVISIONS = ("0001_podctl_0.1.0",)
+HEAD = REVISIONS[-1]
+
+_UNSTORABLE = re.compile("[\\\\\x00\ud800-\udfff]")
+
+
+class AnyText(TypeDecorator[str]):
+    """Any string, exactly: what databases refuse (NUL, lone surrogates) is kept as a JSON escape."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        return _UNSTORABLE.sub(lambda match: json.dumps(match[0])[1:-1], value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or "\\" not in value:
+            return value
+        return str(re.sub(r"\\(\\|u[0-9a-f]{4})", lambda match: json.loads(f'"{match[0]}"'), value))
+
+
+metadata = MetaData()
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("scenario", AnyText, nullable=False),
+    Column("agent_name", AnyText, nullable=False),
+    Column("agent_version", AnyText, nullable=False),
+    Column("agent_digest", AnyText, nullable=False),
+    Column("started_ns", BigInteger, nullable=False),
+    Column("ended_ns", BigInteger, nullable=False),
+    Column("status", String(16), nullable=False),  # running, finished or interrupted
+    Column("verdict", String(16), nullable=False),
+    Column("spent_dollars", Text),  # as the run's result says; null while there is none
+    Column("info", Text, nullable=False),  # JSON here and below, ASCII
+    Column("findings", Text, nullable=False),
+    Column("comparison", Text, nullable=False),
+    Column("notes", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Index("runs_by_start", "started_ns"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run", String(128), ForeignKey("runs.id"), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("repeat", Integer, nullable=False),
+    Column("ticket", AnyText, nullable=False),
+    Column("stratum", AnyText, nullable=False),
+    Column("state", String(16), nullable=False),  # planned, running or ended
+    Column("tries", Integer, nullable=False),
+    Column("cause", String(32)),
+    Column("passed", Boolean),
+    Column("dollars", Text),
+    Column("wall_s", Float),
+    Column("evidence_root", String(64), nullable=False),
+    Column("result", Text),
+    Index("attempts_by_position", "run", "position", "repeat", unique=True),
+    Index("attempts_by_state", "run", "state", "passed"),
+)
+
+tries = Table(
+    "tries",
+    metadata,
+    Column("run", String(128), ForeignKey("runs.id"), primary_key=True),
+    Column("attempt", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("started_ns", BigInteger, nullable=False),
+    Column("ended_ns", BigInteger),  # null: running, or killed and not yet abandoned
+    Column("cause", String(32)),
+    Column("dollars", Text),  # null: not known
+    Column("dollars_upper", Text, nullable=False),
+    Column("tokens", Text, nullable=False),
+)

@@ -1,0 +1,354 @@
+"""podctl's own store: which runs there were, what was planned, what each try came to and cost.
+
+One directory: ``store.db`` and ``runs/<run id>/attempts/<attempt id>/`` with the attempt's files. The files of a try
+that was run again are kept in ``tries/<number>/`` of the attempt's directory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from podctl.clock import Clock
+from podctl.errors import ExitCode
+from podctl.evidence import codec
+from podctl.evidence.causes import Cause
+from podctl.evidence.database import Database, StoreProblem, open_sqlite, open_url
+from podctl.evidence.owner import Owner
+from podctl.evidence.records import Tokens
+from podctl.evidence.results import AttemptResult, Comparison, GateFinding, RunInfo, RunResult
+from podctl.evidence.schema import attempts, runs, tries
+from podctl.evidence.store_rows import (
+    AttemptState,
+    Planned,
+    RunSummary,
+    Spent,
+    Try,
+    decimal,
+    dump,
+    dump_all,
+    info_columns,
+    known_dollars,
+    result_columns,
+    status_of,
+    sum_of,
+    try_of,
+)
+
+#: Seconds to wait for another writer before giving up.
+WAIT_S = 10.0
+_NO_TOKENS = Tokens()
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Store:
+    """Every method raises `StoreProblem` for what a user may meet. Safe for threads and processes."""
+
+    def __init__(self, directory: Path, database: Database, clock: Clock) -> None:
+        self.directory = directory
+        self._database = database
+        self._clock = clock
+
+    @staticmethod
+    def open(directory: Path, clock: Clock, *, url: str | None = None, wait_s: float = WAIT_S) -> Store:
+        """Makes the store when there is none. With ``url`` the tables are in PostgreSQL, the files still here."""
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreProblem(f"the store {directory} cannot be used", code="store-unusable", cause=str(error)) from error
+        database = open_url(url, wait_s) if url else open_sqlite(directory / "store.db", wait_s)
+        return Store(directory, database, clock)
+
+    def close(self) -> None:
+        self._database.close()
+
+    # ---- a run's life ---------------------------------------------------------------
+
+    def create_run(self, info: RunInfo, planned: Sequence[Planned], owner: Owner) -> None:
+        if not _NAME.fullmatch(info.id) or not all(_NAME.fullmatch(attempt.id) for attempt in planned):
+            raise ValueError("a run's or attempt's id is a file name: letters, digits, dots, dashes, underscores")
+        row = {**info_columns(info), "status": "running", "verdict": "inconclusive", "spent_dollars": None}
+        row |= {"findings": "[]", "comparison": "null", "notes": "[]", "owner": dump(owner)}
+        wanted = [
+            {**codec.to_json(attempt), "run": info.id, "state": "planned", "tries": 0, "evidence_root": ""}
+            for attempt in planned
+        ]
+        try:
+            with self._database.writing() as connection:
+                connection.execute(insert(runs), row)
+                if wanted:
+                    connection.execute(insert(attempts), wanted)
+        except IntegrityError as error:
+            raise StoreProblem(f"run {info.id} exists already", code="run-exists", cause=str(error.orig)) from error
+        (self.directory / "runs" / info.id / "attempts").mkdir(parents=True, exist_ok=True)
+
+    def start_try(self, run: str, attempt: str, try_no: int) -> None:
+        """``try_no`` counts from 1. Files that an earlier try left are moved to ``tries/<its number>/`` first."""
+        row = {"run": run, "attempt": attempt, "number": try_no, "started_ns": self._clock.wall_ns()}
+        row |= {"dollars_upper": "0", "tokens": dump(Tokens())}
+        directory = self.attempt_directory(run, attempt)
+        try:
+            with self._database.writing() as connection:
+                connection.execute(insert(tries), row)
+                _change_attempt(connection, run, attempt, state="running", tries=try_no)
+                directory.mkdir(parents=True, exist_ok=True)
+                if try_no > 1:
+                    _set_aside(directory, try_no - 1)
+        except IntegrityError as error:
+            cause = f"try {try_no} of attempt {attempt} was started before"
+            raise StoreProblem(f"attempt {attempt} of run {run} cannot be started", code="try-exists", cause=cause) from error
+
+    def finish_try(self, run: str, attempt: str, try_no: int, result: AttemptResult, dollars_upper: Decimal) -> None:
+        """The attempt has ended with ``result``, whose tokens and dollars are this try's; starting another try takes it back.
+
+        ``dollars_upper`` is the most that the try can have cost: what is known, and what was reserved for calls without an answer.
+        """
+        ended = result.ended_ns or self._clock.wall_ns()
+        with self._database.writing() as connection:
+            _end_try(connection, run, attempt, try_no, ended, result.cause, result.dollars, dollars_upper, result.tokens)
+            _change_attempt(connection, run, attempt, **result_columns(result))
+
+    def abandon_try(
+        self,
+        run: str,
+        attempt: str,
+        try_no: int,
+        *,
+        dollars: Decimal | None,
+        dollars_upper: Decimal,
+        tokens: Tokens = _NO_TOKENS,
+        cause: Cause = Cause.PODCTL_FAILED,
+    ) -> None:
+        """A try that was killed: what it spent is kept, and the attempt is to be made again."""
+        with self._database.writing() as connection:
+            _end_try(connection, run, attempt, try_no, self._clock.wall_ns(), cause, dollars, dollars_upper, tokens)
+            _change_attempt(connection, run, attempt, state="planned")
+
+    def finish_run(self, run: str, result: RunResult) -> None:
+        """Also keeps attempts of ``result`` that are not as finished: graded again, or cancelled before they began."""
+        row = info_columns(result.info) | {"status": result.status, "verdict": result.verdict}
+        row |= {"spent_dollars": None if result.spent_dollars is None else str(result.spent_dollars)}
+        row |= {"findings": dump_all(result.findings), "notes": json.dumps(list(result.notes))}
+        row |= {"comparison": "null" if result.comparison is None else dump(result.comparison)}
+        with self._database.writing() as connection:
+            if connection.execute(update(runs).where(runs.c.id == run).values(row)).rowcount != 1:
+                raise _no_run(run)
+            of_run = select(attempts.c.id, attempts.c.result).where(attempts.c.run == run)
+            kept: dict[str, str | None] = {row.id: row.result for row in connection.execute(of_run)}
+            for attempt in result.attempts:
+                columns = result_columns(attempt)
+                if kept.get(attempt.id) != columns["result"]:
+                    _change_attempt(connection, run, attempt.id, **columns)
+
+    def take_over(self, run: str, owner: Owner, *, force: bool = False) -> None:
+        """Make ``owner`` the one that works on the run. Refused while another may be at it, and for a finished run.
+
+        ``force`` is for an owner on another host, which cannot be asked.
+        """
+        with self._database.writing() as connection:
+            wanted = select(runs.c.status, runs.c.owner).where(runs.c.id == run).with_for_update()
+            row = connection.execute(wanted).one_or_none()
+            if row is None:
+                raise _no_run(run)
+            if row.status == "finished":
+                raise StoreProblem(f"run {run} has finished", code="run-finished", unchanged="nothing was changed")
+            _refuse_while_owned(run, codec.from_json(Owner, json.loads(row.owner)), owner, row.status, force)
+            connection.execute(update(runs).where(runs.c.id == run).values(owner=dump(owner), status="running"))
+
+    # ---- reading --------------------------------------------------------------------
+
+    def load_run(self, run: str) -> RunResult:
+        """A run that has not finished comes with the attempts that have ended and what was spent so far."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(runs).where(runs.c.id == run)).one_or_none()
+            if row is None:
+                raise _no_run(run)
+            ended = connection.execute(
+                select(attempts.c.result)
+                .where(attempts.c.run == run, attempts.c.state == "ended")
+                .order_by(attempts.c.position, attempts.c.repeat)
+            ).scalars()
+            results = tuple(codec.from_json(AttemptResult, json.loads(text)) for text in ended)
+            spent = _dollars(connection, run) if row.status == "running" else decimal(row.spent_dollars)
+        comparison = json.loads(row.comparison)
+        return RunResult(
+            info=codec.from_json(RunInfo, json.loads(row.info)),
+            status=status_of(row),
+            attempts=results,
+            verdict=row.verdict,
+            findings=tuple(codec.from_json(GateFinding, finding) for finding in json.loads(row.findings)),
+            comparison=None if comparison is None else codec.from_json(Comparison, comparison),
+            spent_dollars=spent,
+            notes=tuple(json.loads(row.notes)),
+        )
+
+    def load_attempt(self, run: str, attempt: str) -> AttemptResult:
+        with self._database.reading() as connection:
+            wanted = select(attempts.c.state, attempts.c.result).where(attempts.c.run == run, attempts.c.id == attempt)
+            row = connection.execute(wanted).one_or_none()
+        if row is None:
+            raise _no_attempt(run, attempt)
+        if row.state != "ended":
+            raise StoreProblem(
+                f"attempt {attempt} of run {run} has not ended", code="attempt-not-ended", cause=f"it is {row.state}"
+            )
+        return codec.from_json(AttemptResult, json.loads(row.result))
+
+    def list_runs(self) -> list[RunSummary]:
+        """Newest first."""
+        counted = (attempts.c.run, attempts.c.state, attempts.c.passed)
+        with self._database.reading() as connection:
+            rows = connection.execute(select(runs).order_by(runs.c.started_ns.desc(), runs.c.id.desc())).all()
+            counts = connection.execute(select(*counted, func.count().label("n")).group_by(*counted)).all()
+            spent = {row.id: _dollars(connection, row.id) for row in rows if row.status == "running"}
+        summed: dict[str, list[int]] = {row.id: [0, 0, 0] for row in rows}
+        for run, state, passed, number in counts:
+            totals = summed[run]
+            totals[0] += number
+            totals[1] += number if state == "ended" else 0
+            totals[2] += number if state == "ended" and passed else 0
+        return [
+            RunSummary(
+                codec.from_json(RunInfo, json.loads(row.info)),
+                status_of(row),
+                row.verdict,
+                spent[row.id] if row.id in spent else decimal(row.spent_dollars),
+                *summed[row.id],
+            )
+            for row in rows
+        ]
+
+    def planned(self, run: str) -> list[AttemptState]:
+        """Every attempt of the run in order; what is not ``ended`` is left to do."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                select(attempts).where(attempts.c.run == run).order_by(attempts.c.position, attempts.c.repeat)
+            ).all()
+            open_tries = select(tries.c.attempt, tries.c.number).where(tries.c.run == run, tries.c.ended_ns.is_(None))
+            unended: dict[str, int] = {row.attempt: row.number for row in connection.execute(open_tries)}
+        return [
+            AttemptState(
+                Planned(row.id, row.ticket, row.stratum, row.position, row.repeat),
+                row.state,
+                row.tries,
+                unended.get(row.id),
+                None if row.cause is None else Cause(row.cause),
+            )
+            for row in rows
+        ]
+
+    def tries(self, run: str, attempt: str | None = None) -> list[Try]:
+        wanted = select(tries).where(tries.c.run == run).order_by(tries.c.attempt, tries.c.number)
+        if attempt is not None:
+            wanted = wanted.where(tries.c.attempt == attempt)
+        with self._database.reading() as connection:
+            return [try_of(row) for row in connection.execute(wanted)]
+
+    def spent(self, run: str) -> Spent:
+        return sum_of(self.tries(run))
+
+    def find_run(self, name: str) -> str:
+        """The id of the run that ``name`` begins, or of the ``latest``."""
+        with self._database.reading() as connection:
+            newest = select(runs.c.id).order_by(runs.c.started_ns.desc(), runs.c.id.desc())
+            if name == "latest":
+                found = list(connection.execute(newest.limit(1)).scalars())
+            else:
+                begins = func.substr(runs.c.id, 1, len(name)) == name
+                found = list(connection.execute(newest.where(begins)).scalars())
+        if name in found or (len(found) == 1 and name):
+            return name if name in found else found[0]
+        if not found:
+            raise _no_run(name)
+        listed = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        raise StoreProblem(
+            f"{name!r} begins the ids of {len(found)} runs",
+            code="run-ambiguous",
+            cause=listed,
+            hint="give more of the id",
+            exit_code=ExitCode.USAGE,
+        )
+
+    # ---- files ----------------------------------------------------------------------
+
+    def run_directory(self, run: str) -> Path:
+        if not _NAME.fullmatch(run):
+            raise _no_run(run)
+        return self.directory / "runs" / run
+
+    def attempt_directory(self, run: str, attempt: str) -> Path:
+        """Made by the attempt's first `start_try`."""
+        if not _NAME.fullmatch(attempt):
+            raise _no_attempt(run, attempt)
+        return self.run_directory(run) / "attempts" / attempt
+
+
+def _change_attempt(connection: Connection, run: str, attempt: str, **columns: Any) -> None:
+    changed = connection.execute(update(attempts).where(attempts.c.run == run, attempts.c.id == attempt).values(columns))
+    if changed.rowcount != 1:
+        raise _no_attempt(run, attempt)
+
+
+def _end_try(
+    connection: Connection,
+    run: str,
+    attempt: str,
+    number: int,
+    ended_ns: int,
+    cause: Cause,
+    dollars: Decimal | None,
+    dollars_upper: Decimal,
+    tokens: Tokens,
+) -> None:
+    row: dict[str, Any] = {"ended_ns": ended_ns, "cause": cause.value, "tokens": dump(tokens)}
+    row |= {"dollars": None if dollars is None else str(dollars), "dollars_upper": str(dollars_upper)}
+    this = (tries.c.run == run, tries.c.attempt == attempt, tries.c.number == number)
+    if connection.execute(update(tries).where(*this).values(row)).rowcount != 1:
+        what = f"try {number} of attempt {attempt} of run {run} was never started"
+        raise StoreProblem(what, code="no-such-try", unchanged="nothing was changed")
+
+
+def _dollars(connection: Connection, run: str) -> Decimal | None:
+    return known_dollars(connection.execute(select(tries.c.dollars).where(tries.c.run == run)).scalars())
+
+
+def _refuse_while_owned(run: str, current: Owner, wanted: Owner, status: str, force: bool) -> None:
+    if status != "running" or current == wanted:
+        return
+    alive = current.alive()
+    if alive is False or (alive is None and force):
+        return
+    where = f"process {current.pid} on {current.host}"
+    raise StoreProblem(
+        f"run {run} is being worked on",
+        code="run-owned",
+        cause=f"by {where}" if alive else f"by {where}, which cannot be asked from here",
+        hint="wait for it, or stop it, and try again",
+        unchanged="nothing was changed",
+    )
+
+
+def _set_aside(directory: Path, number: int) -> None:
+    left = [path for path in directory.iterdir() if path.name != "tries"]
+    if left:
+        aside = directory / "tries" / str(number)
+        aside.mkdir(parents=True, exist_ok=True)
+        for path in left:
+            path.replace(aside / path.name)
+
+
+def _no_run(run: str) -> StoreProblem:
+    what = "there is no run yet" if run == "latest" else f"there is no run {run!r}"
+    return StoreProblem(what, code="no-such-run", hint="podctl runs lists what there is", exit_code=ExitCode.USAGE)
+
+
+def _no_attempt(run: str, attempt: str) -> StoreProblem:
+    what = f"there is no attempt {attempt!r} in run {run}"
+    return StoreProblem(what, code="no-such-attempt", exit_code=ExitCode.USAGE)

@@ -1,0 +1,140 @@
+"""The store's rows as values and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from sqlalchemy import Row
+
+from podctl.evidence import codec
+from podctl.evidence.causes import Cause
+from podctl.evidence.owner import Owner
+from podctl.evidence.records import Tokens
+from podctl.evidence.results import AttemptResult, RunInfo, Verdict
+
+Status = Literal["running", "finished", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An attempt that the run will make."""
+
+    id: str
+    ticket: str
+    stratum: str
+    position: int
+    repeat: int
+
+
+@dataclass(frozen=True)
+class AttemptState:
+    """``tries`` counts those started; ``running_try`` is the number of one without an end, live or killed."""
+
+    planned: Planned
+    state: Literal["planned", "running", "ended"]
+    tries: int = 0
+    running_try: int | None = None
+    cause: Cause | None = None
+
+
+@dataclass(frozen=True)
+class Try:
+    """One start of an attempt and what it cost; ``dollars`` None is unknown, and then at most ``dollars_upper``."""
+
+    attempt: str
+    number: int
+    started_ns: int
+    ended_ns: int | None
+    cause: Cause | None
+    dollars: Decimal | None
+    dollars_upper: Decimal
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Over every try, those run again included. ``dollars`` is None when some try's cost is not known."""
+
+    dollars: Decimal | None
+    dollars_upper: Decimal
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    info: RunInfo
+    status: Status
+    verdict: Verdict
+    spent_dollars: Decimal | None
+    planned: int
+    ended: int
+    passed: int
+
+
+def dump(value: Any) -> str:
+    return json.dumps(codec.to_json(value), separators=(",", ":"))
+
+
+def dump_all(values: Sequence[Any]) -> str:
+    return json.dumps([codec.to_json(value) for value in values], separators=(",", ":"))
+
+
+def decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def info_columns(info: RunInfo) -> dict[str, Any]:
+    names = ("id", "scenario", "agent_name", "agent_version", "agent_digest", "started_ns", "ended_ns")
+    return {name: getattr(info, name) for name in names} | {"info": dump(info)}
+
+
+def result_columns(result: AttemptResult) -> dict[str, Any]:
+    return {
+        "state": "ended",
+        "cause": result.cause.value,
+        "passed": result.passed,
+        "dollars": None if result.dollars is None else str(result.dollars),
+        "wall_s": result.wall_s,
+        "evidence_root": result.evidence_root,
+        "result": dump(result),
+    }
+
+
+def try_of(row: Row[Any]) -> Try:
+    return Try(
+        row.attempt,
+        row.number,
+        row.started_ns,
+        row.ended_ns,
+        None if row.cause is None else Cause(row.cause),
+        decimal(row.dollars),
+        Decimal(row.dollars_upper),
+        codec.from_json(Tokens, json.loads(row.tokens)),
+    )
+
+
+def known_dollars(amounts: Iterable[str | None]) -> Decimal | None:
+    """Their sum; None when one of them is not known."""
+    total = Decimal(0)
+    for amount in amounts:
+        if amount is None:
+            return None
+        total += Decimal(amount)
+    return total
+
+
+def sum_of(made: Sequence[Try]) -> Spent:
+    dollars = known_dollars(None if one.dollars is None else str(one.dollars) for one in made)
+    return Spent(dollars, sum((one.dollars_upper for one in made), Decimal(0)), sum((one.tokens for one in made), Tokens()))
+
+
+def status_of(row: Row[Any]) -> Status:
+    """A run whose owner died without a word is interrupted, whatever it last said."""
+    if row.status == "running" and codec.from_json(Owner, json.loads(row.owner)).alive() is False:
+        return "interrupted"
+    status: Status = row.status
+    return status
