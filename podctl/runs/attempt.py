@@ -327,6 +327,8 @@ def judge_exit(exit_: Exit, totals: Totals) -> Ending:
     exhausted = {"tokens", "dollars", "spans", "output", "memory", "run_dollars"}
     if exit_.limit == "wall":
         return Ending(Cause.AGENT_TIMED_OUT, f"still running after {exit_.wall_s:.1f} s")
+    if exit_.limit == "broken":
+        return Ending(Cause.PODCTL_FAILED, "the gateway could not go on")
     if exit_.limit == "run_dollars":
         return Ending(Cause.CANCELLED, "the run's budget is spent")
     if exit_.limit == "cancelled":

@@ -104,13 +104,14 @@ class Runner:
         pods = min(self._bundle.scenario.run.pods, max(1, len(self._queue)))
         ticker = asyncio.create_task(self._tick())
         deadline = asyncio.create_task(self._run_deadline())
+        watcher = asyncio.create_task(self._watch_gateway())
         workers = [asyncio.create_task(self._worker()) for _ in range(pods)] if self._queue else []
         try:
             await asyncio.gather(*workers)
         finally:
-            for task in (ticker, deadline, *workers):
+            for task in (ticker, deadline, watcher, *workers):
                 task.cancel()
-            await asyncio.gather(ticker, deadline, *workers, return_exceptions=True)
+            await asyncio.gather(ticker, deadline, watcher, *workers, return_exceptions=True)
             self._show()
         if self._fatal is not None:
             raise self._fatal
@@ -258,22 +259,26 @@ class Runner:
     # ---- watching ----
 
     def on_gateway_event(self, event: dict[str, Any]) -> None:
-        """The gateway says that a limit was reached: the attempt ends now, the run when it was the run's."""
-        if event.get("event") != "limit":
-            return
-        if event["limit"] == "run_dollars":
+        """The gateway says that a limit was reached, or that it cannot keep evidence: the attempt ends now."""
+        reason = "broken" if event.get("event") == "broken" else event.get("limit", "")
+        if reason == "run_dollars":
             if not self._stop.is_set():
                 self.notes.append("the run's budget was spent before every attempt was made")
             self._spawn(self.interrupt("run_dollars"))
             return
         pod = next((pod for name, (pod, _) in self._open.items() if event["attempt"].endswith(f".{name}")), None)
-        if pod is not None:
-            self._spawn(self._backend.interrupt(pod, event["limit"]))
+        if pod is not None and reason:
+            self._spawn(self._backend.interrupt(pod, reason))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+    async def _watch_gateway(self) -> None:
+        """Without its gateway nothing in a pod goes on: end it at once instead of at its time limit."""
+        await self._gateway.closed.wait()
+        await self.interrupt("broken")
 
     async def _run_deadline(self) -> None:
         await asyncio.sleep(self._bundle.scenario.limits.run_wall)
