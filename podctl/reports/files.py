@@ -31,7 +31,7 @@ def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> 
         except (EvidenceProblem, OSError):
             return []
 
-    report = build_report(result, timeline_of, show_command=f"podctl trace {run} TICKET", reproduce_command=_again(result))
+    report = build_report(result, timeline_of, show_command=f"podctl trace {run} ATTEMPT", reproduce_command=_again(result))
     written = {"html": store / "runs" / run / "report.html"}
     _write(written["html"], render_html(report))
     renderers: dict[str, Callable[[], str]] = {
