@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 import time
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from podctl.data.catalog import Catalog, Kind, read_catalog
 from podctl.data.changes import CaptureProblem, ChangeAssembler, read_changes
@@ -47,7 +47,7 @@ class ReferenceProblem(PodctlError):
 class PostgresDatabase:
     """A clone of ``template`` called ``database`` on the server of ``conninfo``, known as ``name`` in the topology.
 
-    Open it once per pod, `reset` before every attempt. Order at an attempt's end: `revoke_agent` (its sessions
+    One a server, because services' roles are the server's. Open it once per pod, `reset` before every attempt. Order at an attempt's end: `revoke_agent` (its sessions
     end and what they had not committed is gone), then `changes` and `statements`. Not for concurrent use.
     """
 
@@ -82,7 +82,7 @@ class PostgresDatabase:
             for service in services:
                 password = secrets.token_urlsafe(24)
                 role = service_role(service)
-                await self._admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+                await drop_role(self._admin, role)
                 await apply(self._admin, statements_for_service(role, scram_verifier(password)))
                 self.service_passwords[service] = password
             await self.reset()
@@ -163,7 +163,10 @@ class PostgresDatabase:
             if entry.get("message") == mark and entry.get("user") == user:
                 seen.append(True)
 
-        await self._admin_connection().execute(f"DO $$BEGIN RAISE LOG '{mark}'; END$$".encode())
+        try:
+            await self._admin_connection().execute(f"DO $$BEGIN RAISE LOG '{mark}'; END$$".encode())
+        except psycopg.Error as error:
+            raise CaptureProblem("statements could not be read", code="capture-failed", cause=first_line(error)) from error
         found: list[LoggedStatement] = []
         deadline = time.monotonic() + _LOG_WAIT_S
         while not seen:
@@ -224,10 +227,15 @@ class PostgresDatabase:
                     cause=f"{assembler.dropped} rows beyond the limit",
                 )
             return changes
+        except psycopg.Error as error:
+            raise EnvironmentProblem(
+                f"no clone of {self.name} for the reference", code="reference-clone", cause=first_line(error)
+            ) from error
         finally:
             if connection is not None:
                 await connection.close()
-            await drop(admin, database)
+            with contextlib.suppress(psycopg.Error):  # it goes with its server at the latest
+                await drop(admin, database)
 
     def kinds(self) -> dict[str, dict[str, Kind]]:
         """table -> column -> how its values compare."""

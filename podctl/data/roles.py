@@ -205,11 +205,11 @@ async def drop_role(connection: Connection, role: str) -> None:
 
     ``connection`` is to the database the role has rights in. Raises `RoleProblem`.
     """
-    cursor = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
-    if await cursor.fetchone() is None:
-        return
     name = sql.Identifier(role)
     try:
+        cursor = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
+        if await cursor.fetchone() is None:
+            return
         await connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(name))
         # Waited for: a session that is still committing would change rows after they were read.
         if not await end_sessions(connection, role=role):
