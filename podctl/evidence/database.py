@@ -20,6 +20,7 @@ from podctl.evidence.schema import HEAD, REVISIONS
 
 _MIGRATION_LOCK = 0x706F6463  # "podc": PostgreSQL's advisory lock while migrating
 _NEWER = re.compile(r"^\d{4}_podctl_([0-9][0-9A-Za-z.]*)$")
+_SMALLEST = 512  # SQLite's smallest page
 _UNCHANGED = "nothing was changed"
 
 
@@ -67,8 +68,8 @@ def open_sqlite(path: Path, wait_s: float) -> Database:
     """Raises `StoreProblem` when the file is damaged, locked for longer than ``wait_s``, or of a newer podctl."""
     if not path.exists():
         _create(path, wait_s)
-    elif path.stat().st_size == 0:
-        raise _damaged(str(path), "the file is empty")
+    elif path.is_file():
+        _refuse_torn(path)
     database = Database(_sqlite_engine(path, wait_s), str(path), wait_s)
     try:
         if _needs_migration(database, str(path)):
@@ -102,6 +103,21 @@ def open_url(url: str, wait_s: float) -> Database:
         database.close()
         raise
     return database
+
+
+def _refuse_torn(path: Path) -> None:
+    """What SQLite itself would not see: it takes a tiny file for a new database, and fills half a page up with zeros."""
+    size = path.stat().st_size
+    if size < _SMALLEST:
+        raise _damaged(str(path), f"the file has only {size} bytes")
+    if not path.with_name(f"{path.name}-wal").exists():  # with one, a half-written page is made whole from it
+        try:
+            with open(path, "rb") as file:
+                page = int.from_bytes(file.read(18)[16:18], "big")
+        except OSError:
+            return  # opening it will say so
+        if page >= _SMALLEST and size % page:
+            raise _damaged(str(path), f"the file ends within a page, after {size} bytes")
 
 
 def _sqlite_engine(path: Path, wait_s: float) -> Engine:
