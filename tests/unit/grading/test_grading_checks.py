@@ -97,7 +97,9 @@ def test_the_state_check_says_what_differs() -> None:
     assert missed.message == '1 missing; orders.status {"id": 1}: update expected "closed", is null'
     wrong = state([update("svc_api", status="closed"), update("svc_api", status="closed", total="1")], closed)
     assert (wrong.passed, wrong.diff[0].class_, wrong.diff[0].actor) == (False, "collateral", "service:api")
-    forbidden = state([update(total="1")], [])
+    beside = state([update(total="1")], [])
+    assert (beside.passed, beside.diff[0].class_, beside.diff[0].actor) == (False, "collateral", "agent")
+    forbidden = state([update(total="1") | {"table": "payments"}], [])
     assert (forbidden.passed, forbidden.diff[0].class_, forbidden.diff[0].actor) == (False, "forbidden", "agent")
 
 

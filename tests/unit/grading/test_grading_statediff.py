@@ -116,9 +116,11 @@ RIGHTS = {"shop": {"public.orders": TableRule(update=("status",)), "refunds": Ta
     ("changes", "expected", "found"),
     [
         ([updated("ag", status="closed")], [want("update", key=KEY, status="closed")], [("intended", "update", "status")]),
-        ([updated("ag", total="0")], [want("update", key=KEY, total=0)], [("forbidden", "update", "total")]),
-        ([updated("ag", total="1")], [want("update", key=KEY, total=0)], [("forbidden", "update", "total")]),
-        ([updated("ag", updated_at="x")], [], [("forbidden", "update", "updated_at")]),
+        # Column grants hold the agent's own statements: another column of a table it may update, a trigger set.
+        ([updated("ag", total="0")], [want("update", key=KEY, total=0)], [("intended", "update", "total")]),
+        ([updated("ag", total="1")], [want("update", key=KEY, total=0)], [("missing", "update", "total")]),
+        ([updated("ag", total="1")], [], [("collateral", "update", "total")]),
+        ([updated("ag", updated_at="x")], [], []),
         ([updated("svc_api", updated_at="x")], [], []),
         ([updated("ag", True, total="0")], [], [("collateral", "update", "total")]),
         ([updated("svc_api", total="0")], [], [("collateral", "update", "total")]),

@@ -107,7 +107,6 @@ def test_references_in_csv_are_json(tmp_path: Path) -> None:
         ({"changes": [{**UPDATE, "table": ""}]}, "changes[0].table: expected text, found empty text"),
         ({"changes": [{**UPDATE, "key": {}}]}, "update needs key"),
         ({"changes": [{**UPDATE, "values": {}}]}, "update needs values"),
-        ({"changes": [{**UPDATE, "op": "insert"}]}, "insert has no key"),
         ({"changes": [{**UPDATE, "op": "delete"}]}, "delete has no values"),
         ({"changes": [{**UPDATE, "key": 3}]}, "changes[0].key: expected an object"),
         ({"sql": {"db": 1}}, "sql.db: expected text"),
