@@ -57,8 +57,8 @@ def _change(entry: Any, where: str) -> ExpectedChange:
         _object(given, f"{where}.{name}")
         if needed and not given:
             raise ValueError(f"{where}: {op} needs {name}, columns with their values")
-        if given and not needed:
-            raise ValueError(f"{where}: {op} has no {name}")
+        if given and op == "delete" and name == "values":
+            raise ValueError(f"{where}: delete has no values")
     return ExpectedChange(entry["database"], entry["table"], op, dict(entry.get("key", {})), dict(entry.get("values", {})))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 class ExpectedChange:
     """One row change of a reference resolution.
 
-    ``key`` finds the row (update, delete); ``values`` are the new values (insert, update).
+    ``key`` finds the row (update, delete; in an insert it is part of the new row); ``values`` are the new values.
     An update's unlisted columns must keep their value.
     """
 
