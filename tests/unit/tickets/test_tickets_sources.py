@@ -107,6 +107,7 @@ def test_references_in_csv_are_json(tmp_path: Path) -> None:
         ({"changes": [{**UPDATE, "table": ""}]}, "changes[0].table: expected text, found empty text"),
         ({"changes": [{**UPDATE, "key": {}}]}, "update needs key"),
         ({"changes": [{**UPDATE, "values": {}}]}, "update needs values"),
+        ({"changes": [{**UPDATE, "op": "insert", "values": {}}]}, "insert needs values"),
         ({"changes": [{**UPDATE, "op": "delete"}]}, "delete has no values"),
         ({"changes": [{**UPDATE, "key": 3}]}, "changes[0].key: expected an object"),
         ({"sql": {"db": 1}}, "sql.db: expected text"),
@@ -124,11 +125,13 @@ def test_a_wrong_reference_is_refused_with_its_row(reference: Any, fragment: str
 
 def test_right_references() -> None:
     insert = {k: v for k, v in UPDATE.items() if k != "key"} | {"op": "insert"}
+    keyed = UPDATE | {"op": "insert"}
     delete = {k: v for k, v in UPDATE.items() if k != "values"} | {"op": "delete"}
-    parsed = parse_reference({"changes": [insert, delete]})
+    parsed = parse_reference({"changes": [insert, keyed, delete]})
     assert parsed is not None and parsed.changes is not None
     assert [(change.op, change.key, change.values) for change in parsed.changes] == [
         ("insert", {}, {"status": "done"}),
+        ("insert", {"id": 1}, {"status": "done"}),
         ("delete", {"id": 1}, {}),
     ]
     assert parse_reference({"sql": {"db": "DELETE"}, "output": {"a": 1}}) == Reference(None, {"db": "DELETE"}, {"a": 1})
