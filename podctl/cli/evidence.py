@@ -46,6 +46,7 @@ def trace_command(
     """
     import shutil
 
+    from podctl.evidence.identity import Identity
     from podctl.evidence.reading import read_attempt
     from podctl.evidence.trace import render_text, timeline
 
@@ -58,7 +59,8 @@ def trace_command(
                 click.echo(json.dumps(value))
         return 0
     width = shutil.get_terminal_size((110, 24)).columns
-    click.echo(render_text(timeline(records), width, layers=layer, kinds=kind))
+    found = timeline(records, Identity.of(result.info, attempt), layers=layer, kinds=kind)
+    click.echo(render_text(found, width).rstrip())
     return 0
 
 
@@ -76,7 +78,7 @@ def diff_command(run: str, ticket: str, repeat: int, store: Path | None) -> int:
     from podctl.evidence.trace import render_diff
 
     _, _, attempt = _attempt(store, run, ticket, repeat)
-    click.echo(render_diff(attempt))
+    click.echo(render_diff(attempt).rstrip())
     return 0
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from podctl.errors import EnvironmentProblem
-from podctl.evidence.export_atif import export_atif
-from podctl.evidence.export_otlp import export_otlp
+from podctl.evidence.export_atif import to_atif
+from podctl.evidence.export_otlp import to_otlp
+from podctl.evidence.identity import Identity
 from podctl.evidence.log import EvidenceProblem
 from podctl.evidence.reading import read_attempt
 from podctl.evidence.results import RunResult
@@ -51,10 +52,10 @@ def export(result: RunResult, store: Store, form: str, out: Path) -> int:
     if form == "junit":
         _write(out, render_junit(build_report(result)))
         return 1
-    render = export_atif if form == "atif" else export_otlp
+    render = to_atif if form == "atif" else to_otlp
     for attempt in result.attempts:
         records = read_attempt(store.attempt_directory(result.info.id, attempt.id))
-        _write(out / f"{attempt.id}.{form}.json", json.dumps(render(result.info, attempt, records), indent=1))
+        _write(out / f"{attempt.id}.{form}.json", json.dumps(render(records, Identity.of(result.info, attempt)), indent=1))
     return len(result.attempts)
 
 

@@ -187,7 +187,7 @@ class Agent(Model):
     description: str = ""
     trust: Literal["untrusted", "trusted"] = "untrusted"
     command: tuple[str, ...] = Field(min_length=1)
-    directory: Path = Field(description="the agent's code, bound read-only as /agent, its working directory")
+    directory: Path = Field(description="the agent's code, bound read-only as /agent")
     read_only: tuple[Path, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)
     prompt: Path | None = None

@@ -22,13 +22,13 @@ elif how == "signal": os.kill(os.getpid(), signal.SIGSEGV)
 elif how == "no result": pass
 elif how == "not json": open("result.json", "w").write("{nope")
 elif how == "not utf-8": open("result.json", "wb").write(b"\xff\xfe{}")
-elif how == "deep": open("result.json", "w").write("[" * 200 + "]" * 200)
+elif how == "deep": open("result.json", "w").write('{"a":' * 200 + "1" + "}" * 200)
 elif how == "nan": open("result.json", "w").write('{"status": "done", "confidence": NaN}')
 elif how == "twice": open("result.json", "w").write('{"status": "failed", "status": "done"}')
 elif how == "symlink": os.symlink("/etc/passwd", "result.json")
 elif how == "fifo": os.mkfifo("result.json")
 elif how == "directory": os.mkdir("result.json")
-elif how == "sparse": finish(); os.truncate("result.json", 50 << 20)
+elif how == "sparse": finish(); os.truncate("result.json", 8 << 20)
 elif how == "refuse": finish({"status": "refused", "summary": "not mine"})
 elif how == "hang": signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)
 elif how == "flood":
@@ -40,7 +40,7 @@ elif how == "disk":
     try:
         with open("big", "wb") as big:
             while True: big.write(b"x" * (1 << 20))
-    except OSError: finish()
+    except OSError: os.remove("big"); finish()
 elif how == "fork":
     children = 0
     try:
@@ -146,7 +146,7 @@ with psycopg.connect(os.environ["DATABASE_URL"]) as db:
     label = db.execute("select label from items where id = 1").fetchone()[0]
     db.execute("update items set label = 'changed' where id = 1")
 seen = json.load(urllib.request.urlopen(os.environ["COUNTER_URL"] + "/x"))["seen"]
-left = sorted(p.name for d in ("/tmp", "/workspace", "/dev/shm") for p in pathlib.Path(d).iterdir())
+left = sorted(p.name for d in ("/tmp", "/workspace", "/dev/shm") for p in pathlib.Path(d).iterdir() if p.is_file())
 for d in ("/tmp", "/workspace", "/dev/shm"):
     pathlib.Path(d, "mine").write_text("x")
 json.dump({"status": "done", "output": {"label": label, "seen": seen, "left": left}}, open("result.json", "w"))
