@@ -309,10 +309,10 @@ def _end_try(
 ) -> None:
     row: dict[str, Any] = {"ended_ns": ended_ns, "cause": cause.value, "tokens": dump(tokens)}
     row |= {"dollars": None if dollars is None else str(dollars), "dollars_upper": str(dollars_upper)}
-    this = (tries.c.run == run, tries.c.attempt == attempt, tries.c.number == number)
+    this = (tries.c.run == run, tries.c.attempt == attempt, tries.c.number == number, tries.c.ended_ns.is_(None))
     if connection.execute(update(tries).where(*this).values(row)).rowcount != 1:
-        what = f"try {number} of attempt {attempt} of run {run} was never started"
-        raise StoreProblem(what, code="no-such-try", unchanged="nothing was changed")
+        what = f"try {number} of attempt {attempt} of run {run} is not running"
+        raise StoreProblem(what, code="try-not-running", unchanged="nothing was changed")
 
 
 def _dollars(connection: Connection, run: str) -> Decimal | None:
@@ -325,11 +325,10 @@ def _refuse_while_owned(run: str, current: Owner, wanted: Owner, status: str, fo
     alive = current.alive()
     if alive is False or (alive is None and force):
         return
-    where = f"process {current.pid} on {current.host}"
     raise StoreProblem(
         f"run {run} is being worked on",
         code="run-owned",
-        cause=f"by {where}" if alive else f"by {where}, which cannot be asked from here",
+        cause=f"by process {current.pid} on {current.host}" + ("" if alive else ", which cannot be asked from here"),
         hint="wait for it, or stop it, and try again",
         unchanged="nothing was changed",
     )
@@ -350,5 +349,4 @@ def _no_run(run: str) -> StoreProblem:
 
 
 def _no_attempt(run: str, attempt: str) -> StoreProblem:
-    what = f"there is no attempt {attempt!r} in run {run}"
-    return StoreProblem(what, code="no-such-attempt", exit_code=ExitCode.USAGE)
+    return StoreProblem(f"there is no attempt {attempt!r} in run {run}", code="no-such-attempt", exit_code=ExitCode.USAGE)

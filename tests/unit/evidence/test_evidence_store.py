@@ -197,6 +197,9 @@ def test_every_try_s_spend_is_kept(store: Store) -> None:
         (3, Cause.COMPLETED, Decimal("0.20")),
     ]
     assert store.load_attempt("r-1", "0000-1").tries == 3
+    with pytest.raises(PodctlError, match="is not running"):
+        store.abandon_try("r-1", "0000-1", 1, dollars=Decimal(0), dollars_upper=Decimal(0))
+    assert store.spent("r-1") == spent
 
     store.start_try("r-1", "0001-1", 1)
     assert store.spent("r-1").dollars is None  # running: not known yet
@@ -303,8 +306,8 @@ def test_mistakes_are_said_and_change_nothing(store: Store) -> None:
         ("run-exists", lambda: store.create_run(info(), [], Owner.current())),
         ("try-exists", lambda: store.start_try("r-1", "0000-1", 1)),
         ("no-such-attempt", lambda: store.start_try("r-1", "0009-1", 1)),
-        ("no-such-try", lambda: store.finish_try("r-1", "0000-1", 2, result(), Decimal(0))),
-        ("no-such-try", lambda: store.abandon_try("r-1", "0000-1", 2, dollars=None, dollars_upper=Decimal(0))),
+        ("try-not-running", lambda: store.finish_try("r-1", "0000-1", 2, result(), Decimal(0))),
+        ("try-not-running", lambda: store.abandon_try("r-1", "0000-1", 2, dollars=None, dollars_upper=Decimal(0))),
         ("no-such-run", lambda: store.finish_run("r-9", RunResult(info("r-9"), "finished", (), "pass"))),
         ("no-such-run", lambda: store.load_run("r-9")),
         ("no-such-run", lambda: store.take_over("r-9", Owner.current())),

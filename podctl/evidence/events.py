@@ -1,0 +1,255 @@
+"""One record as a person reads it: a label, a line of text, and more lines where one is not enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from podctl.evidence.calls import dollars_of, is_start, items, mapping, number, tokens_of
+from podctl.evidence.records import Record, Tokens
+from podctl.evidence.safe import printable, printable_value
+
+_TEXT = 2000  # characters of one value kept; the width of the page cuts further
+
+
+@dataclass(frozen=True)
+class Said:
+    """All text is printable."""
+
+    label: str
+    text: str
+    more: tuple[str, ...] = ()
+
+    def lines(self) -> str:
+        return "\n".join((self.text, *self.more))
+
+
+def describe(record: Record) -> Said:
+    """What the record says; one cut for its size, or of an unknown kind, says that."""
+    if "truncated" in record.data:
+        return Said(
+            record.kind, f"a record of {text(record.data['truncated'])} bytes, cut: {text(record.data.get('start'), 200)}"
+        )
+    if "unencodable" in record.data:
+        return Said(record.kind, f"could not be recorded: {text(record.data['unencodable'])}")
+    said = _BY_KIND.get(record.kind)
+    return said(record) if said else Said(record.kind, printable_value(record.data, _TEXT))
+
+
+def text(value: object, limit: int = _TEXT) -> str:
+    return "" if value is None else printable(str(value), limit)
+
+
+def money(amount: Decimal | None) -> str:
+    """At least cents; smaller amounts as far as they have digits, to a millionth."""
+    if amount is None:
+        return "cost unknown"
+    digits = f"{amount:.6f}".rstrip("0")
+    whole, _, rest = digits.partition(".")
+    return f"${whole}.{rest:0<2}"
+
+
+def tokens_text(tokens: Tokens | None) -> str:
+    if tokens is None:
+        return "tokens unknown"
+    cached = f" ({tokens.cache_read:,} cached)" if tokens.cache_read else ""
+    thought = f" ({tokens.reasoning:,} reasoning)" if tokens.reasoning else ""
+    into, out = tokens.input + tokens.cache_read + tokens.cache_write, tokens.output + tokens.reasoning
+    return f"{into:,} tokens in{cached}, {out:,} out{thought}"
+
+
+def duration(ms: object) -> str:
+    found = number(ms)
+    if found is None:
+        return ""
+    return f"{found / 1000:.2f} s" if found >= 1000 else f"{found:.3g} ms"
+
+
+def listed(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def pairs(value: dict[str, Any], limit: int = 200) -> str:
+    return ", ".join(f"{text(name)}={printable_value(item, limit)}" for name, item in value.items())
+
+
+def _start(record: Record) -> Said:
+    data, agent = record.data, mapping(record.data.get("agent"))
+    who = f"{text(agent.get('name'))} {text(agent.get('version'))}".strip()
+    return Said(
+        "start", listed(f"ticket {text(data.get('ticket'))}", who, f"pod {text(data.get('pod'))}" if data.get("pod") else "")
+    )
+
+
+def _end(record: Record) -> Said:
+    data = record.data
+    code = f"exit code {text(data.get('exit_code'))}" if data.get("exit_code") is not None else ""
+    signal = f"signal {text(data.get('signal'))}" if data.get("signal") else ""
+    return Said("end", listed(text(data.get("cause")).replace("_", " "), code, signal, text(data.get("detail"))))
+
+
+def _process_start(record: Record) -> Said:
+    command = " ".join(text(word) for word in items(record.data.get("argv")))
+    return Said("process", f"{text(record.data.get('name'))} started: {command}")
+
+
+def _process_exit(record: Record) -> Said:
+    data = record.data
+    how = f"killed by signal {text(data.get('signal'))}" if data.get("signal") else f"exit code {text(data.get('exit_code'))}"
+    return Said("process", f"{text(data.get('name'))} ended, {how}")
+
+
+def _sql(record: Record) -> Said:
+    data = record.data
+    rows = f"{text(data.get('rows'))} rows" if data.get("rows") is not None else ""
+    failed = listed(text(data.get("sqlstate")), text(data.get("error"))) if data.get("error") or data.get("sqlstate") else ""
+    by = f"by {text(data.get('user'))}" if data.get("user") else ""
+    params = items(data.get("params"))
+    more = [f"failed: {failed}"] if failed else []
+    more += [f"with {', '.join(printable_value(value, 200) for value in params)}"] if params else []
+    facts = listed(rows, duration(data.get("ms")), by)
+    return Said(
+        "sql", f"{text(data.get('database'))}: {text(data.get('statement'))}" + (f" ({facts})" if facts else ""), tuple(more)
+    )
+
+
+def _row(record: Record) -> Said:
+    data = record.data
+    old, new = mapping(data.get("old")), mapping(data.get("new"))
+    row = f"{text(data.get('op'))} {text(data.get('database'))}.{text(data.get('table'))} {pairs(mapping(data.get('key')))}"
+    by = f" (by {text(data.get('user'))})" if data.get("user") else ""
+    if data.get("op") == "update":
+        changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        return Said("row", row + by, tuple(f"~ {text(name)}: {_shown(old, name)} → {_shown(new, name)}" for name in changed))
+    sign, values = ("-", old) if data.get("op") == "delete" else ("+", new)
+    return Said(
+        "row", row + by, tuple(f"{sign} {text(name)}: {printable_value(value, _TEXT)}" for name, value in values.items())
+    )
+
+
+def _shown(row: dict[str, Any], name: str) -> str:
+    return printable_value(row[name], _TEXT) if name in row else "unknown"
+
+
+def _http(record: Record) -> Said:
+    data = record.data
+    status = "no answer" if data.get("status") is None else text(data.get("status"))
+    line = f"{text(data.get('method'))} {text(data.get('service'))} {text(data.get('path'))} → {status}"
+    size = number(data.get("response_bytes"))
+    more = (f"failed: {text(data.get('error'))}",) if data.get("error") else ()
+    return Said("http", listed(line, duration(data.get("ms")), f"{size:,.0f} bytes" if size is not None else ""), more)
+
+
+def _model(record: Record) -> Said:
+    data = record.data
+    model = listed(text(data.get("provider")), text(data.get("model")))
+    if is_start(record):
+        reserved = dollars_of(Record(0, "model.call", "", {"dollars": mapping(data.get("reserved")).get("dollars")}))
+        return Said("model", f"{model}: no answer was recorded, {money(reserved)} was reserved")
+    simulated = "simulated" if data.get("simulated") else ""
+    facts = (
+        text(data.get("status")),
+        tokens_text(tokens_of(record)),
+        money(dollars_of(record)),
+        duration(data.get("ms")),
+        simulated,
+    )
+    calls = [mapping(call) for call in items(data.get("tool_calls"))]
+    more = [f"failed: {text(data.get('error'))}"] if data.get("error") else []
+    more += [f"asks for {text(call.get('name'))}({text(call.get('arguments'))})" for call in calls]
+    return Said("model", f"{model}: {listed(*facts)}", tuple(more))
+
+
+def _tool(record: Record) -> Said:
+    data = record.data
+    arguments = data.get("arguments")
+    given = pairs(arguments) if isinstance(arguments, dict) else "" if arguments is None else printable_value(arguments)
+    failed = "failed" if data.get("error") else ""
+    result = () if data.get("result") is None else (f"→ {printable_value(data.get('result'), _TEXT)}",)
+    return Said("tool", listed(f"{text(data.get('tool'))}({given})", duration(data.get("ms")), failed), result)
+
+
+def _boundary(record: Record) -> Said:
+    data = record.data
+    what = f"ATTEMPT ACROSS THE BOUNDARY by {text(data.get('via'))}: {text(data.get('target'))}"
+    return Said("BOUNDARY", listed(what, text(data.get("sqlstate"))), (text(data.get("detail")),) if data.get("detail") else ())
+
+
+def _refused(record: Record) -> Said:
+    return Said("refused", f"the gateway refused {text(record.data.get('what'))}: {text(record.data.get('reason'))}")
+
+
+def _span(record: Record) -> Said:
+    data = record.data
+    begun, ended = number(data.get("start")), number(data.get("end"))
+    took = duration((ended - begun) / 1e6) if begun is not None and ended is not None else ""
+    status = text(data.get("status")) if data.get("status") not in (None, "unset", "ok") else ""
+    return Said("span", listed(text(data.get("name")), took, status))
+
+
+def _log(record: Record) -> Said:
+    body = record.data.get("body")
+    shown = text(body) if isinstance(body, str) else printable_value(body, _TEXT)
+    return Said("log", f"{text(record.data.get('severity'))} {shown}".strip())
+
+
+def _decision(record: Record) -> Said:
+    decision = mapping(record.data.get("decision"))
+    options = [mapping(option) for option in items(decision.get("options"))]
+    chosen = ", ".join(text(option.get("action")) for option in options if option.get("chosen"))
+    confidence = decision.get("confidence")
+    basis = f" ({text(decision.get('confidence_basis'))})" if decision.get("confidence_basis") else ""
+    sure = "" if confidence is None else f"confidence {text(confidence)}{basis}"
+    lines = [_option(option) for option in options]
+    features = [mapping(feature) for feature in items(decision.get("features"))]
+    if features:
+        lines.append("because " + ", ".join(f"{text(one.get('name'))}={printable_value(one.get('value'))}" for one in features))
+    policy = mapping(decision.get("policy"))
+    if policy:
+        verdict = text(policy.get("verdict"))
+        lines.append(f"policy {text(policy.get('id'))} {text(policy.get('version'))}" + (f" says {verdict}" if verdict else ""))
+    head = text(decision.get("kind")) or "decision"
+    return Said("decision", listed(f"{head}: {chosen}" if chosen else head, sure), tuple(lines))
+
+
+def _option(option: dict[str, Any]) -> str:
+    cost = f"cost {text(option.get('est_cost'))}" if option.get("est_cost") is not None else ""
+    risk = f"risk {text(option.get('est_risk'))}" if option.get("est_risk") is not None else ""
+    why = f"rejected: {text(option.get('rejected_because'))}" if option.get("rejected_because") else ""
+    sign = "*" if option.get("chosen") else "-"
+    return f"{sign} {listed(text(option.get('action')), cost, risk, why)}"
+
+
+def _usage(record: Record) -> Said:
+    data = record.data
+    wall, cpu, rss = number(data.get("wall_s")), number(data.get("cpu_s")), number(data.get("max_rss"))
+    return Said(
+        "usage",
+        listed(
+            "" if wall is None else f"{wall:.2f} s of wall time",
+            "" if cpu is None else f"{cpu:.2f} s of CPU",
+            "" if rss is None else f"{rss / 2**20:.0f} MiB",
+            money(dollars_of(record)) if "dollars" in data else "",
+        ),
+    )
+
+
+_BY_KIND: dict[str, Callable[[Record], Said]] = {
+    "attempt.start": _start,
+    "attempt.end": _end,
+    "process.start": _process_start,
+    "process.exit": _process_exit,
+    "sql.statement": _sql,
+    "row.change": _row,
+    "http.call": _http,
+    "model.call": _model,
+    "tool.call": _tool,
+    "boundary.attempt": _boundary,
+    "gateway.refused": _refused,
+    "span": _span,
+    "log": _log,
+    "decision": _decision,
+    "usage": _usage,
+}
