@@ -20,8 +20,8 @@ from podctl.errors import EnvironmentProblem, SpecError
 from podctl.evidence.owner import Owner
 from podctl.evidence.reading import read_attempt
 from podctl.evidence.results import AttemptResult, Comparison, RunInfo, RunResult
-from podctl.evidence.store import Planned as StoredAttempt
 from podctl.evidence.store import Store
+from podctl.evidence.store_rows import Planned as StoredAttempt
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayConfig, provider_keys, totals_of
 from podctl.runs.attempt import Planned

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from project import Project, make_project, pod_processes, relabel, ticket
+from project import Project, make_project, relabel, ticket, traces_of
 
 from podctl.evidence.causes import Cause
 
-AGENT = r'''
+AGENT = r"""
 import json, os, signal, subprocess, sys, time
 ticket = json.load(open(os.environ["PODCTL_TICKET"]))
 done = {"status": "done", "summary": ""}
@@ -55,7 +55,7 @@ elif how == "outlive":
 elif how == "bad decisions":
     open("decisions.jsonl", "wb").write(b'{"kind": "x", "confidence": 0.5}\nnot json\n\x00\xff\n' + b"[" * 100000 + b"\n")
     finish()
-'''
+"""
 
 ENDINGS = {
     "nothing": (Cause.COMPLETED, ""),
@@ -127,7 +127,8 @@ def test_output_is_kept_up_to_its_limit_and_shown_without_its_escapes(project: P
 
 
 def test_nothing_is_left(project: Project) -> None:
-    assert pod_processes() == []
+    result = project.run()
+    assert traces_of(result) == []
     outliving = [p for p in Path("/proc").iterdir() if p.name.isdigit() and b"4242" in _cmdline(p)]
     assert outliving == []
 
@@ -140,7 +141,7 @@ def _cmdline(process: Path) -> bytes:
 
 
 def test_what_one_attempt_did_the_next_does_not_see(tmp_path: Path) -> None:
-    agent = r'''
+    agent = r"""
 import json, os, pathlib, urllib.request, psycopg
 with psycopg.connect(os.environ["DATABASE_URL"]) as db:
     label = db.execute("select label from items where id = 1").fetchone()[0]
@@ -150,7 +151,7 @@ left = sorted(p.name for d in ("/tmp", "/workspace", "/dev/shm") for p in pathli
 for d in ("/tmp", "/workspace", "/dev/shm"):
     pathlib.Path(d, "mine").write_text("x")
 json.dump({"status": "done", "output": {"label": label, "seen": seen, "left": left}}, open("result.json", "w"))
-'''
+"""
     project = make_project(
         tmp_path / "p",
         agent=agent,

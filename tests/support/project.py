@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from podctl.backends.local.reap import group_directories
 from podctl.backends.local.state import State
 from podctl.clock import SystemClock
 from podctl.evidence.results import AttemptResult, RunResult
@@ -24,7 +25,7 @@ create table ledger (id serial primary key, amount numeric not null);
 """
 
 #: A service with a memory: it counts its callers, and can rename an item.
-SERVICE = '''
+SERVICE = """
 import json, os, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 seen = 0
@@ -50,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 HTTPServer((os.environ["HOST"], 8080), Handler).serve_forever()
-'''
+"""
 
 
 @dataclass
@@ -187,22 +188,10 @@ def relabel(item: int, label: str) -> dict[str, Any]:
     return {"database": "main-db", "table": "items", "op": "update", "key": {"id": item}, "values": {"label": label}}
 
 
-def leftovers() -> list[str]:
-    """Pods, their processes and control groups that are on this machine and belong to no living podctl."""
+def traces_of(result: RunResult) -> list[str]:
+    """What is left on this machine of a run's pods: directories, control groups, processes under their uids."""
     state = State.open()
-    found = [f"pod {name}" for name in state.names() if (record := state.read(name)) is None or not record.owner.alive()]
-    found += [f"process {pid}" for pid in pod_processes()]
-    return found
-
-
-def pod_processes() -> list[int]:
-    """Pod inits whose control socket nobody holds would be orphans; none may outlive a test."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if (entry / "comm").read_text().strip() == "podctl-init":
-                    found.append(int(entry.name))
-            except OSError:
-                continue
+    found = [f"pod {record.id}" for record in state.records() if record.run == result.info.id]
+    for pod in {attempt.pod for attempt in result.attempts}:
+        found += [str(path) for path in (state.directory(pod), *group_directories(pod)) if path.exists()]
     return found
