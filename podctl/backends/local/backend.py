@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from podctl.backends.base import Command, Exit, Finding, PodDatabase, PodRef, Removal
@@ -30,6 +31,7 @@ class LocalBackend:
         self._pods: dict[str, LocalPod] = {}
         self._templates: dict[str, Path] = {}
         self._runtime = Runtime([])
+        self._data_bytes: int | None = None
         self._own_uids = os.getuid() == 0
 
     async def check(self) -> list[Finding]:
@@ -50,6 +52,7 @@ class LocalBackend:
         visible = [path for path in paths if not _in_system(path)]
         self._templates = await templates.prepare(self.state, bundle.topology, visible, self._own_uids)
         self._runtime = Runtime([*visible, *self._templates.values()])
+        self._data_bytes = data_in_memory(list(self._templates.values()), bundle.scenario.run.pods)
 
     async def observe(self, pod: str) -> dict[Resource, int]:
         held = self._pods.get(pod)
@@ -69,7 +72,7 @@ class LocalBackend:
                 kept=self._kept,
                 own_uids=self._own_uids,
             )
-            self._pods[spec.id] = LocalPod(self.state, record, spec.topology, self._runtime, self._templates)
+            self._pods[spec.id] = LocalPod(self.state, record, spec.topology, self._runtime, self._templates, self._data_bytes)
             return
         pod = self._held(spec.id)
         match (step.action, resource.kind):
@@ -150,6 +153,20 @@ class LocalBackend:
         if pod not in self._pods:
             raise PodProblem(f"no pod {pod} is held by this process", code="pod-unknown", hint="podctl get pods")
         return self._pods[pod]
+
+
+def data_in_memory(prepared: Sequence[Path], pods: int) -> int | None:
+    """The most that a pod's databases may take in memory, or None when they belong on disk.
+
+    In memory while all pods' copies (each data directory holds the template and its clone) fit into a
+    quarter of what is free; WAL and growth may take as much again.
+    """
+    size = 2 * sum(path.stat().st_size for template in prepared for path in template.rglob("*") if path.is_file())
+    free = next(int(line.split()[1]) * 1024 for line in open("/proc/meminfo") if line.startswith("MemAvailable"))
+    wanted = os.environ.get("PODCTL_DATA", "auto")
+    if wanted == "disk" or (wanted == "auto" and size * pods > free // 4):
+        return None
+    return size + (2 << 30)
 
 
 def _in_system(path: Path) -> bool:

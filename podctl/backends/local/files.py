@@ -33,6 +33,9 @@ class PodFiles:
     def data(self, database: str) -> Path:
         return self.root / "pg" / database
 
+    def server_log(self, database: str) -> Path:
+        return self.root / "pglog" / database
+
     def sockets(self, database: str) -> Path:
         return self.root / "sock" / database
 

@@ -61,8 +61,19 @@ class InitClient:
         self._next = 0
 
     @staticmethod
-    async def start(pod: str, directory: Path, base_uid: int | None, binds: Sequence[tuple[str, str]]) -> InitClient:
-        """Make the pod's namespaces. Raises `PodProblem` saying what the kernel refused."""
+    async def start(
+        pod: str,
+        directory: Path,
+        base_uid: int | None,
+        binds: Sequence[tuple[str, str]],
+        *,
+        databases: Sequence[str] = (),
+        data_bytes: int | None = None,
+    ) -> InitClient:
+        """Make the pod's namespaces. Raises `PodProblem` saying what the kernel refused.
+
+        With ``data_bytes`` the data directories of ``databases`` are in memory, at most that large together.
+        """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         dial_ours, dial_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -87,7 +98,13 @@ class InitClient:
             )
         theirs.close()
         dial_theirs.close()
-        config = {"directory": str(directory), "base_uid": base_uid, "binds": [list(bind) for bind in binds]}
+        config = {
+            "directory": str(directory),
+            "base_uid": base_uid,
+            "binds": [list(bind) for bind in binds],
+            "databases": list(databases),
+            "data_bytes": data_bytes,
+        }
         client._send(config, [])
         try:
             while True:

@@ -58,8 +58,15 @@ class Runtime:
 
 class LocalPod:
     def __init__(
-        self, state: State, record: PodRecord, topology: Topology, runtime: Runtime, templates: dict[str, Path]
+        self,
+        state: State,
+        record: PodRecord,
+        topology: Topology,
+        runtime: Runtime,
+        templates: dict[str, Path],
+        data_bytes: int | None = None,
     ) -> None:
+        """``data_bytes``: keep the databases' files in memory, at most this many bytes; None keeps them on disk."""
         self.id = record.id
         self.record = record
         self.files = PodFiles(state.directory(record.id))
@@ -72,6 +79,7 @@ class LocalPod:
         self._topology = topology
         self._runtime = runtime
         self._templates = templates
+        self._data_bytes = data_bytes
         self._bound: dict[Path, Path] = {}
         self._pids: dict[Resource, int] = {}
         self._groups: dict[str, cgroups.Group] = {}
@@ -84,13 +92,25 @@ class LocalPod:
         for number, source in enumerate(self._runtime.paths):
             self._bound[source] = self.files.runtime_target(source, number)
         for name in databases(self._topology):
-            for directory in (self.files.data(name), self.files.sockets(name)):
+            own = [self.files.sockets(name), self.files.server_log(name)]
+            if self._data_bytes is None:
+                own.append(self.files.data(name))
+            else:
+                self.files.data(name).parent.mkdir(exist_ok=True)
+            for directory in own:
                 directory.mkdir(mode=0o700, parents=True)
                 directory.parent.chmod(0o711)
                 if self.record.base_uid is not None:
                     os.chown(directory, self.record.base_uid + 1, self.record.base_uid + 1)
         binds = [(str(source), str(target)) for source, target in self._bound.items()]
-        self.init = await InitClient.start(self.id, self.files.root, self.record.base_uid, binds)
+        self.init = await InitClient.start(
+            self.id,
+            self.files.root,
+            self.record.base_uid,
+            binds,
+            databases=databases(self._topology),
+            data_bytes=self._data_bytes,
+        )
         self.record = replace(self.record, init=self.init.init)
         self._state.write(self.record)
 
@@ -108,7 +128,7 @@ class LocalPod:
             conninfo,
             TEMPLATE_DATABASE,
             self._topology.databases[name].name,
-            data / "log" / "postgresql.json",
+            self.files.server_log(name) / "postgresql.json",
             service_order(self._topology),
         )
 
@@ -135,7 +155,7 @@ class LocalPod:
             host=self._addresses[name],
             port=database.port,
             socket_directory=str(self.files.sockets(name)),
-            settings=settings_for(postgres.programs().major),
+            settings={**settings_for(postgres.programs().major), "log_directory": str(self.files.server_log(name))},
         )
         pid = await self._start(Resource("database", name), command, "postgres", str(data))
         conninfo = f"host={self.files.sockets(name)} port={database.port} user=postgres password={password}"
