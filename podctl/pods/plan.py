@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,7 +51,9 @@ def desired(spec: PodSpec) -> dict[Resource, int]:
     for name in databases(spec.topology):
         wanted[Resource("database", name)] = spec.generation
     for name in service_order(spec.topology):
-        wanted[Resource("service", name)] = 1 if spec.share_services else spec.generation
+        # A stub answers from its routes alone: it has nothing of an earlier attempt to forget.
+        keeps = spec.share_services or spec.topology.services[name].mode == "stubbed"
+        wanted[Resource("service", name)] = 1 if keeps else spec.generation
     wanted[Resource("door")] = 1
     return wanted
 
@@ -73,6 +75,29 @@ def steps(spec: PodSpec, observed: Mapping[Resource, int]) -> list[Step]:
         elif resource in outdated:
             result.append(Step("reset", resource, generation))
     return result
+
+
+def batches(plan: Sequence[Step], topology: Topology) -> list[list[Step]]:
+    """The same steps in the same order, grouped where neighbours do not wait for one another.
+
+    Databases go together, and services that depend on no other service of their group.
+    """
+    grouped: list[list[Step]] = []
+    for step in plan:
+        if grouped and _together(grouped[-1], step, topology):
+            grouped[-1].append(step)
+        else:
+            grouped.append([step])
+    return grouped
+
+
+def _together(group: list[Step], step: Step, topology: Topology) -> bool:
+    kind = step.resource.kind
+    if kind not in ("database", "service") or any(one.resource.kind != kind or one.action != step.action for one in group):
+        return False
+    if kind == "database" or step.action == "remove":
+        return True
+    return not {one.resource.name for one in group} & set(topology.services[step.resource.name].depends_on)
 
 
 def advance(observed: Mapping[Resource, int], step: Step) -> dict[Resource, int]:

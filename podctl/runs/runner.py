@@ -22,7 +22,7 @@ from podctl.evidence.results import AttemptResult
 from podctl.evidence.store import Store
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayLost, Totals, totals_of
-from podctl.pods.plan import PodSpec, steps
+from podctl.pods.plan import PodSpec, batches, steps
 from podctl.reports.progress import ProgressEvent, Running
 from podctl.runs.attempt import Attempt, Planned
 from podctl.spec.bundle import Bundle
@@ -174,8 +174,9 @@ class Runner:
             spec = replace(spec, generation=spec.generation + 1)
             fresh = False
         try:
-            for step in steps(spec, await self._backend.observe(spec.id)):
-                await self._backend.apply(spec, step)
+            plan = steps(spec, await self._backend.observe(spec.id))
+            for batch in batches(plan, spec.topology):
+                await asyncio.gather(*(self._backend.apply(spec, step) for step in batch))
             if fresh:
                 doors, dialer = self._backend.doors(spec.id)
                 await self._gateway.open_pod(spec.id, doors, dialer)
