@@ -40,7 +40,8 @@ def parse_decision(value: Any) -> dict[str, Any]:
         raise DecisionProblem(f"the schema is {_text(schema)[:60]!r}, not {SCHEMA!r}")
     extra = _bounded(value["extra"]) if isinstance(value.get("extra"), dict) else {}
     decision: dict[str, Any] = {"schema": SCHEMA}
-    for name, item in list(value.items())[:_ITEMS]:
+    known_first = sorted(value.items(), key=lambda pair: pair[0] not in _FIELDS)
+    for name, item in known_first[:_ITEMS]:
         if name in ("schema", "apiVersion", "extra") or item is None:
             continue
         read = _FIELDS.get(name)
