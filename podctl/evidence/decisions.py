@@ -78,7 +78,8 @@ def unsupported_evidence(decision: dict[str, Any], records: Iterable[Record]) ->
     known = {str(record.data.get("span_id")) for record in records if record.kind in ("span", "tool.call")}
     cited = [decision.get("span_id"), *decision.get("evidence", [])]
     cited += [feature.get("source_span") for feature in decision.get("features", [])]
-    return [span for span in dict.fromkeys(cited) if span and span not in known]
+    named = dict.fromkeys(span if isinstance(span, str) else repr(span) for span in cited if span)
+    return [span for span in named if span not in known]
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,9 @@ def test_cited_spans_that_do_not_exist_are_named() -> None:
     assert unsupported_evidence(parse_decision(WHOLE), records) == ["bbbbbbbbbbbbbbbb"]
     assert unsupported_evidence(parse_decision(WHOLE), []) == ["00f067aa0ba902b7", "bbbbbbbbbbbbbbbb", "aaaaaaaaaaaaaaaa"]
     assert unsupported_evidence(parse_decision({"kind": "x"}), []) == []
+    assert unsupported_evidence(parse_decision({"features": [{"source_span": ["a"]}, {"source_span": None}]}), records) == [
+        "['a']"
+    ]
 
 
 def attempt(confidence: float | None, passed: bool, cause: Cause = Cause.COMPLETED) -> AttemptResult:

@@ -416,6 +416,13 @@ def test_a_deep_value_does_not_stop_an_export() -> None:
     assert len(spans_of(parsed(to_otlp(records, IDENTITY, content=True)))) == 3
 
 
+def test_a_span_id_of_a_wrong_type_is_no_span_id() -> None:
+    records = [
+        record(at, kind, {"tool": "t", "span_id": []}, provenance="declared") for at, kind in enumerate(["tool.call", "span"])
+    ]
+    assert len(spans_of(parsed(to_otlp(records, IDENTITY)))) == 3
+
+
 def test_identity_is_of_the_run_and_the_attempt() -> None:
     info = RunInfo("r-1", "refunds", "careful", "1.2", "d" * 64, "t", "local", "i", "s", 1, 1, {}, 1, 1, 1, 0)
     result = AttemptResult("0007-1", "T-7", "s", 1, 7, Cause.COMPLETED, True, dollars=Decimal(0), pod="pod-1")
