@@ -40,7 +40,8 @@ def parse_decision(value: Any) -> dict[str, Any]:
         raise DecisionProblem(f"the schema is {_text(schema)[:60]!r}, not {SCHEMA!r}")
     extra = _bounded(value["extra"]) if isinstance(value.get("extra"), dict) else {}
     decision: dict[str, Any] = {"schema": SCHEMA}
-    for name, item in list(value.items())[:_ITEMS]:
+    known_first = sorted(value.items(), key=lambda pair: pair[0] not in _FIELDS)
+    for name, item in known_first[:_ITEMS]:
         if name in ("schema", "apiVersion", "extra") or item is None:
             continue
         read = _FIELDS.get(name)
@@ -77,7 +78,8 @@ def unsupported_evidence(decision: dict[str, Any], records: Iterable[Record]) ->
     known = {str(record.data.get("span_id")) for record in records if record.kind in ("span", "tool.call")}
     cited = [decision.get("span_id"), *decision.get("evidence", [])]
     cited += [feature.get("source_span") for feature in decision.get("features", [])]
-    return [span for span in dict.fromkeys(cited) if span and span not in known]
+    named = dict.fromkeys(span if isinstance(span, str) else repr(span) for span in cited if span)
+    return [span for span in named if span not in known]
 
 
 @dataclass(frozen=True)

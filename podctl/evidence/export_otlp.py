@@ -75,7 +75,7 @@ class _Spans:
         children = []
         for record in self._records:
             # The gateway makes two records of a tool's span: the span and the call it describes.
-            doubled = record.kind == "tool.call" and record.data.get("span_id") in self._declared
+            doubled = record.kind == "tool.call" and _declared_id(record) in self._declared
             make = _BY_KIND.get(record.kind)
             if record.kind == "span":
                 children.append(self._as_declared(record))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 MARK = "[redacted]"
@@ -20,15 +20,21 @@ class Redactor:
     percent-encoded, and escaped as in JSON or JSON within JSON. Secrets shorter than `SHORTEST` bytes are left."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        # Longest first: a secret that begins with another must go as a whole.
-        kept = sorted({secret for secret in secrets if len(_utf8(secret)) >= SHORTEST}, key=len, reverse=True)
+        kept = sorted({secret for secret in secrets if len(_utf8(secret)) >= SHORTEST})
         self._patterns = [re.compile(pattern) for secret in kept for pattern in _patterns(secret)]
 
     def bytes(self, data: bytes) -> bytes:
         """The caller passes whole messages: a secret that is cut in two by a chunk's end is not seen."""
-        for pattern in self._patterns:
-            data = pattern.sub(_MARK, data)
-        return data
+        found = sorted(span for pattern in self._patterns for span in _spans(pattern, data))
+        if not found:
+            return data
+        kept: list[bytes] = []
+        at = 0
+        for begin, end in found:
+            if begin > at or (begin == at and not kept):
+                kept.append(data[at:begin])
+            at = max(at, end)
+        return _MARK.join([*kept, data[at:]])
 
     def text(self, text: str) -> str:
         if not self._patterns:
@@ -60,6 +66,14 @@ class Redactor:
         except ValueError:  # an integer of thousands of digits
             return False
         return self.text(shown) == shown
+
+
+def _spans(pattern: re.Pattern[bytes], data: bytes) -> Iterator[tuple[int, int]]:
+    """Every match, overlapping ones too: secrets that repeat themselves or share an end must not leave a piece."""
+    found = pattern.search(data)
+    while found is not None:
+        yield found.span()
+        found = pattern.search(data, found.start() + 1)
 
 
 def _utf8(text: str) -> bytes:

@@ -258,11 +258,9 @@ class Store:
         """The id of the run that ``name`` begins, or of the ``latest``."""
         with self._database.reading() as connection:
             newest = select(runs.c.id).order_by(runs.c.started_ns.desc(), runs.c.id.desc())
-            if name == "latest":
-                found = list(connection.execute(newest.limit(1)).scalars())
-            else:
-                begins = func.substr(runs.c.id, 1, len(name)) == name
-                found = list(connection.execute(newest.where(begins)).scalars())
+            begins = func.substr(runs.c.id, 1, len(name)) == name
+            wanted = newest.limit(1) if name == "latest" else newest.where(begins)
+            found = list(connection.execute(wanted).scalars())
         if name in found or (len(found) == 1 and name):
             return name if name in found else found[0]
         if not found:

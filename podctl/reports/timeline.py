@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
+from podctl.evidence.calls import in_order, without_answered_starts
 from podctl.evidence.records import KINDS, Layer, Record
 from podctl.reports.text import pairs_text, value_text, visible
 from podctl.stats.units import dollars, plural, seconds
@@ -28,7 +29,7 @@ class TimelineRow:
 
 def timeline(records: Iterable[Record]) -> list[TimelineRow]:
     """Rows in the order of time. Records cut for their size keep their row and say so."""
-    ordered = sorted(records, key=lambda r: (r.t, r.writer, r.seq))
+    ordered = without_answered_starts(in_order(records))
     if not ordered:
         return []
     start = next((r.t for r in ordered if r.kind == "attempt.start"), ordered[0].t)

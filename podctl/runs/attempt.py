@@ -18,7 +18,7 @@ from podctl.clock import Clock
 from podctl.errors import PodctlError
 from podctl.evidence.causes import Cause
 from podctl.evidence.decisions import parse_decision_lines
-from podctl.evidence.log import RecordWriter, seal
+from podctl.evidence.log import RecordWriter, seal_attempt, stream_path
 from podctl.evidence.results import AttemptResult, CheckResult
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import AttemptPass, GatewayLost, Totals
@@ -31,9 +31,6 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck
 from podctl.spec.topology import databases
 from podctl.tickets.types import Ticket
-
-STREAMS = ("runner.jsonl", "gateway.jsonl")
-SEALED = "evidence.jsonl"
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class Attempt:
         self._phases.seconds["reset"] = round(reset_s, 6)
         self._phases.start()
         started = self._clock.wall_ns()
-        writer = RecordWriter.open(self._directory / STREAMS[0], "runner", self._clock)
+        writer = RecordWriter.open(stream_path(self._directory, "runner"), "runner", self._clock)
         totals = Totals()
         exit_: Exit | None = None
         changes: list[dict[str, Any]] = []
@@ -138,7 +135,7 @@ class Attempt:
             writer.append("attempt.end", "podctl", {"cause": result.cause, "detail": result.detail, "passed": result.passed})
         finally:
             writer.close()
-        root = await asyncio.to_thread(seal, [self._directory / name for name in STREAMS], self._directory / SEALED)
+        root = await asyncio.to_thread(seal_attempt, self._directory)
         return replace(result, evidence_root=root), totals
 
     def _introduction(self) -> dict[str, Any]:
@@ -166,7 +163,7 @@ class Attempt:
                 attempt=self._name,
                 pod=self._spec.id,
                 key=key,
-                evidence=self._directory / STREAMS[1],
+                evidence=stream_path(self._directory, "gateway"),
                 tokens=limits.tokens,
                 dollars=limits.dollars,
                 spans=limits.spans,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-PASSWD = "agent:x:10001:10001:agent:/workspace:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
-GROUP = "agent:x:10001:\nnogroup:x:65534:\n"
+#: Every uid of a pod has a name: initdb refuses one without, and the host's users are nobody's business.
+_USERS = {"root": 0, "postgres": 1, "service": 2, "agent-outside": 3, "user": 1000, "agent": 10001, "nobody": 65534}
+PASSWD = "".join(f"{name}:x:{number}:{number}:{name}:/tmp:/bin/sh\n" for name, number in _USERS.items())
+GROUP = "".join(f"{name}:x:{number}:\n" for name, number in _USERS.items())
 
 
 class PodFiles:

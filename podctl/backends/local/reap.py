@@ -26,12 +26,6 @@ async def reap(state: State, pod: str) -> list[Removal]:
     owners = [] if record is None else [owner for owner in (record.init, *record.processes) if owner is not None]
     for owner in owners:
         receipt.append(Removal(pod, f"process {owner.pid} and everything in its namespaces", await end(owner)))
-    if record is not None and record.base_uid is not None:
-        # A kill between the init's start and its record leaves processes known only by their uids.
-        for pid in processes_of(range(record.base_uid, record.base_uid + 4)):
-            stray = Owner.of(pid)
-            if stray is not None:
-                receipt.append(Removal(pod, f"process {pid}", await end(stray)))
     for path in group_directories(pod):
         receipt.append(Removal(pod, f"cgroup {path}", await remove_group(path)))
     try:
@@ -59,17 +53,6 @@ async def end(owner: Owner) -> bool:
         return False
     finally:
         os.close(handle)
-
-
-def processes_of(uids: range) -> list[int]:
-    """Host pids of every process with one of these real uids."""
-    found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with suppress(OSError):
-                if entry.stat().st_uid in uids:
-                    found.append(int(entry.name))
-    return found
 
 
 def group_directories(pod: str) -> list[Path]:

@@ -8,6 +8,7 @@ so that `gc` needs neither a spec nor a store. A pod's directory is made first a
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import stat
@@ -137,7 +138,11 @@ class State:
 
     def _free_uids(self) -> int:
         taken = {record.base_uid for record in self.records()}
-        for base in range(UID_FIRST, UID_LAST - UID_BLOCK, UID_BLOCK):
+        blocks = (UID_LAST - UID_FIRST) // UID_BLOCK
+        # Another state directory on this machine begins elsewhere, so that uids are seldom shared.
+        first = int.from_bytes(hashlib.sha256(str(self.root).encode()).digest()[:4]) % blocks
+        for number in range(blocks):
+            base = UID_FIRST + (first + number) % blocks * UID_BLOCK
             if base not in taken:
                 return base
         raise EnvironmentProblem("no uids are left for another pod", code="uids-exhausted", hint="podctl gc")

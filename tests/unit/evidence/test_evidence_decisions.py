@@ -47,6 +47,12 @@ def test_unknown_and_mistyped_fields_are_kept_apart() -> None:
     assert "options" not in parsed
 
 
+def test_known_fields_are_read_behind_any_number_of_unknown_ones() -> None:
+    parsed = parse_decision({f"junk{n}": n for n in range(1000)} | {"kind": "x"})
+    assert parsed["kind"] == "x"
+    assert len(parsed["extra"]) == 63
+
+
 def test_an_agent_cannot_claim_that_podctl_saw_it() -> None:
     parsed = parse_decision({"kind": "x", "provenance": "extracted"})
     assert parsed["provenance"] == "declared"
@@ -69,7 +75,7 @@ def test_sizes_are_bounded() -> None:
     huge = {f"key{n}": n for n in range(1000)} | {"kind": "x"}
     parsed = parse_decision({"kind": "x" * 10**6, "features": [{"value": "y" * 10**6}] * 1000, "policy": huge, "deep": deep})
     assert len(json.dumps(parsed)) < 600_000
-    assert len(parsed["features"]) == 64
+    assert len(parsed["features"]) == len(parsed["policy"]) == 64
     assert "nested too deeply" in json.dumps(parsed["extra"]["deep"])
 
 
@@ -111,6 +117,9 @@ def test_cited_spans_that_do_not_exist_are_named() -> None:
     assert unsupported_evidence(parse_decision(WHOLE), records) == ["bbbbbbbbbbbbbbbb"]
     assert unsupported_evidence(parse_decision(WHOLE), []) == ["00f067aa0ba902b7", "bbbbbbbbbbbbbbbb", "aaaaaaaaaaaaaaaa"]
     assert unsupported_evidence(parse_decision({"kind": "x"}), []) == []
+    assert unsupported_evidence(parse_decision({"features": [{"source_span": ["a"]}, {"source_span": None}]}), records) == [
+        "['a']"
+    ]
 
 
 def attempt(confidence: float | None, passed: bool, cause: Cause = Cause.COMPLETED) -> AttemptResult:

@@ -113,6 +113,15 @@ def test_the_words_around_a_secret_stay() -> None:
     assert redactor.text(f"Authorization: Basic {basic}") == f"Authorization: Basic dXNlcj{MARK}"
 
 
+def test_secrets_that_overlap_go_whole() -> None:
+    redactor = Redactor(["alpha-beta", "beta-gamma", "000000"])
+    assert redactor.text("x alpha-beta-gamma y") == f"x {MARK} y"
+    assert redactor.text("alpha-betabeta-gamma") == MARK
+    assert redactor.text("alpha-beta alpha-beta") == f"{MARK} {MARK}"
+    assert redactor.text("10000000001") == f"1{MARK}1"
+    assert redactor.text(base64.b64encode(b"0000000").decode()) == MARK
+
+
 def test_values_are_redacted_wherever_the_secret_stands() -> None:
     redactor = Redactor(["12345678"])
     value = {"k12345678": 912345678, "n": 1234567, "f": 12345678.5, "t": True, "l": ["12345678", None], "e": {}}
