@@ -55,7 +55,9 @@ def test_the_demo_compares_two_versions_and_shows_the_difference(tmp_path: Path)
     page = (shop.store / "runs" / result.info.id / "report.html").read_text()
     references = References()
     references.feed(page)
-    assert references.found == [], "the report refers to something outside itself"
+    assert [place for place in references.found if not place.startswith("data:")] == [], (
+        "the report refers to something outside itself"
+    )
     assert result.info.agent_digest[:12] in page
     crossing = next(attempt for attempt in result.attempts if attempt.boundary_attempts)
     shown = shop.podctl("trace", "latest", crossing.ticket)

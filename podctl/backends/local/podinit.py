@@ -141,7 +141,7 @@ class Init:
     def mount_data(self) -> None:
         """Databases in memory when they are small: no disk to wait for, and nothing to remove afterwards."""
         size = self.config["data_bytes"]
-        if size is None:
+        if size is None or not self.config["databases"]:
             return
         directory = os.path.join(self.config["directory"], "pg")  # noqa: PTH118
         mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, f"size={size},mode=0755")
