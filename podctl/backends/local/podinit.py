@@ -65,7 +65,7 @@ def send(channel: socket.socket, message: dict[str, Any], fds: list[int] | None 
 def receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     """The next message and its descriptors; None at the end."""
     fds = array.array("i")
-    data, ancillary, _, _ = channel.recvmsg(MESSAGE, socket.CMSG_SPACE(64 * fds.itemsize))
+    data, ancillary, _, _ = channel.recvmsg(MESSAGE, socket.CMSG_SPACE(64 * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
