@@ -39,10 +39,16 @@ async def run_suite(state: State, say: Callable[[str], None] = lambda _: None) -
             say("making two pods")
             async with bench(state, directory, traps) as made:
                 results: list[Result] = []
+                why = "it was not run"
                 for part in PARTS:
                     say((part.__doc__ or "").split(".")[0].lower())
-                    results += await part(made, traps)
-    return complete(results)
+                    try:
+                        results += await part(made, traps)
+                    except PodctlError as error:
+                        # What one part did to its pod must not hide what the others found.
+                        print(error.render())
+                        why = f"not run: {error.what}: {error.cause}"
+    return complete(results, why)
 
 
 async def _looks(made: Bench, traps: Traps) -> list[Result]:
@@ -218,7 +224,7 @@ async def _floods(made: Bench, traps: Traps) -> list[Result]:
     await asyncio.sleep(2.0)
     during = await made.probe(made.neighbour, ["probes_neighbour"], plan)
     await made.backend.interrupt(made.tested.id, "enough")
-    held = sum(told.get("held", 0) for told in every(await running))
+    held = sum({told["process"]: told["held"] for told in every(await running)}.values())
     lost = [name for name, (_, _, control, _) in during.items() if not control]
     how = f"{held:,} connections; the neighbour lost {', '.join(lost)}" if lost else f"{held:,} connections, the neighbour works"
     works = all(control for _, _, control, _ in before.values())
@@ -235,6 +241,7 @@ async def _statement_timeout(made: Bench, traps: Traps) -> Result:
     left = await made.tested.sessions()
     could = exit_.limit != "wall" or left > 0
     how = f"{_ended(exit_)}, {left} sessions left"
+    if exit_.limit != "wall": print(exit_)
     control = Control(b"statement_timeout 0" in exit_.stdout and running > 0, "without a time limit it was running")
     conninfo = made.backend.conninfo(made.tested.id, "db")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -55,6 +56,7 @@ DATABASE = "escape"
 SERVICE_WORD, FORBIDDEN_WORD = "the-allowed-service", "the-forbidden-service"
 NEIGHBOUR_PORTS = {"service": 9911, "database": 5499}
 MEBIBYTE = 2**20
+GATEWAY_DESCRIPTORS = 1024
 _API: Any = "podctl/v1"
 
 
@@ -270,6 +272,8 @@ async def bench(state: State, directory: Path, traps: Traps) -> AsyncIterator[Be
     try:
         await backend.prepare(_bundle(directory, tested))
         gateway = await Gateway.start(_gateway_config(traps))
+        # As most machines give it: a flood must be bounded, not merely smaller than a large table.
+        resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (GATEWAY_DESCRIPTORS, GATEWAY_DESCRIPTORS))
         run = f"escape-{secrets.token_hex(3)}"
         for letter, topology, services in (("a", tested, ("echo",)), ("b", neighbour, ())):
             spec = PodSpec(f"{run}{letter}", run, topology)

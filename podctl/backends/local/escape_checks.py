@@ -148,7 +148,7 @@ def kernel_controls(answers: Mapping[str, str]) -> dict[str, Control]:
     return controls
 
 
-def complete(results: Sequence[Result]) -> list[Result]:
-    """In the order of `CHECKS`; one that did not run has shown nothing."""
+def complete(results: Sequence[Result], why: str) -> list[Result]:
+    """In the order of `CHECKS`; one that did not run, and ``why``, has shown nothing."""
     by_name = {result.name: result for result in results}
-    return [by_name.get(name, Result(name, "INCONCLUSIVE", "it was not run")) for name in CHECKS]
+    return [by_name.get(name, Result(name, "INCONCLUSIVE", why)) for name in CHECKS]

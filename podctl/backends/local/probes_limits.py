@@ -201,7 +201,8 @@ def connections(host: str, port: str, each: str, processes: str) -> None:
             held.append(socket.create_connection((host, int(port)), timeout=2))
         except OSError as error:
             refusal = str(error)
-    say(held=len(held), refusal=refusal)
+        if len(held) % 50 == 0 or refusal:
+            say(process=os.getpid(), held=len(held), refusal=refusal)
     time.sleep(120)
 
 
