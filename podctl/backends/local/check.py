@@ -102,8 +102,10 @@ async def _namespaces(state: State) -> Finding:
         client = await InitClient.start(
             pod, files.root, record.base_uid, [(str(source), str(target)) for source, target in bound.items()]
         )
-        await client.request("workspace", {"size": 1 << 20, "inodes": 100, "files": []})
-        box = sandbox.Sandbox(str(files.hosts), (str(files.passwd), str(files.group)), (), "/workspace", str(files.work))
+        await client.request("workspace", {"size": 1 << 20, "scratch": 1 << 20, "inodes": 100, "files": []})
+        box = sandbox.Sandbox(
+            str(files.hosts), (str(files.passwd), str(files.group)), (), "/workspace", str(files.work), str(files.scratch)
+        )
         bwrap = sandbox.bwrap_path()
         for source, target in bound.items():
             if source in bwrap.parents:
