@@ -181,7 +181,11 @@ async def _memory(made: Bench, traps: Traps) -> list[Result]:
     results = [judge("memory", held * MEBIBYTE > _MEMORY, f"{_ended(alone)} at {held} MiB of {_MEMORY // MEBIBYTE}", control)]
     if not grouped:
         why = "not limited here: podctl may not make cgroups"
-        return [*results, Result("memory-tree", "LIMITATION", f"{why}; each process is limited"), Result("cpu", "LIMITATION", why)]
+        return [
+            *results,
+            Result("memory-tree", "LIMITATION", f"{why}; each process is limited"),
+            Result("cpu", "LIMITATION", why),
+        ]
     share = str(_MEMORY * 3 // 4 // MEBIBYTE)
     tree = await made.run("memory", share, "4", memory=_MEMORY)
     control = Control(bool(every(tree)), f"four processes began to take {share} MiB each")
@@ -199,7 +203,16 @@ def _ended(exit_: Exit) -> str:
 
 async def _outputs(made: Bench, traps: Traps) -> list[Result]:
     """Results and output."""
-    names = ("link.json", "directory/passwd", "fifo.json", "sparse.json", "socket.json", "/etc/passwd", "../pod.json", "plain.json")
+    names = (
+        "link.json",
+        "directory/passwd",
+        "fifo.json",
+        "sparse.json",
+        "socket.json",
+        "/etc/passwd",
+        "../pod.json",
+        "plain.json",
+    )
     exit_ = await made.run("results", collect=names, collect_bytes=MEBIBYTE, disk=64 * MEBIBYTE)
     taken = sorted(set(exit_.files) - {"plain.json"})
     how = f"collected {', '.join(taken)}" if taken else f"{len(exit_.refused_files)} refused"
@@ -221,14 +234,16 @@ async def _floods(made: Bench, traps: Traps) -> list[Result]:
     """Floods of connections, and statements without an end."""
     plan = made.plan(made.neighbour, traps, DECOY)
     before = await made.probe(made.neighbour, ["probes_neighbour"], plan)
-    gateway, port = made.plan(made.tested, traps, DECOY)["gateway"]
-    running = asyncio.ensure_future(made.run("connections", gateway, str(port), "900", "6", wall_s=30))
+    doors = ",".join(f"{host}:{port}" for host, port in made.plan(made.tested, traps, DECOY)["doors"])
+    running = asyncio.ensure_future(made.run("connections", doors, "900", "8", wall_s=30))
     await _settled(made.gateway.pid)
     during = await made.probe(made.neighbour, ["probes_neighbour"], plan)
     await made.backend.interrupt(made.tested.id, "enough")
     held = sum({told["process"]: told["held"] for told in every(await running)}.values())
     lost = [name for name, (_, _, control, _) in during.items() if not control]
-    how = f"{held:,} connections; the neighbour lost {', '.join(lost)}" if lost else f"{held:,} connections, the neighbour works"
+    how = (
+        f"{held:,} connections; the neighbour lost {', '.join(lost)}" if lost else f"{held:,} connections, the neighbour works"
+    )
     works = all(control for _, _, control, _ in before.values())
     starved = judge("neighbour-starved", bool(lost), how, Control(works and held > 100, f"{held:,} connections were made"))
     return [starved, await _statement_timeout(made, traps)]

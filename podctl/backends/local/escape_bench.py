@@ -130,9 +130,7 @@ class BenchPod:
         """A role and an attempt, as every attempt gets them."""
         self.role = f"ag_{secrets.token_hex(5)}"
         self.password = await self.backend.database(self.id, "db").grant_agent(self.role, RULES)
-        granted = AttemptPass(
-            attempt=f"{self.id}.1", pod=self.id, key=self.key, evidence=self.evidence, services=self.services
-        )
+        granted = AttemptPass(attempt=f"{self.id}.1", pod=self.id, key=self.key, evidence=self.evidence, services=self.services)
         await self.gateway.open_attempt(granted)
 
     async def end(self) -> None:

@@ -196,7 +196,11 @@ def host_directories(bound: list[Path]) -> dict[str, list[str]]:
     seen = [path for one in bound for path in (one, *one.parents)]
     listed = {}
     for directory in dict.fromkeys(
-        (Path.cwd(), Path.home(), *(Path(name) for name in ("/root", "/home", "/var/lib", "/var/log", "/run", "/boot", "/srv", "/opt")))
+        (
+            Path.cwd(),
+            Path.home(),
+            *(Path(name) for name in ("/root", "/home", "/var/lib", "/var/log", "/run", "/boot", "/srv", "/opt")),
+        )
     ):
         if any(one == directory or one in directory.parents for one in bound):
             continue

@@ -71,7 +71,12 @@ def read_only_system(plan: Plan) -> Seen:
 
 def core_pattern(plan: Plan) -> Seen:
     opened = []
-    for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sysrq-trigger", "/proc/sys/vm/drop_caches"):
+    for path in (
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sys/kernel/modprobe",
+        "/proc/sysrq-trigger",
+        "/proc/sys/vm/drop_caches",
+    ):
         try:
             # Opened, never written: that it opens for writing is the hole.
             os.close(os.open(path, os.O_WRONLY))
@@ -154,7 +159,12 @@ def setuid(plan: Plan) -> Seen:
                 binaries.append(entry.path)
     gained += [f"{path} is honoured" for path in binaries if not os.statvfs(path).f_flag & os.ST_NOSUID]
     control = "CapEff" in status and bool(readable("/usr/bin"))
-    return bool(gained), "; ".join(gained) or "no capability, no_new_privs", control, f"{len(binaries)} setuid programs are there"
+    return (
+        bool(gained),
+        "; ".join(gained) or "no capability, no_new_privs",
+        control,
+        f"{len(binaries)} setuid programs are there",
+    )
 
 
 def provider_key(plan: Plan) -> Seen:

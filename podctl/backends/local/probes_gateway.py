@@ -51,7 +51,12 @@ def _refused(plan: Plan, answers: dict[str, tuple[int, str]], wanted: int) -> Se
 
 
 def forged_key(plan: Plan) -> Seen:
-    keys = {"a made-up key": "sk-forged", "no key": "", "the service's name": plan["service"], "a longer one": plan["key"] + "x"}
+    keys = {
+        "a made-up key": "sk-forged",
+        "no key": "",
+        "the service's name": plan["service"],
+        "a longer one": plan["key"] + "x",
+    }
     return _refused(plan, {what: model_call(plan, key) for what, key in keys.items()}, 401)
 
 
@@ -60,7 +65,7 @@ def neighbour_key(plan: Plan) -> Seen:
 
 
 def provider_tools(plan: Plan) -> Seen:
-    tools = {
+    tools: dict[str, dict[str, Any]] = {
         "web_search": {"tools": [{"type": "web_search"}]},
         "mcp": {"tools": [{"type": "mcp", "server_url": "https://203.0.113.7/"}]},
         "code_interpreter": {"tools": [{"type": "code_interpreter"}]},
@@ -83,7 +88,12 @@ def remote_addresses(plan: Plan) -> Seen:
 def echoed_key(plan: Plan) -> Seen:
     """The provider of this suite repeats the key it was given."""
     status, body = model_call(plan, plan["key"])
-    return plan["provider_key"] in body, f"{status}, {len(body)} bytes without it", status == 200 and "echo" in body, "it echoed"
+    return (
+        plan["provider_key"] in body,
+        f"{status}, {len(body)} bytes without it",
+        status == 200 and "echo" in body,
+        "it echoed",
+    )
 
 
 def _service(plan: Plan) -> tuple[str, int]:

@@ -268,8 +268,11 @@ def mknod(plan: Plan) -> Seen:
     return not (made and block), f"character: {made or 'worked'}, block: {block or 'worked'}", not fifo, "a FIFO can be made"
 
 
-PROBES: dict[str, Callable[[Plan], Seen]] = {name: (lambda plan, name=name: _seen(name)) for name in CALLS}  # type: ignore[misc]
-PROBES |= {"ptrace": ptrace, "mknod": mknod}
+def _calls(name: str) -> Callable[[Plan], Seen]:
+    return lambda plan: _seen(name)
+
+
+PROBES: dict[str, Callable[[Plan], Seen]] = {**{name: _calls(name) for name in CALLS}, "ptrace": ptrace, "mknod": mknod}
 
 
 def on_the_host() -> dict[str, str]:

@@ -174,7 +174,7 @@ def results() -> None:
         sock.bind("socket.json")
     with open("plain.json", "w") as out:
         out.write("{}")
-    os.link("plain.json", "hard.json")  # noqa: PTH200
+    os.link("plain.json", "hard.json")
     say(made=sorted(os.listdir(".")))  # noqa: PTH208
 
 
@@ -189,11 +189,13 @@ def flood() -> None:
         os.write(1, line)
 
 
-def connections(host: str, port: str, each: str, processes: str) -> None:
-    """Open connections that ask nothing, and hold them."""
-    for _ in range(int(processes) - 1):
-        if os.fork() == 0:
+def connections(targets: str, each: str, processes: str) -> None:
+    """Open connections that ask nothing, and hold them; each process to one of the targets, ``host:port,host:port``."""
+    number = 0
+    for number in range(int(processes)):
+        if number and os.fork() == 0:
             break
+    host, port = targets.split(",")[number % len(targets.split(","))].split(":")
     held: list[socket.socket] = []
     refusal = ""
     while len(held) < int(each) and not refusal:

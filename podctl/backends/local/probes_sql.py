@@ -17,7 +17,7 @@ DENIED = "42501"
 GRANTED = "UPDATE tickets SET note = 'seen' WHERE id = 1"
 
 
-def _connect(plan: Plan, **changed: Any) -> psycopg.Connection[Any]:
+def agent_connection(plan: Plan, **changed: Any) -> psycopg.Connection[Any]:
     return psycopg.connect(**{**plan["database"], "connect_timeout": 5, "autocommit": True, **changed})
 
 
@@ -35,12 +35,12 @@ def _script(*scripts: str, refusals: tuple[str, ...] = (DENIED,)) -> Callable[[P
     def probe(plan: Plan) -> Seen:
         answers = []
         for script in scripts:
-            with _connect(plan) as connection:
+            with agent_connection(plan) as connection:
                 answers.append(_refusal(connection, script))
         worked = [script for script, answer in zip(scripts, answers, strict=True) if not answer]
         # Refused for another reason than a missing right: the statement was not what it should be.
         odd = [answer for answer in answers if answer and answer not in refusals]
-        with _connect(plan) as connection:
+        with agent_connection(plan) as connection:
             granted = _refusal(connection, GRANTED)
         how = f"carried out: {worked[0][:80]}" if worked else ", ".join(dict.fromkeys(answers))
         return bool(worked), how, not granted and not odd, f"the granted update: {granted or 'carried out'}"
@@ -53,11 +53,11 @@ def _login(what: Callable[[Plan], list[dict[str, Any]]]) -> Callable[[Plan], See
         answers, entered = [], []
         for changed in what(plan):
             try:
-                _connect(plan, **changed).close()
+                agent_connection(plan, **changed).close()
                 entered.append(f"{changed.get('user', 'the agent')}@{changed.get('dbname', 'its database')}")
             except psycopg.OperationalError as error:
                 answers.append(_first(error))
-        with _connect(plan) as connection:
+        with agent_connection(plan) as connection:
             granted = _refusal(connection, GRANTED)
         how = f"logged in as {', '.join(entered)}" if entered else "; ".join(dict.fromkeys(answers))
         return bool(entered), how, not granted, f"its own login: {granted or 'works'}"
@@ -77,7 +77,9 @@ def _other_databases(plan: Plan) -> list[dict[str, Any]]:
 def _superuser(plan: Plan) -> list[dict[str, Any]]:
     """With the right password, which no agent has."""
     known = {"user": "postgres", "password": plan["superuser_password"]}
-    return [{**known, "dbname": name} for name in ("postgres", plan["database"]["dbname"])] + [{"user": "postgres", "password": ""}]
+    return [{**known, "dbname": name} for name in ("postgres", plan["database"]["dbname"])] + [
+        {"user": "postgres", "password": ""}
+    ]
 
 
 def _neighbour(plan: Plan) -> list[dict[str, Any]]:
@@ -93,7 +95,7 @@ def flood(plan: Plan) -> Seen:
     refusal = ""
     for _ in range(30):
         try:
-            held.append(_connect(plan))
+            held.append(agent_connection(plan))
         except psycopg.OperationalError as error:
             refusal = _first(error)
             break
@@ -152,7 +154,7 @@ PROBES: dict[str, Callable[[Plan], Seen]] = {
 
 def endless(plan: Plan) -> None:
     """Take the time limit off and work for ever."""
-    with _connect(plan) as connection:
+    with agent_connection(plan) as connection:
         connection.execute("SET statement_timeout = 0")
         row = connection.execute("SHOW statement_timeout").fetchone()
         print(f"statement_timeout {row[0] if row else '?'}", flush=True)
