@@ -21,6 +21,9 @@ from podctl.gateway.telemetry import PATHS, receive
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+#: Connections that one pod may hold at the gateway at once; more are hung up on.
+MAX_CONNECTIONS = 256
+_ACCEPT_PAUSE = 0.02
 #: How long the work of a closed attempt may take to notice that it was cancelled.
 _CANCEL_WAIT = 5.0
 
@@ -44,7 +47,7 @@ class Pod:
         self._dialer = dialer
         self._config = config
         self._models = models
-        self._servers: list[asyncio.AbstractServer] = []
+        self._accepting: list[asyncio.Task[None]] = []
         self._http: list[web.Server] = []
         self._services: list[ServiceDoor] = []
         self._relays: set[asyncio.Task[None]] = set()
@@ -53,26 +56,52 @@ class Pod:
         if self._dialer is not None:
             self._dialer.start()
         for door in doors:
-            await self._open_door(door)
+            self._open_door(door)
 
-    async def _open_door(self, door: OpenDoor) -> None:
+    def _open_door(self, door: OpenDoor) -> None:
         if door.kind == "gateway":
-            await self._listen_http(door.listener, self._gateway_door)
+            self._listen_http(door.listener, self._gateway_door)
         elif door.target is None:
             raise GatewayError(f"door {door.name} leads nowhere", code="gateway-door", cause="it has no target")
         elif door.kind == "http":
             service = ServiceDoor(door.name, door.target, self._dialer, self._config.connect_timeout)
             self._services.append(service)
-            await self._listen_http(door.listener, partial(self._service_door, service))
+            self._listen_http(door.listener, partial(self._service_door, service))
         else:
             raw = partial(self._raw_door, door.target)
-            self._servers.append(await asyncio.start_server(raw, sock=door.listener))
+            self._listen(door.listener, lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), raw))
 
-    async def _listen_http(self, listener: socket.socket, handler: Handler) -> None:
+    def _listen_http(self, listener: socket.socket, handler: Handler) -> None:
         # Compressed bodies pass services untouched and are inflated under a cap elsewhere.
         server = web.Server(handler, access_log=None, auto_decompress=False, max_field_size=64 * 1024, max_line_size=64 * 1024)
         self._http.append(server)
-        self._servers.append(await asyncio.get_running_loop().create_server(server, sock=listener))
+        self._listen(listener, server)
+
+    def _listen(self, listener: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        listener.setblocking(False)
+        self._accepting.append(asyncio.create_task(self._accept(listener, protocol)))
+
+    async def _accept(self, listener: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        """Let connections in up to the pod's share, so that a flood in one pod takes nothing from another."""
+        loop = asyncio.get_running_loop()
+        with listener:
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(listener)
+                except OSError:
+                    await asyncio.sleep(_ACCEPT_PAUSE)
+                    continue
+                if self._connections >= MAX_CONNECTIONS:
+                    connection.close()
+                    continue
+                try:
+                    await loop.connect_accepted_socket(protocol, connection)
+                except OSError:
+                    connection.close()
+
+    @property
+    def _connections(self) -> int:
+        return sum(len(server.connections) for server in self._http) + len(self._relays)
 
     async def _gateway_door(self, request: web.BaseRequest) -> web.StreamResponse:
         attempt = self.attempt
@@ -142,8 +171,9 @@ class Pod:
         return attempt.totals
 
     async def close(self, run: RunLedger) -> None:
-        for server in self._servers:
-            server.close()
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         if self.attempt is not None:
             await self.close_attempt(run)
         for http in self._http:

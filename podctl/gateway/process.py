@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import sys
@@ -170,4 +171,7 @@ async def _main(fd: int) -> None:
 
 if __name__ == "__main__":
     os.umask(0o077)
+    # Every pod's share of connections must fit; a shell's usual 1,024 descriptors are four pods' worth.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     asyncio.run(_main(int(sys.argv[1])))

@@ -49,7 +49,7 @@ class Copy:
 class ServiceDoor:
     def __init__(self, service: str, target: tuple[str, int], dialer: Dialer | None, connect_timeout: float) -> None:
         self._service = service
-        self._base = URL.build(scheme="http", host=target[0], port=target[1])
+        self._base = f"http://{target[0]}:{target[1]}"
         self._dialer = dialer
         # One connection a request: none outlives its attempt, and none is found stale by a request that cannot be repeated.
         self._session = aiohttp.ClientSession(
@@ -73,7 +73,7 @@ class ServiceDoor:
         attempt.other_tasks.add(task)
         began = time.monotonic()
         sent, received = Copy(), Copy()
-        call = {"service": self._service, "method": request.method, "path": clipped(request.rel_url.raw_path_qs, 4096)}
+        call = {"service": self._service, "method": request.method, "path": clipped(request.raw_path, 4096)}
         result: dict[str, Any] = {"status": None, "error": "cut: the attempt ended"}
         try:
             return await self._pass(request, attempt, sent, received, result)
@@ -94,9 +94,13 @@ class ServiceDoor:
     ) -> web.StreamResponse:
         allowed = attempt.granted.services
         if allowed and self._service not in allowed:
-            attempt.way_out("http", self._service, f"{request.method} {clipped(request.rel_url.raw_path_qs, 400)}")
+            attempt.way_out("http", self._service, f"{request.method} {clipped(request.raw_path, 400)}")
             result |= {"status": 403, "error": "the service is not among the agent's tools"}
             return refusal(403, "podctl_service_not_allowed", f"this agent may not call {self._service}")
+        if not request.raw_path.startswith("/"):
+            attempt.way_out("http", self._service, f"{request.method} {clipped(request.raw_path, 400)}")
+            result |= {"status": 400, "error": "the request's target is not a path"}
+            return refusal(400, "podctl_not_a_path", "a request to a service names a path, not an address")
         if request.method == "CONNECT" or request.headers.get("Upgrade", "").lower() == "websocket":
             result |= {"status": 501, "error": "websockets and tunnels do not pass the gateway"}
             return refusal(501, "podctl_not_supported", "websockets and tunnels do not pass the gateway")
@@ -123,7 +127,8 @@ class ServiceDoor:
     async def _send(self, request: web.BaseRequest, sent: Copy) -> aiohttp.ClientResponse:
         headers = _end_to_end(request.headers)
         body = sent.through(request.content.iter_any()) if request.can_read_body else None
-        url = self._base.join(URL(request.rel_url.raw_path_qs, encoded=True))
+        # Put together as text: to a join, //host/path or http://host/path would be another host.
+        url = URL(f"{self._base}{request.raw_path}", encoded=True)
         if self._dialer is None:
             return await self._session.request(request.method, url, data=body, headers=headers, allow_redirects=False)
         lease = Lease(await self._dialer.take())
