@@ -17,6 +17,10 @@ def doctor_command(output: str) -> int:
     """Try everything that isolation needs, and say what to type where it is missing.
 
     Exits with 3 when a run of an untrusted agent would be refused.
+
+    \b
+    podctl doctor
+    podctl doctor -o json
     """
     from podctl.backends.local.backend import LocalBackend
     from podctl.backends.local.state import State
