@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from typing import Any
 
 import click
 
-from podctl.cli.common import emit_json, output_option
+from podctl.cli.common import emit_json, is_quiet, output_option
 from podctl.errors import ExitCode
 
 
 @click.command("doctor")
+@click.option("--escape", is_flag=True, help="Make two pods and try to get out of one, as an agent would; about 20 s.")
 @output_option("json")
-def doctor_command(output: str) -> int:
+def doctor_command(escape: bool, output: str) -> int:
     """Try everything that isolation needs, and say what to type where it is missing.
 
-    Exits with 3 when a run of an untrusted agent would be refused.
+    Exits with 3 when a run of an untrusted agent would be refused; with --escape, when a check failed or proved nothing.
 
     \b
     podctl doctor
-    podctl doctor -o json
+    podctl doctor --escape
     """
-    from podctl.backends.local.backend import LocalBackend
     from podctl.backends.local.state import State
+
+    return _escape(State.open(), output) if escape else _findings(State.open(), output)
+
+
+def _findings(state: Any, output: str) -> int:
+    from podctl.backends.local.backend import LocalBackend
     from podctl.controller.run import missing
 
-    findings = asyncio.run(LocalBackend(State.open()).check())
+    findings = asyncio.run(LocalBackend(state).check())
     if output == "json":
         emit_json("Doctor", [asdict(finding) for finding in findings])
     else:
@@ -38,5 +45,34 @@ def doctor_command(output: str) -> int:
     lacking = missing(findings)
     if lacking:
         click.echo(f"untrusted agents are refused here: {', '.join(finding.name for finding in lacking)}", err=True)
+        return int(ExitCode.ENVIRONMENT)
+    return 0
+
+
+def _escape(state: Any, output: str) -> int:
+    from podctl.backends.local.escape import run_suite
+    from podctl.backends.local.escape_checks import CHECKS
+    from podctl.backends.local.escape_level import keep, level, refused
+    from podctl.evidence.safe import printable
+
+    def say(text: str) -> None:
+        if not is_quiet():
+            click.echo(text, err=True)
+
+    results = asyncio.run(run_suite(state, say))
+    keep(state, results)
+    if output == "json":
+        emit_json("EscapeSuite", [{**asdict(result), "cannot": CHECKS[result.name]} for result in results])
+    else:
+        for result in results:
+            click.echo(f"{result.state:12} {result.name:25} cannot {CHECKS[result.name]}")
+            if result.state != "PASS":
+                click.echo(f"{'':12} {'':25} {printable(result.detail)}")
+                click.echo(f"{'':12} {'':25} control: {printable(result.control) or 'none'}")
+        click.echo(level(results))
+    bad = refused(results)
+    if bad:
+        names = ", ".join(result.name for result in bad)
+        click.echo(f"untrusted agents are refused here: {names}", err=True)
         return int(ExitCode.ENVIRONMENT)
     return 0

@@ -52,7 +52,7 @@ def validate_command(files: tuple[Path, ...]) -> int:
 
 
 @click.command("schema")
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, type=click.Choice(["Scenario", "Topology", "Tickets", "Agent", "Boundary"]))
 def schema_command(kind: str | None) -> int:
     """Print the JSON Schema of a kind of spec, or of all.
 

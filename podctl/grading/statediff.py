@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-import numpy as np
-from scipy.optimize import linear_sum_assignment
-
 from podctl.evidence.results import DiffEntry
 from podctl.grading.netdiff import Actor, NetChange
 from podctl.grading.values import same
@@ -193,6 +190,10 @@ class _Diff:
         wrong = [[self._wrong_columns(one, change) for change in candidates] for one in wanted]
         taken: dict[int, int] = {}  # position in candidates -> in wanted
         if wanted and candidates:
+            # Here and not above: scipy is slow to import, and most attempts insert nothing.
+            import numpy as np
+            from scipy.optimize import linear_sum_assignment
+
             rows, columns = linear_sum_assignment(np.array([[len(cell) for cell in row] for row in wrong], dtype=float))
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
                 # A row with most of it wrong is another row.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from scipy.stats import binom, norm, t
+from statistics import NormalDist
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ def wilson(successes: float, trials: float, confidence: float = 0.95) -> Interva
     """Wilson's score interval (Wilson 1927). ``trials`` may be an effective, fractional size, and must be above 0."""
     if trials <= 0:
         raise ValueError("an interval needs at least one trial")
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share = successes / trials
     shrink = 1 + z * z / trials
     centre = (share + z * z / (2 * trials)) / shrink
@@ -70,6 +69,9 @@ def clustered_wilson(clusters: Sequence[tuple[int, int]], confidence: float = 0.
     se = clustered_se(groups)
     if se == 0:
         return wilson(passed, trials, confidence)
+    # Here and not above: scipy takes a second to import, and most commands need none of it.
+    from scipy.stats import t
+
     tail = 0.5 + confidence / 2
     correction = float(t.ppf(tail, trials - 1) / t.ppf(tail, len(groups) - 1)) ** 2
     effective = min(float(trials), share * (1 - share) / se**2 * correction)
@@ -80,6 +82,8 @@ def mcnemar_worse(worse: int, better: int) -> float:
     """Exact one-sided McNemar: the chance of at least ``worse`` of the flips going that way by luck (McNemar 1947)."""
     if worse < 0 or better < 0:
         raise ValueError("counts of flips cannot be negative")
+    from scipy.stats import binom
+
     return float(binom.sf(worse - 1, worse + better, 0.5))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from podctl.stats.proportions import Interval
+if TYPE_CHECKING:
+    from podctl.stats.proportions import Interval
 
 
 def percent(share: float, decimals: int = 1) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from podctl.backends.base import Command, Exit, Finding, PodDatabase, PodRef, Removal
-from podctl.backends.local import cgroups, check, postgres, sandbox, templates
+from podctl.backends.local import cgroups, check, escape_level, postgres, sandbox, templates
 from podctl.backends.local.files import PodFiles
 from podctl.backends.local.init_client import PodProblem
 from podctl.backends.local.pod import LocalPod, Runtime
@@ -40,7 +40,8 @@ class LocalBackend:
     def isolation(self) -> str:
         uids = "own uids" if self._own_uids else "the caller's uid"
         groups = {2: "cgroups v2", 1: "cgroups v1", 0: "no cgroups (rlimits only)"}[cgroups.version()]
-        return f"local: user, mount, pid, ipc, uts and network namespaces, seccomp, bubblewrap, {uids}, {groups}, one door"
+        proven = escape_level.proven(self.state)
+        return f"local: user, mount, pid, ipc, uts and network namespaces, seccomp, bubblewrap, {uids}, {groups}, one door; {proven}"
 
     async def prepare(self, bundle: Bundle) -> None:
         paths = [*sandbox.interpreter_paths(), sandbox.bwrap_path(), postgres.programs().root, bundle.agent.directory]

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from podctl.backends.base import Finding
-from podctl.backends.local import cgroups, postgres, sandbox, seccomp
+from podctl.backends.local import cgroups, escape_level, postgres, sandbox, seccomp
 from podctl.backends.local.files import PodFiles
 from podctl.backends.local.init_client import InitClient, Launch
 from podctl.backends.local.pod import remove_tree
@@ -30,6 +30,7 @@ async def findings(state: State) -> list[Finding]:
     found = [_python(), _platform(), _postgres(), _bubblewrap(), _seccomp(), _cgroups(), _disk(state)]
     if sys.platform == "linux":
         found.append(await _namespaces(state))
+        found.append(escape_level.finding(state))
     return found
 
 
@@ -102,8 +103,10 @@ async def _namespaces(state: State) -> Finding:
         client = await InitClient.start(
             pod, files.root, record.base_uid, [(str(source), str(target)) for source, target in bound.items()]
         )
-        await client.request("workspace", {"size": 1 << 20, "inodes": 100, "files": []})
-        box = sandbox.Sandbox(str(files.hosts), (str(files.passwd), str(files.group)), (), "/workspace", str(files.work))
+        await client.request("workspace", {"size": 1 << 20, "scratch": 1 << 20, "inodes": 100, "files": []})
+        box = sandbox.Sandbox(
+            str(files.hosts), (str(files.passwd), str(files.group)), (), "/workspace", str(files.work), str(files.scratch)
+        )
         bwrap = sandbox.bwrap_path()
         for source, target in bound.items():
             if source in bwrap.parents:

@@ -10,9 +10,10 @@ from contextlib import suppress
 from podctl.backends.base import Command, Exit
 from podctl.backends.local import cgroups
 from podctl.backends.local.init_client import InitClient, Launch
+from podctl.backends.local.sandbox import TEMPORARY_BYTES
 from podctl.errors import EnvironmentProblem
 
-#: Files and directories that a workspace may hold.
+#: Files and directories that a workspace may hold, and that /tmp and /dev/shm may hold together.
 WORKSPACE_INODES = 20_000
 
 
@@ -147,7 +148,12 @@ class Execution:
             view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
-        message = {"size": self._command.disk, "inodes": WORKSPACE_INODES, "files": list(self._command.files)}
+        message = {
+            "size": self._command.disk,
+            "scratch": TEMPORARY_BYTES,
+            "inodes": WORKSPACE_INODES,
+            "files": list(self._command.files),
+        }
         try:
             await self._init.request("workspace", message, fds)
         finally:

