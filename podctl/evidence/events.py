@@ -111,7 +111,10 @@ def _sql(record: Record) -> Said:
     more += [f"with {', '.join(printable_value(value, 200) for value in params)}"] if params else []
     facts = listed(rows, duration(data.get("ms")), by)
     return Said(
-        "sql", f"{text(data.get('database'))}: {text(data.get('statement'))}" + (f" ({facts})" if facts else ""), tuple(more)
+        "sql",
+        f"{text(data.get('database'))}: {text(' '.join(str(data.get('statement')).split()), 120)}"
+        + (f" ({facts})" if facts else ""),
+        tuple(more),
     )
 
 

@@ -82,7 +82,7 @@ def render_text(timeline: Timeline, width: int = 100) -> str:
     width = max(60, width)
     lines = [*_head(timeline.identity), ""]
     actors = max((len(event.actor) for event in timeline.events), default=0)
-    column = min(actors, 16)
+    column = min(actors, 24)
     for event in timeline.events:
         lines += _event_lines(event, column)
     if not timeline.events:

@@ -32,11 +32,15 @@ def resolved(bundle: Bundle) -> dict[str, Any]:
 
 
 def spec_digest(bundle: Bundle) -> str:
-    """sha256 over the canonical JSON of `resolved` and the contents of every seed file.
+    """sha256 over the canonical JSON of `resolved` and the contents of every seed file, the agent's part left out:
+    the agent has a digest of its own, and two versions are compared under the same one of these.
 
     Raises `SpecError` when a seed file cannot be read.
     """
-    value = {"spec": resolved(bundle), "seeds": [_contents(path) for path in seed_files(bundle)]}
+    spec = {**resolved(bundle)}
+    del spec["agent"]
+    spec["scenario"] = {name: value for name, value in spec["scenario"].items() if name != "agent"}
+    value = {"spec": spec, "seeds": [_contents(path) for path in seed_files(bundle)]}
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 

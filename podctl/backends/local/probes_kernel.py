@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import json
 import mmap
 import os
@@ -285,7 +286,7 @@ def on_the_host() -> dict[str, str]:
     answers = {}
     for name, calls in CALLS.items():
         call = next(iter(calls.values()))
-        chosen = (lambda call=call: privileged(call)) if name in _PRIVILEGED else call
+        chosen = functools.partial(privileged, call) if name in _PRIVILEGED else call
         answers[name] = in_child(chosen)
     return answers
 
