@@ -19,6 +19,10 @@ def doctor_command(escape: bool, output: str) -> int:
     """Try everything that isolation needs, and say what to type where it is missing.
 
     Exits with 3 when a run of an untrusted agent would be refused; with --escape, when a check failed or proved nothing.
+
+    \b
+    podctl doctor
+    podctl doctor --escape
     """
     from podctl.backends.local.state import State
 
