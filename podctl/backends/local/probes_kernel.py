@@ -20,6 +20,7 @@ import struct
 import sys
 import termios
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 Plan = dict[str, Any]
@@ -282,12 +283,8 @@ def on_the_host() -> dict[str, str]:
         checked(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | 0x40000000))
         call()
 
-    answers = {}
-    for name, calls in CALLS.items():
-        call = next(iter(calls.values()))
-        chosen = (lambda call=call: privileged(call)) if name in _PRIVILEGED else call
-        answers[name] = in_child(chosen)
-    return answers
+    first = {name: next(iter(calls.values())) for name, calls in CALLS.items()}
+    return {name: in_child(partial(privileged, call) if name in _PRIVILEGED else call) for name, call in first.items()}
 
 
 if __name__ == "__main__":
