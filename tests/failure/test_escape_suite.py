@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -262,3 +263,10 @@ def _scenario(directory: Path) -> Path:
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"apiVersion: podctl/v1\n{text}" if name.endswith(".yaml") else text)
     return directory / "scenario.yaml"
+
+
+def test_the_page_on_isolation_names_every_check_and_no_other() -> None:
+    text = (ROOT / "docs" / "isolation.md").read_text()
+    page = text[text.index("## Guaranteed") : text.index("## Only if")]
+    named = re.findall(r"`([a-z0-9-]+)`", page)
+    assert sorted(named) == sorted({*CHECKS, "foreign-calls"})
