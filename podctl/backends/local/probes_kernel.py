@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import json
 import mmap
 import os
@@ -20,7 +21,6 @@ import struct
 import sys
 import termios
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 Plan = dict[str, Any]
@@ -283,8 +283,12 @@ def on_the_host() -> dict[str, str]:
         checked(libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | 0x40000000))
         call()
 
-    first = {name: next(iter(calls.values())) for name, calls in CALLS.items()}
-    return {name: in_child(partial(privileged, call) if name in _PRIVILEGED else call) for name, call in first.items()}
+    answers = {}
+    for name, calls in CALLS.items():
+        call = next(iter(calls.values()))
+        chosen = functools.partial(privileged, call) if name in _PRIVILEGED else call
+        answers[name] = in_child(chosen)
+    return answers
 
 
 if __name__ == "__main__":
