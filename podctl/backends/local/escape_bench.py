@@ -22,6 +22,7 @@ from podctl.backends.local.files import PodFiles
 from podctl.backends.local.network import GATEWAY, GATEWAY_PORT, addresses
 from podctl.backends.local.pod import TEMPLATE_DATABASE
 from podctl.backends.local.state import State
+from podctl.data.connect import DatabaseUnreachable, connect
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import AttemptPass, GatewayConfig
 from podctl.pods.plan import PodSpec, steps
@@ -144,6 +145,17 @@ class BenchPod:
             "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'ag\\_%'"
         )
         return int(rows[0][0])
+
+    async def reachable(self) -> bool:
+        """Whether podctl itself gets a new connection to the pod's database."""
+        known = self.backend.conninfo(self.id, "db")
+        database = known.pop("database")
+        try:
+            connection = await connect(" ".join(f"{key}={value}" for key, value in known.items()), database)
+        except DatabaseUnreachable:
+            return False
+        await connection.close()
+        return True
 
     def login(self) -> dict[str, Any]:
         port = self.spec.topology.databases["db"].port

@@ -169,12 +169,13 @@ def setuid(plan: Plan) -> Seen:
 
 def provider_key(plan: Plan) -> Seen:
     key, decoy = plan["provider_key"], plan["decoy"]
-    found, places = _search(key), _search(decoy)
+    skipped = (*_SKIPPED, *plan["interpreter"])
+    found, places = _search(key, skipped), _search(decoy, skipped)
     control = any(place.endswith("environ") for place in places) and any(place.endswith("decoy.txt") for place in places)
     return bool(found), f"in {', '.join(found)}" if found else "nowhere", control, f"a decoy is found in {len(places)} places"
 
 
-def _search(secret: str) -> list[str]:
+def _search(secret: str, skipped: tuple[str, ...]) -> list[str]:
     """Where a secret is, as it is, in hex or in base64, among all that is not the system's."""
     raw = secret.encode()
     forms = (raw, raw.hex().encode(), base64.b64encode(raw).rstrip(b"="))
@@ -182,7 +183,7 @@ def _search(secret: str) -> list[str]:
     plan_file = os.path.realpath("plan.json")
     found = [f"/proc/{pid}/{name}" for pid in _processes() for name in ("environ", "cmdline") if raw in _of_process(pid, name)]
     for root, directories, files in os.walk("/"):
-        directories[:] = [name for name in directories if not _skipped(os.path.join(root, name))]  # noqa: PTH118
+        directories[:] = [name for name in directories if os.path.join(root, name) not in skipped]  # noqa: PTH118
         for name in files:
             path = os.path.join(root, name)  # noqa: PTH118
             if path == plan_file or not _regular(path):
@@ -195,10 +196,6 @@ def _search(secret: str) -> list[str]:
             if any(form in data for form in forms):
                 found.append(path)
     return found
-
-
-def _skipped(path: str) -> bool:
-    return path in _SKIPPED or os.path.exists(os.path.join(path, "pyvenv.cfg")) or "site-packages" in path  # noqa: PTH110, PTH118
 
 
 def _regular(path: str) -> bool:
