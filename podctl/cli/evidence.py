@@ -55,7 +55,9 @@ def trace_command(
     if output == "json":
         for record in records:
             value = record.to_json()
-            if (not layer or value["layer"] in layer) and (not kind or record.kind in kind):
+            if (not layer or value["layer"] in layer) and (
+                not kind or any(record.kind == one or record.kind.startswith(f"{one}.") for one in kind)
+            ):
                 click.echo(json.dumps(value))
         return 0
     width = shutil.get_terminal_size((110, 24)).columns

@@ -106,7 +106,7 @@ def progress_for(quiet: bool) -> Iterator[Any]:
 def show(result: Any, output: str, written: dict[str, Path]) -> None:
     from podctl.reports.model import build_report
 
-    report = build_report(result)
+    report = build_report(result, show_command=f"podctl trace {result.info.id} ATTEMPT")
     if output == "json":
         from podctl.reports.jsonreport import render_json
 

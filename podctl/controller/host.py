@@ -98,8 +98,14 @@ def exit_code(outcome: Outcome, *, strict: bool) -> ExitCode:
         return ExitCode.INTERRUPTED
     if outcome.result.verdict == "fail":
         return ExitCode.GATE_FAILED
+    if outcome.result.verdict == "inconclusive" and _infrastructure_failed(outcome.result):
+        return ExitCode.ENVIRONMENT
     if outcome.result.verdict == "inconclusive" and strict:
         return ExitCode.INCONCLUSIVE
     if outcome.teardown_problems and outcome.result.verdict == "pass":
         return ExitCode.TEARDOWN_INCOMPLETE
     return ExitCode.DONE
+
+
+def _infrastructure_failed(result: RunResult) -> bool:
+    return any(finding.name == "infrastructure_failures" and finding.verdict != "pass" for finding in result.findings)

@@ -83,12 +83,12 @@ class RunController:
         bundle = prepared.bundle
         await self._admit(bundle)
         base = self._store.load_run(self._store.find_run(baseline)) if baseline else None
+        await self._backend.prepare(bundle)
         info = self._resumed(resume, prepared) if resume else self._begin(prepared)
         gateway: Gateway | None = None
         results: list[AttemptResult] = []
         notes: list[str] = []
         try:
-            await self._backend.prepare(bundle)
             spent = self._store.spent(info.id)
             gateway = await Gateway.start(self._gateway_config(bundle, spent.dollars_upper), self._on_gateway_event)
             self._runner = Runner(

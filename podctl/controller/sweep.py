@@ -51,14 +51,15 @@ async def sweep(state: State, now_ns: int | None = None) -> Receipt:
         for pod in dead:
             removals += await reap(state, pod)
         known = set(state.names())
-        for pod in stray_groups():
+        for pod in stray_groups(state):
             if pod not in known:
-                for path in group_directories(pod):
+                for path in group_directories(state, pod):
                     removals.append(Removal(pod, f"cgroup {path}", await remove_group(path)))
+        cgroups.remove_scope(state.scope)
     return Receipt(tuple(removals), tuple(living))
 
 
-def stray_groups() -> list[str]:
+def stray_groups(state: State) -> list[str]:
     """Pods that have control groups."""
-    roots = {path.parent.parent for path in cgroups.paths("any", "any")}
+    roots = {path.parent.parent for path in cgroups.paths(state.scope, "any", "any")}
     return sorted({entry.name for root in roots if root.exists() for entry in root.iterdir() if entry.is_dir()})

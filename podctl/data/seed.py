@@ -15,14 +15,14 @@ from psycopg import sql
 from podctl.data.catalog import Catalog, Table, read_catalog
 from podctl.data.connect import Connection, first_line
 from podctl.data.sqltext import SqlTextProblem, Statement, split_statements
-from podctl.errors import PodctlError
+from podctl.errors import SpecError
 from podctl.spec.models import Seed
 
 _COPY_LINE = re.compile(r"^COPY .*?, line (\d+)")
 _CHUNK = 1 << 16
 
 
-class SeedProblem(PodctlError):
+class SeedProblem(SpecError):
     """A database could not be filled from its seed."""
 
 

@@ -343,7 +343,7 @@ def _set_aside(directory: Path, number: int) -> None:
 
 def _no_run(run: str) -> StoreProblem:
     what = "there is no run yet" if run == "latest" else f"there is no run {run!r}"
-    return StoreProblem(what, code="no-such-run", hint="podctl runs lists what there is", exit_code=ExitCode.USAGE)
+    return StoreProblem(what, code="no-such-run", hint="podctl get runs lists what there is", exit_code=ExitCode.USAGE)
 
 
 def _no_attempt(run: str, attempt: str) -> StoreProblem:

@@ -196,7 +196,7 @@ _CLASSES = {
 
 
 def _change(entry: DiffEntry) -> str:
-    if entry.class_ == "missing":
+    if entry.class_ == "missing" and entry.new is None:
         return f"not changed, expected {printable_value(entry.expected)}"
     change = f"{printable_value(entry.old)} → {printable_value(entry.new)}"
     if entry.op == "insert":

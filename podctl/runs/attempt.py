@@ -15,7 +15,7 @@ from podctl.agents import contract
 from podctl.agents.identity import AgentIdentity
 from podctl.backends.base import Backend, Command, Exit
 from podctl.clock import Clock
-from podctl.errors import PodctlError
+from podctl.errors import PodctlError, SpecError
 from podctl.evidence.causes import Cause
 from podctl.evidence.decisions import parse_decision_lines
 from podctl.evidence.log import RecordWriter, seal_attempt, stream_path
@@ -121,7 +121,7 @@ class Attempt:
                 if ending.cause is Cause.COMPLETED:
                     checks = await self._grade(ending, changes)
                     self._phases.end("grade")
-            except GatewayLost:
+            except (GatewayLost, SpecError):
                 raise
             except GraderProblem as error:
                 ending = Ending(Cause.GRADER_FAILED, _one_line(error))

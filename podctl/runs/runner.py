@@ -15,7 +15,7 @@ from typing import Any
 from podctl.agents.identity import AgentIdentity
 from podctl.backends.base import Backend
 from podctl.clock import Clock
-from podctl.errors import PodctlError
+from podctl.errors import PodctlError, SpecError
 from podctl.evidence.causes import Cause
 from podctl.evidence.reading import read_attempt
 from podctl.evidence.results import AttemptResult
@@ -137,7 +137,7 @@ class Runner:
                 reset_started = self._clock.monotonic()
                 try:
                     spec = await self._fresh(spec)
-                except GatewayLost as error:
+                except (GatewayLost, SpecError) as error:
                     await self._fail(error)
                     return
                 except PodctlError as error:
@@ -217,7 +217,7 @@ class Runner:
         self._open[planned.id] = (spec.id, attempt)
         try:
             result, totals = await attempt.work(reset_s, queue_s)
-        except GatewayLost as error:
+        except (GatewayLost, SpecError) as error:
             totals = totals_of(read_attempt(self._attempt_directory(planned)))
             self._spent += totals.dollars_upper
             self._abandon(planned.id, number, totals, Cause.PODCTL_FAILED)

@@ -193,5 +193,5 @@ def traces_of(result: RunResult) -> list[str]:
     state = State.open()
     found = [f"pod {record.id}" for record in state.records() if record.run == result.info.id]
     for pod in {attempt.pod for attempt in result.attempts}:
-        found += [str(path) for path in (state.directory(pod), *group_directories(pod)) if path.exists()]
+        found += [str(path) for path in (state.directory(pod), *group_directories(state, pod)) if path.exists()]
     return found

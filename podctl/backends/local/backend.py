@@ -149,6 +149,7 @@ class LocalBackend:
         for pod in self._pods.values():
             await pod.close()
         self._pods.clear()
+        cgroups.remove_scope(self.state.scope)
 
     def _held(self, pod: str) -> LocalPod:
         if pod not in self._pods:

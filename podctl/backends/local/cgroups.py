@@ -56,19 +56,19 @@ def version() -> int:
     return 1 if usable else 0
 
 
-def paths(pod: str, part: str) -> tuple[Path, ...]:
-    """Where a pod's group would be; its parent is the pod's own."""
+def paths(scope: str, pod: str, part: str) -> tuple[Path, ...]:
+    """Where a pod's group would be; its parent is the pod's own, and that one's the state directory's."""
     kind = version()
     if kind == 2:
-        return (ROOT / "podctl" / pod / part,)
-    return tuple(ROOT / controller / "podctl" / pod / part for controller in _V1) if kind == 1 else ()
+        return (ROOT / scope / pod / part,)
+    return tuple(ROOT / controller / scope / pod / part for controller in _V1) if kind == 1 else ()
 
 
-def make(pod: str, part: str, *, memory: int, cpu: float, processes: int) -> Group:
+def make(scope: str, pod: str, part: str, *, memory: int, cpu: float, processes: int) -> Group:
     """A group with these limits. Raises OSError where the kernel refuses."""
-    group = Group(paths(pod, part))
+    group = Group(paths(scope, pod, part))
     for path in group.paths:
-        path.mkdir(parents=True, exist_ok=True)
+        _make_directory(path)
     if version() == 2:
         path = group.paths[0]
         for parent in (ROOT, path.parent.parent, path.parent):
@@ -87,6 +87,26 @@ def make(pod: str, part: str, *, memory: int, cpu: float, processes: int) -> Gro
         (by_controller["cpu"] / "cpu.cfs_period_us").write_text("100000")
         (by_controller["cpu"] / "cpu.cfs_quota_us").write_text(str(int(cpu * 100_000)))
     return group
+
+
+def _make_directory(path: Path) -> None:
+    for _ in range(5):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError:
+            continue  # another podctl has just removed the empty parent
+        else:
+            return
+    path.mkdir(parents=True)
+
+
+def remove_scope(scope: str) -> None:
+    """Remove the state directory's own group when no pod is in it."""
+    for path in {path.parent.parent for path in paths(scope, "any", "any")}:
+        try:
+            path.rmdir()
+        except OSError:
+            continue
 
 
 def _try(path: Path, value: str) -> None:

@@ -282,7 +282,7 @@ class LocalPod:
     def _group(self, part: str, memory: int, cpu: float, processes: int) -> cgroups.Group | None:
         if not cgroups.version():
             return None
-        self._groups[part] = cgroups.make(self.id, part, memory=memory, cpu=cpu, processes=processes + 4)
+        self._groups[part] = cgroups.make(self._state.scope, self.id, part, memory=memory, cpu=cpu, processes=processes + 4)
         return self._groups[part]
 
     def _drop_group(self, part: str) -> None:
@@ -410,6 +410,8 @@ class LocalPod:
                     request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
                     await loop.sock_sendall(connection, request.encode())
                     status = await loop.sock_recv(connection, 64)
+                    while await loop.sock_recv(connection, 4096):  # to the end: a reset would look like an error to it
+                        pass
             except (OSError, TimeoutError):
                 return False
         return status[:9] in (b"HTTP/1.1 ", b"HTTP/1.0 ") and status[9:10] == b"2"

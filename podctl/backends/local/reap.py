@@ -26,7 +26,7 @@ async def reap(state: State, pod: str) -> list[Removal]:
     owners = [] if record is None else [owner for owner in (record.init, *record.processes) if owner is not None]
     for owner in owners:
         receipt.append(Removal(pod, f"process {owner.pid} and everything in its namespaces", await end(owner)))
-    for path in group_directories(pod):
+    for path in group_directories(state, pod):
         receipt.append(Removal(pod, f"cgroup {path}", await remove_group(path)))
     try:
         await asyncio.to_thread(remove_tree, directory)
@@ -55,9 +55,9 @@ async def end(owner: Owner) -> bool:
         os.close(handle)
 
 
-def group_directories(pod: str) -> list[Path]:
+def group_directories(state: State, pod: str) -> list[Path]:
     """The pod's control groups, innermost first."""
-    roots = {path.parent for path in cgroups.paths(pod, "any")}
+    roots = {path.parent for path in cgroups.paths(state.scope, pod, "any")}
     return [path for root in sorted(roots) if root.exists() for path in (*sorted(root.iterdir()), root) if path.is_dir()]
 
 

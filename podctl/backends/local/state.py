@@ -81,6 +81,8 @@ class State:
         self.root = root
         self.pods = root / "pods"
         self.templates = root / "templates"
+        #: Names this directory where it must not be mistaken for another: control groups are the machine's.
+        self.scope = f"podctl-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
 
     @staticmethod
     def open(root: Path | None = None) -> State:

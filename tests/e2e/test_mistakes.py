@@ -1,0 +1,61 @@
+"""Mistakes that only a database shows stop a run before it has a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from project import make_project, ticket
+
+from podctl.backends.local import cgroups
+from podctl.backends.local.state import State
+
+AGENT = 'import json; json.dump({"status": "done"}, open("result.json", "w"))'
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ({"itmes": {"read": True}}, "items"),
+        ({"items": {"read": True, "update": ["lable"]}}, "label"),
+    ],
+)
+def test_a_boundary_that_names_what_is_not_there(tmp_path: Path, rules: dict[str, object], said: str) -> None:
+    project = make_project(tmp_path / "p", agent=AGENT, tickets=[ticket("t1")], boundary={"main-db": rules})
+    refused = project.podctl("run", "scenario.yaml", "-q")
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert [path for path in cgroups.paths(State.open().scope, "any", "any") if path.parent.parent.exists()] == []
+
+
+def test_a_seed_that_fails_says_where_and_begins_no_run(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", agent=AGENT, tickets=[ticket("t1")])
+    (project.root / "schema.sql").write_text("create table items (id int);\n\nselect * from nowhere;\n")
+    refused = project.podctl("run", "scenario.yaml", "-q")
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "schema.sql:3" in refused.stderr
+    assert "nowhere" in refused.stderr
+    assert project.podctl("get", "runs", "-o", "name").stdout == ""
+
+
+def test_a_service_that_dies_is_infrastructure_with_its_last_words(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", agent=AGENT, tickets=[ticket("t1")], service="raise SystemExit('no licence')")
+    failed = project.podctl("run", "scenario.yaml", "-q")
+    assert failed.returncode == 3, failed.stdout + failed.stderr
+    assert "service counter died while starting" in failed.stderr
+    assert "no licence" in failed.stderr
+
+
+def test_a_check_that_cannot_be_decided_is_not_the_agents_failure(tmp_path: Path) -> None:
+    project = make_project(
+        tmp_path / "p",
+        agent=AGENT,
+        tickets=[ticket("t1")],
+        scenario={"checks": [{"kind": "sql", "name": "broken", "database": "main-db", "query": "select nothing from nowhere"}]},
+    )
+    undecided = project.podctl("run", "scenario.yaml", "-q")
+    assert undecided.returncode == 3, undecided.stdout + undecided.stderr
+    attempt = project.run().attempts[0]
+    assert (attempt.cause.value, attempt.tries) == ("grader_failed", 3)
+    assert project.run().verdict == "inconclusive"
