@@ -103,7 +103,7 @@ def _lines(report: Report) -> Iterator[str]:
     for note in report.notes[:10]:
         yield f"- {prose(note)}"
     yield ""
-    yield f"Run {quoted(run.info.id, 60)}, spent {_literal(dollars(run.spent_dollars))}, isolation: {prose(run.info.isolation, 160)}"
+    yield f"Run {quoted(run.info.id, 60)}, spent {_literal(dollars(run.spent_dollars))}, isolation: {prose(run.info.isolation, 300)}"
 
 
 def _sentence(report: Report) -> str:
