@@ -72,6 +72,7 @@ class RunController:
         self._runner: Runner | None = None
         self.interrupted = False
         self.teardown_problems: list[str] = []
+        self._not_in_effect: list[str] = []
 
     async def interrupt(self) -> None:
         self.interrupted = True
@@ -117,7 +118,9 @@ class RunController:
 
     async def _admit(self, bundle: Bundle) -> None:
         """An untrusted agent runs only where every required control is in effect."""
-        lacking = missing(await self._backend.check())
+        findings = await self._backend.check()
+        self._not_in_effect = [f"{finding.name}: {finding.detail}" for finding in findings if _lessens(finding)]
+        lacking = missing(findings)
         if lacking and bundle.agent.trust == "untrusted":
             first = lacking[0]
             raise EnvironmentProblem(
@@ -213,7 +216,7 @@ class RunController:
             attempts=tuple(results),
             verdict="inconclusive",
             spent_dollars=self._store.spent(info.id).dollars,
-            notes=tuple(notes),
+            notes=(*self._not_in_effect, *notes),
         )
         comparison: Comparison | None = compare(base, result) if base is not None else None
         verdict, findings = judge(summarize(result.attempts), prepared.bundle.scenario.gate, comparison)
@@ -224,6 +227,11 @@ class RunController:
         result = replace(result, verdict=verdict, findings=findings, comparison=comparison)
         self._store.finish_run(info.id, result)
         return result
+
+
+def _lessens(finding: Finding) -> bool:
+    """A limit that the scenario sets and that is not held here for the whole process tree."""
+    return finding.state == "partly" and not finding.required
 
 
 def missing(findings: list[Finding]) -> list[Finding]:

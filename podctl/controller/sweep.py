@@ -24,7 +24,7 @@ class Receipt:
 
 
 def orphans(state: State, now_ns: int) -> tuple[list[str], list[PodRef]]:
-    """Pods that nobody owns any more or whose time is over, and the pods that are somebody's."""
+    """Pods that nobody owns any more and kept pods whose time is over; and the pods that are somebody's."""
     dead: list[str] = []
     living: list[PodRef] = []
     for name in state.names():
@@ -32,7 +32,9 @@ def orphans(state: State, now_ns: int) -> tuple[list[str], list[PodRef]]:
         if record is None:
             dead.append(name)
             continue
-        if record.owner.alive() and now_ns < record.expires_ns:
+        # A living run looks after its own pods, however long it takes; a kept pod's time is its owner's promise.
+        over = record.kept and now_ns >= record.expires_ns
+        if record.owner.alive() and not over:
             living.append(
                 PodRef(
                     record.id, record.run, True, record.created_ns, record.expires_ns, str(state.directory(name)), record.kept
