@@ -135,12 +135,24 @@ class _Pod:
 class MemoryBackend:
     name = "memory"
 
-    def __init__(self, programs: Mapping[str, Program], seeds: Mapping[str, Tables] | None = None) -> None:
+    def __init__(
+        self,
+        programs: Mapping[str, Program],
+        seeds: Mapping[str, Tables] | None = None,
+        *,
+        isolates: bool = False,
+        faults: Mapping[str, int] | None = None,
+    ) -> None:
+        """``isolates`` pretends that every control is there; ``faults``: method -> how many of its next calls fail."""
+        self._isolates = isolates
+        self._faults = dict(faults or {})
         self._programs = programs
         self._seeds = seeds or {}
         self._pods: dict[str, _Pod] = {}
 
     async def check(self) -> list[Finding]:
+        if self._isolates:
+            return []
         return [Finding("sandbox", "no", "the memory backend isolates nothing", "use the local backend")]
 
     def isolation(self) -> str:
@@ -153,6 +165,7 @@ class MemoryBackend:
         return dict(self._pods[pod].observed) if pod in self._pods else {}
 
     async def apply(self, spec: PodSpec, step: Step) -> None:
+        self._fault("apply")
         if step.resource.kind == "directory":
             databases = {name: MemoryDatabase(name, self._seeds.get(name, {})) for name in spec.topology.databases}
             self._pods[spec.id] = _Pod(spec, databases)
@@ -162,6 +175,7 @@ class MemoryBackend:
         pod.observed = advance(pod.observed, step)
 
     async def execute(self, pod: str, command: Command) -> Exit:
+        self._fault("execute")
         held = self._pod(pod)
         held.stop = asyncio.Event()
         files, stdout = dict(command.files), bytearray()
@@ -208,6 +222,11 @@ class MemoryBackend:
 
     async def close(self) -> None:
         self._pods.clear()
+
+    def _fault(self, method: str) -> None:
+        if self._faults.get(method, 0) > 0:
+            self._faults[method] -= 1
+            raise EnvironmentProblem(f"{method} failed", code="memory-fault", cause="a fault that was asked for")
 
     def _pod(self, pod: str) -> _Pod:
         if pod not in self._pods:

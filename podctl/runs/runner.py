@@ -89,7 +89,7 @@ class Runner:
     async def work(
         self, planned: Sequence[Planned], done: Sequence[AttemptResult], tries: dict[str, int], spent: Decimal
     ) -> list[AttemptResult]:
-        """Make the planned attempts that are not done; results in the order of the run.
+        """Make the planned attempts that are not done; results in the order of the sample.
 
         ``tries`` counts earlier tries of an attempt and ``spent`` is what they cost. Raises the `PodctlError` that
         stopped the run when no pod can be made, or when the gateway is lost.
@@ -115,8 +115,7 @@ class Runner:
             self._show()
         if self._fatal is not None:
             raise self._fatal
-        order = {attempt.id: number for number, attempt in enumerate(planned)}
-        return sorted(self._results.values(), key=lambda result: order[result.id])
+        return sorted(self._results.values(), key=lambda result: (result.position, result.repeat))
 
     async def interrupt(self, reason: str = "cancelled") -> None:
         """Stop scheduling and end what runs; ``work`` returns what is finished."""

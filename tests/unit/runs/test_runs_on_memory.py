@@ -1,0 +1,133 @@
+"""The runner and the controller over the memory backend: order, retries, stopping, what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project import make_project, ticket
+
+from podctl.backends.memory import Call, MemoryBackend, Program, Refused
+from podctl.clock import SystemClock
+from podctl.controller.run import RunController, prepare
+from podctl.errors import EnvironmentProblem
+from podctl.evidence.causes import Cause
+from podctl.evidence.results import RunResult
+from podctl.evidence.store import Store
+from podctl.runs.runner import plan_attempts
+from podctl.spec.load import load_bundle
+from podctl.tickets.types import Ticket
+
+SEED = {"main-db": {"items": {1: {"id": 1, "label": "item 1"}}}}
+
+
+async def finish(call: Call) -> int:
+    call.files["result.json"] = b'{"status": "done"}'
+    return 0
+
+
+def run(root: Path, program: Program, *, scenario: dict[str, Any] | None = None, **more: Any) -> tuple[RunResult, Store]:
+    tickets = [ticket(f"t{number}") for number in range(6)]
+    project = make_project(root / "p", agent="", tickets=tickets, command=["work"], scenario=scenario)
+    prepared = prepare(load_bundle(project.root / "scenario.yaml"))
+    store = Store.open(project.store, SystemClock())
+    backend = MemoryBackend({"work": program}, SEED, isolates=True, **more)
+    result = asyncio.run(RunController(store, backend).run(prepared))
+    assert asyncio.run(backend.list()) == [], "pods are left"
+    return result, store
+
+
+def test_every_attempt_is_made_once_and_kept(tmp_path: Path) -> None:
+    result, store = run(tmp_path, finish, scenario={"run": {"pods": 3, "repeats": 2}})
+    assert (result.status, result.verdict) == ("finished", "pass")
+    assert sorted(attempt.id for attempt in result.attempts) == sorted({attempt.id for attempt in result.attempts})
+    assert len(result.attempts) == 12
+    assert store.load_run(result.info.id) == result
+
+
+def test_an_infrastructure_failure_is_tried_again_and_counted(tmp_path: Path) -> None:
+    result, store = run(tmp_path, finish, scenario={"run": {"pods": 1}}, faults={"execute": 2})
+    assert all(attempt.passed for attempt in result.attempts)
+    assert sum(attempt.tries for attempt in result.attempts) == 8
+    failed = [each for each in store.tries(result.info.id) if each.cause is Cause.SANDBOX_FAILED]
+    assert len(failed) == 2
+
+
+def test_a_machine_that_makes_no_pods_stops_the_run_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem) as raised:
+        run(tmp_path, finish, scenario={"run": {"pods": 1}}, faults={"apply": 100})
+    assert raised.value.code == "memory-fault"
+
+
+def test_an_untrusted_agent_is_refused_where_nothing_isolates_it(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", agent="", tickets=[ticket("t1")], command=["work"])
+    prepared = prepare(load_bundle(project.root / "scenario.yaml"))
+    store = Store.open(project.store, SystemClock())
+    with pytest.raises(EnvironmentProblem) as raised:
+        asyncio.run(RunController(store, MemoryBackend({"work": finish})).run(prepared))
+    assert raised.value.code == "not-isolated"
+    assert store.list_runs() == []
+
+
+def test_a_refused_write_is_a_boundary_attempt_and_the_gate_fails(tmp_path: Path) -> None:
+    async def trespass(call: Call) -> int:
+        try:
+            call.databases["main-db"].update(call.role, "items", 1, {"secret": "x"})
+        except Refused:
+            pass
+        return await finish(call)
+
+    result, _ = run(tmp_path, trespass)
+    assert [attempt.boundary_attempts for attempt in result.attempts] == [1] * 6
+    assert all(attempt.passed for attempt in result.attempts)
+    assert result.verdict == "fail"
+
+
+def test_an_interrupt_keeps_what_is_finished_and_a_resume_makes_the_rest(tmp_path: Path) -> None:
+    made: list[str] = []
+    project = make_project(
+        tmp_path / "p", agent="", tickets=[ticket(f"t{n}") for n in range(6)], command=["work"], scenario={"run": {"pods": 1}}
+    )
+    prepared = prepare(load_bundle(project.root / "scenario.yaml"))
+    store = Store.open(project.store, SystemClock())
+
+    async def interrupted() -> RunResult:
+        async def work(call: Call) -> int:
+            made.append(json.loads(call.files["ticket.json"])["id"])
+            if len(made) == 3:
+                await controller.interrupt()
+                await asyncio.sleep(60)
+            return await finish(call)
+
+        controller = RunController(store, MemoryBackend({"work": work}, SEED, isolates=True))
+        return await controller.run(prepared)
+
+    first = asyncio.run(interrupted())
+    assert (first.status, first.verdict, len(first.attempts)) == ("interrupted", "inconclusive", 2)
+
+    async def rest() -> RunResult:
+        async def work(call: Call) -> int:
+            made.append(json.loads(call.files["ticket.json"])["id"])
+            return await finish(call)
+
+        return await RunController(store, MemoryBackend({"work": work}, SEED, isolates=True)).run(prepared, resume="latest")
+
+    second = asyncio.run(rest())
+    assert (second.status, second.verdict, len(second.attempts)) == ("finished", "pass", 6)
+    before = {attempt.id: attempt for attempt in first.attempts}
+    assert all(before.get(attempt.id, attempt) == attempt for attempt in second.attempts)
+    assert len(made) == 7, "an attempt that had ended was made again, or one was lost"
+    assert made[2] == made[3]
+    assert second.spent_dollars == Decimal(0)
+
+
+def test_the_order_is_the_seeds_and_repeats_are_spread_out() -> None:
+    tickets = [Ticket(str(number), "", "q", {}) for number in range(10)]
+    first, again, other = (plan_attempts(tickets, 2, seed) for seed in (1, 1, 2))
+    assert first == again != other
+    assert [attempt.repeat for attempt in first] == [1] * 10 + [2] * 10
+    assert {attempt.id for attempt in first} == {f"{position:04d}-{repeat}" for position in range(1, 11) for repeat in (1, 2)}
