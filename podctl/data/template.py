@@ -28,6 +28,7 @@ class TemplateFacts:
 
     name: str
     rows: dict[str, int] = field(default_factory=dict)
+    columns: dict[str, list[str]] = field(default_factory=dict)  # table -> its columns; empty when not built
     size_bytes: int = 0
     seconds: float = 0.0
     built: bool = True
@@ -53,7 +54,7 @@ async def build_template(admin_conninfo: str, name: str, seed: Seed) -> Template
         private = f"podctl_build_{secrets.token_hex(8)}"
         await admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(sql.Identifier(private)))
         try:
-            rows, size = await _fill(admin_conninfo, private, seed)
+            rows, size, columns = await _fill(admin_conninfo, private, seed)
             await admin.execute(
                 sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE true ALLOW_CONNECTIONS false").format(sql.Identifier(private))
             )
@@ -61,7 +62,7 @@ async def build_template(admin_conninfo: str, name: str, seed: Seed) -> Template
         except BaseException:
             await drop(admin, private)
             raise
-        return TemplateFacts(name, rows, size, time.monotonic() - started, built)
+        return TemplateFacts(name, rows, columns, size, time.monotonic() - started, built)
     finally:
         await admin.close()
 
@@ -71,7 +72,7 @@ async def _exists(admin: Connection, database: str) -> bool:
     return await cursor.fetchone() is not None
 
 
-async def _fill(admin_conninfo: str, database: str, seed: Seed) -> tuple[dict[str, int], int]:
+async def _fill(admin_conninfo: str, database: str, seed: Seed) -> tuple[dict[str, int], int, dict[str, list[str]]]:
     connection = await connect(admin_conninfo, database)
     try:
         await connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
@@ -91,7 +92,8 @@ async def _fill(admin_conninfo: str, database: str, seed: Seed) -> tuple[dict[st
         rows = {table.shown: max(tuples.get(oid, 0), 0) for oid, table in catalog.tables.items() if table.relkind in "rp"}
         cursor = await connection.execute("SELECT pg_database_size(current_database())::int8")
         (size,) = await cursor.fetchone() or (0,)
-        return rows, size
+        columns = {name: [column.name for column in table.columns] for name, table in catalog.by_name().items()}
+        return rows, size, columns
     finally:
         await connection.close()
 

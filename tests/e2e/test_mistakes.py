@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ def test_a_boundary_that_names_what_is_not_there(tmp_path: Path, rules: dict[str
     refused = project.podctl("run", "scenario.yaml", "-q")
     assert refused.returncode == 2, refused.stdout + refused.stderr
     assert said in refused.stderr
+    assert re.search(r"boundary\.yaml:\d+:\d+", refused.stderr)
     assert "Traceback" not in refused.stderr
+    assert project.podctl("get", "runs", "-o", "name").stdout == ""
     assert [path for path in cgroups.paths(State.open().scope, "any", "any") if path.parent.parent.exists()] == []
 
 

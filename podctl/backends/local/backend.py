@@ -17,6 +17,7 @@ from podctl.backends.local.reap import reap
 from podctl.backends.local.state import Owner, State
 from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource, Step, advance
+from podctl.spec.boundary import check_boundary
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck
 
@@ -52,6 +53,8 @@ class LocalBackend:
         paths += [check.directory for check in bundle.scenario.checks if isinstance(check, CommandCheck)]
         visible = [path for path in paths if not _in_system(path)]
         self._templates = await templates.prepare(self.state, bundle.topology, visible, self._own_uids)
+        known = {name: templates.columns(template) for name, template in self._templates.items()}
+        check_boundary(bundle.scenario.boundary, known)
         self._runtime = Runtime([*visible, *self._templates.values()])
         self._data_bytes = data_in_memory(list(self._templates.values()), bundle.scenario.run.pods)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import shutil
@@ -19,6 +20,15 @@ from podctl.data.template import build_template, template_name
 from podctl.spec.models import Database, Topology
 from podctl.spec.topology import databases
 
+#: table -> columns; written last, so that a directory which has it is whole.
+COLUMNS = "columns.json"
+
+
+def columns(template: Path) -> dict[str, list[str]]:
+    """The tables of a prepared database and their columns."""
+    found: dict[str, list[str]] = json.loads((template / COLUMNS).read_text())
+    return found
+
 
 def directory_name(database: Database) -> str:
     """Named by the seed's contents, the server's version and settings, and podctl's way of preparing."""
@@ -28,16 +38,15 @@ def directory_name(database: Database) -> str:
 
 
 async def prepare(state: State, topology: Topology, runtime_paths: list[Path], own_uids: bool) -> dict[str, Path]:
-    """Database -> template directory (``data`` and ``password`` in it); builds what is missing."""
+    """Database -> template directory (``data``, ``password`` and ``columns.json`` in it); builds what is missing."""
     ready = {}
     for name in databases(topology):
         database = topology.databases[name]
         target = state.templates / directory_name(database)
-        if not (target / "complete").exists():
+        if not (target / COLUMNS).exists():
             with await asyncio.to_thread(state.held, target.name):
-                if not (target / "complete").exists():
+                if not (target / COLUMNS).exists():
                     await _build(state, name, topology, database, target, runtime_paths, own_uids)
-        (target / "complete").touch()
         ready[name] = target
     return ready
 
@@ -58,7 +67,7 @@ async def _build(
         await pod.make_network()
         await pod.initialise_server(name, password)
         conninfo = await pod.start_server(name, password)
-        await build_template(conninfo, TEMPLATE_DATABASE, database.seed)
+        facts = await build_template(conninfo, TEMPLATE_DATABASE, database.seed)
         await pod.stop_server(name, signal.SIGINT)
         await pod.close()
         finished = target.with_suffix(".building")
@@ -70,7 +79,7 @@ async def _build(
         _open_for_copying(finished / "data")
         (finished / "password").write_text(password)
         (finished / "password").chmod(0o600)
-        (finished / "complete").touch()
+        (finished / COLUMNS).write_text(json.dumps(facts.columns))
         finished.rename(target)
     finally:
         await pod.close()
