@@ -118,7 +118,7 @@ def build_report(
         infrastructure=tuple(a for a in run.attempts if is_infrastructure(a)),
         flips=_flips(run),
         settings=tuple(flatten(run.info.settings))[:SETTING_ROWS],
-        show_command=show_command or f"podctl show {run.info.id} ATTEMPT",
+        show_command=show_command or f"podctl trace {run.info.id} ATTEMPT",
         reproduce_command=reproduce_command,
     )
 

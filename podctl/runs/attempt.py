@@ -120,6 +120,9 @@ class Attempt:
                 self._phases.end("evidence")
                 if ending.cause is Cause.COMPLETED:
                     checks = await self._grade(ending, changes)
+                    forbidden = sum(entry.class_ == "forbidden" for check in checks for entry in check.diff)
+                    if forbidden:
+                        ending = Ending(Cause.BOUNDARY_VIOLATION, f"{forbidden} changes beyond the boundary", ending.result)
                     self._phases.end("grade")
             except (GatewayLost, SpecError):
                 raise
