@@ -93,7 +93,8 @@ def test_retail_without_its_last_write_or_with_one_more_fails(tmp_path: Path, si
     for attempt in project.run().attempts:
         writes = bool(references[attempt.ticket]["changes"])
         assert attempt.passed != writes, attempt.ticket
-        assert not writes or any(entry.class_ == "missing" for check in attempt.checks for entry in check.diff)
+        # A last write that takes an earlier one back leaves that one standing: collateral, and nothing missing.
+        assert not writes or {"missing", "collateral"} & {entry.class_ for check in attempt.checks for entry in check.diff}
     assert project.podctl("run", "retail-extra-write.yaml", "-q", "--sample", size, timeout=900).returncode == 100
     for attempt in project.run().attempts:
         assert not attempt.passed
