@@ -55,6 +55,8 @@ def run_command(scenario: Path, store: Path | None, strict: bool, quiet: bool, o
         outcome = host_run(prepared, directory, baseline=given["baseline"], resume=given["resume"], listener=listener, say=say)
     extra = {kind: given[name] for kind, name in _FILES.items() if given[name] is not None}
     show(outcome.result, output, write_reports(outcome.result, directory, extra))
+    if outcome.result.status == "interrupted":
+        say(f"finish it with: podctl run {scenario} --resume {outcome.result.info.id}")
     for problem in outcome.teardown_problems:
         say(f"not removed: {problem}")
     return int(exit_code(outcome, strict=strict))

@@ -90,6 +90,8 @@ def headline(run: RunResult, summary: Summary) -> str:
     if run.verdict == "pass":
         met = f"met all {total}" if len(run.findings) > 1 else f"met {len(run.findings)} of {total}"
         return f"{agent} passed: it resolved {resolved_text(summary)} and {met}."
+    if run.status == "interrupted" and not open_:
+        return f"No verdict on {agent}: the run was interrupted after it had resolved {resolved_text(summary)}."
     names = ", ".join(finding_label(f.name) for f in open_) or "nothing was measured"
     return f"No verdict on {agent}: it resolved {resolved_text(summary)}, and what remains open is {names}."
 
