@@ -21,7 +21,7 @@ from podctl.gateway.telemetry import PATHS, receive
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
-#: Connections that one pod may hold at the gateway at once; more are hung up on.
+#: Connections that one pod may hold at the gateway at once; more wait.
 MAX_CONNECTIONS = 256
 _ACCEPT_PAUSE = 0.02
 #: How long the work of a closed attempt may take to notice that it was cancelled.
@@ -86,13 +86,13 @@ class Pod:
         loop = asyncio.get_running_loop()
         with listener:
             while True:
+                # Left in the kernel's queue, not hung up on: whoever floods would only come back at once.
+                while self._connections >= MAX_CONNECTIONS:
+                    await asyncio.sleep(_ACCEPT_PAUSE)
                 try:
                     connection, _ = await loop.sock_accept(listener)
                 except OSError:
                     await asyncio.sleep(_ACCEPT_PAUSE)
-                    continue
-                if self._connections >= MAX_CONNECTIONS:
-                    connection.close()
                     continue
                 try:
                     await loop.connect_accepted_socket(protocol, connection)
