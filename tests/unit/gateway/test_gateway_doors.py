@@ -143,6 +143,31 @@ def test_service_calls_pass_and_are_recorded(tmp_path: Path, service: Service) -
     asyncio.run(rigged(tmp_path, work))
 
 
+def test_a_door_leads_to_its_service_whatever_the_request_names(tmp_path: Path, service: Service) -> None:
+    async def ask(port: int, target: str) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        return answer
+
+    async def work(rig: Rig) -> None:
+        await rig.open_pod({"orders": ("http", service.http)})
+        await rig.open(services=("orders",))
+        port, elsewhere = rig.ports["orders"], f"127.0.0.1:{service.echo[1]}"
+        assert b" 201 " in await ask(port, f"//{elsewhere}/orders")
+        assert b" 201 " in await ask(port, "//data.attacker.example/")
+        assert b" 400 " in await ask(port, f"http://{elsewhere}/orders")
+        assert service.callers == [], "the request reached the other address"
+        assert len(service.seen) == 2
+        totals, records = await rig.close()
+        paths = [record.data["path"] for record in records if record.kind == "http.call"]
+        assert paths[0] == f"//{elsewhere}/orders"
+        assert totals.boundary_attempts == 1
+
+    asyncio.run(rigged(tmp_path, work))
+
+
 def test_raw_doors_relay_both_ways_and_only_while_an_attempt_is_open(tmp_path: Path, service: Service) -> None:
     async def work(rig: Rig) -> None:
         await rig.open_pod({"db": ("tcp", service.echo)})
