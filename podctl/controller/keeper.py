@@ -21,6 +21,7 @@ from podctl.agents.identity import agent_digest
 from podctl.backends.base import Command
 from podctl.backends.local.backend import LocalBackend
 from podctl.backends.local.state import State
+from podctl.controller.run import admit
 from podctl.errors import PodctlError
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import AttemptPass, GatewayConfig, provider_keys
@@ -47,6 +48,7 @@ class Keeper:
 
     async def keep(self, ready: Any) -> None:
         """Make the pod, say so on ``ready``, serve until the end, remove the pod."""
+        await admit(self._backend, self._bundle)
         await self._backend.prepare(self._bundle)
         upstream = self._bundle.scenario.model
         gateway = await Gateway.start(

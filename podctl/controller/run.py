@@ -72,7 +72,6 @@ class RunController:
         self._runner: Runner | None = None
         self.interrupted = False
         self.teardown_problems: list[str] = []
-        self._not_in_effect: list[str] = []
 
     async def interrupt(self) -> None:
         self.interrupted = True
@@ -82,7 +81,7 @@ class RunController:
     async def run(self, prepared: Prepared, *, baseline: str | None = None, resume: str | None = None) -> RunResult:
         """Raises `PodctlError` when no result could be had; what was made is removed in any case."""
         bundle = prepared.bundle
-        await self._admit(bundle)
+        not_in_effect = await admit(self._backend, bundle)
         base = self._store.load_run(self._store.find_run(baseline)) if baseline else None
         await self._backend.prepare(bundle)
         info = self._resumed(resume, prepared) if resume else self._begin(prepared)
@@ -112,24 +111,9 @@ class RunController:
             if gateway is not None:
                 await asyncio.shield(gateway.stop())
             await asyncio.shield(self._remove_pods(info.id))
-        return self._conclude(info, prepared, results, notes, base)
+        return self._conclude(info, prepared, results, [*not_in_effect, *notes], base)
 
     # ---- parts ----
-
-    async def _admit(self, bundle: Bundle) -> None:
-        """An untrusted agent runs only where every required control is in effect."""
-        findings = await self._backend.check()
-        self._not_in_effect = [f"{finding.name}: {finding.detail}" for finding in findings if _lessens(finding)]
-        lacking = missing(findings)
-        if lacking and bundle.agent.trust == "untrusted":
-            first = lacking[0]
-            raise EnvironmentProblem(
-                f"this machine cannot isolate an untrusted agent: {', '.join(finding.name for finding in lacking)}",
-                code="not-isolated",
-                cause=first.detail,
-                unchanged="nothing was made",
-                hint=f"{first.remedy}\npodctl doctor shows everything",
-            )
 
     def _begin(self, prepared: Prepared) -> RunInfo:
         bundle, settings = prepared.bundle, prepared.bundle.scenario.run
@@ -216,7 +200,7 @@ class RunController:
             attempts=tuple(results),
             verdict="inconclusive",
             spent_dollars=self._store.spent(info.id).dollars,
-            notes=(*self._not_in_effect, *notes),
+            notes=tuple(notes),
         )
         comparison: Comparison | None = compare(base, result) if base is not None else None
         verdict, findings = judge(summarize(result.attempts), prepared.bundle.scenario.gate, comparison)
@@ -227,6 +211,25 @@ class RunController:
         result = replace(result, verdict=verdict, findings=findings, comparison=comparison)
         self._store.finish_run(info.id, result)
         return result
+
+
+async def admit(backend: Backend, bundle: Bundle) -> list[str]:
+    """An untrusted agent runs only where every required control is in effect; what is not held here, in words.
+
+    Raises `EnvironmentProblem` saying what this machine lacks.
+    """
+    findings = await backend.check()
+    lacking = missing(findings)
+    if lacking and bundle.agent.trust == "untrusted":
+        first = lacking[0]
+        raise EnvironmentProblem(
+            f"this machine cannot isolate an untrusted agent: {', '.join(finding.name for finding in lacking)}",
+            code="not-isolated",
+            cause=first.detail,
+            unchanged="nothing was made",
+            hint=f"{first.remedy}\npodctl doctor shows everything",
+        )
+    return [f"{finding.name}: {finding.detail}" for finding in findings if _lessens(finding)]
 
 
 def _lessens(finding: Finding) -> bool:
