@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from podctl.cli.common import store_directory, store_option
+from podctl.cli.common import is_quiet, store_directory, store_option
 
 
 @click.command("run")
@@ -96,7 +95,7 @@ def progress_for(quiet: bool) -> Iterator[Any]:
     """A listener that shows a run's progress on standard error."""
     from podctl.runs.runner import silent
 
-    if quiet or os.environ.get("PODCTL_QUIET"):
+    if quiet or is_quiet():
         yield silent
         return
     from podctl.reports.progress import Progress

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from podctl.backends.base import Removal
 from podctl.backends.local.backend import LocalBackend
 from podctl.backends.local.state import State
 from podctl.clock import SystemClock
@@ -25,7 +24,6 @@ from podctl.runs.runner import Listener, silent
 @dataclass(frozen=True)
 class Outcome:
     result: RunResult
-    swept: tuple[Removal, ...]
     teardown_problems: tuple[str, ...]
     interrupted: bool
 
@@ -81,7 +79,7 @@ async def _host(
         store.close()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)
-    return Outcome(result, receipt.removals, tuple(controller.teardown_problems), controller.interrupted)
+    return Outcome(result, tuple(controller.teardown_problems), controller.interrupted)
 
 
 def _leave(state: State, say: Callable[[str], None]) -> None:

@@ -31,7 +31,6 @@ from podctl.spec.load import load_bundle
 from podctl.spec.topology import databases
 
 SOCKET = "keeper.sock"
-MAX_REQUEST = 1 << 20
 
 
 class Keeper:

@@ -27,9 +27,6 @@ class Group:
                     return True
         return False
 
-    def processes_refused(self) -> bool:
-        return any(_counter(path / "pids.events", "max") > 0 for path in self.paths)
-
     def remove(self) -> None:
         for path in self.paths:
             try:
