@@ -29,10 +29,20 @@ def output_option(*formats: str) -> Callable[[F], F]:
 
 
 def store_directory(given: Path | None) -> Path:
+    """The store that was named, or the nearest one of this user's at or above the working directory."""
     if given is not None:
         return given
     here = Path.cwd()
-    return next((d / ".podctl" for d in (here, *here.parents) if (d / ".podctl" / "store.db").exists()), here / ".podctl")
+    above = (directory / ".podctl" for directory in (here, *here.parents))
+    return next((store for store in above if _is_own(store / "store.db")), here / ".podctl")
+
+
+def _is_own(path: Path) -> bool:
+    # A store that somebody else left in a shared directory above would be read, and written, as one's own.
+    try:
+        return path.stat().st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def open_store(given: Path | None) -> Any:

@@ -44,8 +44,8 @@ def demo_command(directory: Path, sample: str, pods: int, quiet: bool) -> int:
             outcome = host_run(prepared, store, baseline=baseline, listener=listener, say=say)
         if outcome.interrupted:
             return int(ExitCode.INTERRUPTED)
-        written = write_reports(outcome.result, store, {})
-        show(outcome.result, "table", written)
+        report, written = write_reports(outcome.result, store, {})
+        show(report, written, "table")
         baseline = outcome.result.info.id
     ticket = next((attempt.ticket for attempt in outcome.result.attempts if not attempt.passed), None)
     say(f"\nopen {written['html']}")

@@ -125,7 +125,8 @@ def report_command(run: str, store: Path | None, **given: Path | None) -> int:
     opened = open_store(store)
     result = opened.load_run(opened.find_run(run))
     extra = {kind: path for kind, path in given.items() if path is not None}
-    for kind, path in write_reports(result, store_directory(store), extra).items():
+    _, written = write_reports(result, store_directory(store), extra)
+    for kind, path in written.items():
         click.echo(f"{kind}: {path}")
     return 0
 

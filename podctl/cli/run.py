@@ -53,7 +53,7 @@ def run_command(scenario: Path, store: Path | None, strict: bool, quiet: bool, o
     with progress_for(quiet) as listener:
         outcome = host_run(prepared, directory, baseline=given["baseline"], resume=given["resume"], listener=listener, say=say)
     extra = {kind: given[name] for kind, name in _FILES.items() if given[name] is not None}
-    show(outcome.result, output, write_reports(outcome.result, directory, extra))
+    show(*write_reports(outcome.result, directory, extra), output)
     if outcome.result.status == "interrupted":
         say(f"finish it with: podctl run {scenario} --resume {outcome.result.info.id}")
     for problem in outcome.teardown_problems:
@@ -104,10 +104,7 @@ def progress_for(quiet: bool) -> Iterator[Any]:
         yield progress.update
 
 
-def show(result: Any, output: str, written: dict[str, Path]) -> None:
-    from podctl.reports.model import build_report
-
-    report = build_report(result, show_command=f"podctl trace {result.info.id} ATTEMPT")
+def show(report: Any, written: dict[str, Path], output: str) -> None:
     if output == "json":
         from podctl.reports.jsonreport import render_json
 

@@ -28,11 +28,14 @@ from podctl.runs.attempt import Planned
 from podctl.runs.runner import Listener, Runner, plan_attempts, silent
 from podctl.spec.bundle import Bundle
 from podctl.spec.resolved import resolved, spec_digest
+from podctl.spec.topology import databases
 from podctl.stats.compare import compare
 from podctl.stats.gate import judge
 from podctl.stats.summary import summarize
+from podctl.tickets.references import unknown_databases
 from podctl.tickets.sample import Drawn, draw
 from podctl.tickets.sources import load_tickets
+from podctl.tickets.types import Ticket
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,24 @@ class Prepared:
 def prepare(bundle: Bundle) -> Prepared:
     """Draw the sample and order the attempts; makes nothing. Raises `SpecError`."""
     tickets = load_tickets(bundle.tickets)
+    _check_references(tickets, bundle)
     drawn = draw(tickets, bundle.scenario.sample)
     settings = bundle.scenario.run
     planned = plan_attempts(drawn.tickets, settings.repeats, settings.seed)
     return Prepared(bundle, agent_digest(bundle.agent), drawn, planned, len(tickets))
+
+
+def _check_references(tickets: list[Ticket], bundle: Bundle) -> None:
+    there = databases(bundle.topology)
+    unknown = unknown_databases(tickets, there)
+    if unknown:
+        raise SpecError(
+            "; ".join(f"the reference of ticket {ticket} names database {name!r}" for name, ticket in unknown.items()),
+            code="reference-database",
+            cause=f"the topology {bundle.topology.name} mirrors {', '.join(there) or 'no database'}",
+            unchanged="nothing was made",
+            hint="mend the tickets' references, or mirror the database in the topology",
+        )
 
 
 def new_run_id(clock: Clock) -> str:

@@ -158,11 +158,6 @@ def _column(named: str, table: Table, column: str) -> str:
     return column
 
 
-def check_rules(rules: Mapping[str, TableRule], catalog: Catalog) -> None:
-    """Raises `BoundaryProblem` for the first rule that names a table or column the database does not have."""
-    statements_for_agent("agent", "", "database", rules, catalog)
-
-
 def service_role(service: str) -> str:
     return f"svc_{service}"
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from podctl.evidence.records import Record
-from podctl.evidence.results import AttemptResult
 from podctl.evidence.safe import well_formed
 
 SCHEMA = "podctl.decision/v1"
@@ -80,43 +78,6 @@ def unsupported_evidence(decision: dict[str, Any], records: Iterable[Record]) ->
     cited += [feature.get("source_span") for feature in decision.get("features", [])]
     named = dict.fromkeys(span if isinstance(span, str) else repr(span) for span in cited if span)
     return [span for span in named if span not in known]
-
-
-@dataclass(frozen=True)
-class ConfidenceBin:
-    """Attempts whose declared confidence was from ``low`` to below ``high`` (the last bin: up to 1)."""
-
-    low: float
-    high: float
-    n: int
-    mean_confidence: float
-    passed: int
-
-    @property
-    def pass_share(self) -> float:
-        return self.passed / self.n
-
-
-def confidence_table(attempts: Iterable[AttemptResult], bins: int = 5) -> list[ConfidenceBin]:
-    """Declared confidence against outcome, in ``bins`` of equal width; those without an attempt are left out.
-
-    Only attempts whose outcome says something about the agent, and that declared a confidence, count.
-    """
-    groups: dict[int, list[tuple[float, bool]]] = {}
-    for attempt in attempts:
-        sure = attempt.confidence
-        if sure is not None and 0 <= sure <= 1 and attempt.cause.counts:
-            groups.setdefault(min(int(sure * bins), bins - 1), []).append((sure, attempt.passed))
-    return [
-        ConfidenceBin(
-            low=at / bins,
-            high=(at + 1) / bins,
-            n=len(group),
-            mean_confidence=math.fsum(sure for sure, _passed in group) / len(group),
-            passed=sum(passed for _sure, passed in group),
-        )
-        for at, group in sorted(groups.items())
-    ]
 
 
 def _text(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import aiohttp
 
+from podctl.evidence.redact import Redactor
 from podctl.gateway.contract import ANTHROPIC_URL, OPENAI_URL, GatewayConfig
 from podctl.gateway.screen import Api
 
@@ -80,6 +81,7 @@ class LiveProvider:
 
     def __init__(self, config: GatewayConfig) -> None:
         self._config = config
+        self._redactor = Redactor(config.keys.values())
         upstream = config.upstream
         self._bases: dict[str, str] = {
             "openai": (upstream.openai_url or OPENAI_URL).rstrip("/"),
@@ -106,7 +108,7 @@ class LiveProvider:
                     billed=False,
                     tries=tries,
                 )
-            kept = {name: self.redact_text(response.headers[name]) for name in _ANSWER_HEADERS if name in response.headers}
+            kept = {name: self._redactor.text(response.headers[name]) for name in _ANSWER_HEADERS if name in response.headers}
             content_type = response.headers.get("Content-Type", "application/json")
             yield Answer(response.status, content_type, kept, self._chunks(response), tries)
         finally:
@@ -134,10 +136,10 @@ class LiveProvider:
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 if last:
                     raise ProviderFailure(f"the provider cannot be reached: {error}", billed=False, tries=tries) from error
-                tries.append({"error": self.redact_text(str(error)), "waited": self._config.retry_base * 2 ** len(tries)})
+                tries.append({"error": self._redactor.text(str(error)), "waited": self._config.retry_base * 2 ** len(tries)})
             except (aiohttp.ClientError, TimeoutError) as error:
                 message = f"the provider did not answer: {type(error).__name__}: {error}"
-                raise ProviderFailure(self.redact_text(message), billed=None, tries=tries) from error
+                raise ProviderFailure(self._redactor.text(message), billed=None, tries=tries) from error
             else:
                 if last or not (response.status in _RETRIED or response.status >= 500):
                     return response
@@ -147,7 +149,7 @@ class LiveProvider:
             await asyncio.sleep(tries[-1]["waited"])
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        total = 0
+        total, held = 0, b""
         try:
             async for chunk in response.content.iter_any():
                 total += len(chunk)
@@ -155,20 +157,22 @@ class LiveProvider:
                     raise ProviderFailure(
                         f"the answer is longer than {self._config.response_cap} bytes and was cut", billed=None
                     )
-                yield self.redact(chunk)
+                whole, held = self._held_back(held + chunk)
+                if whole:
+                    yield self._redactor.bytes(whole)
+            if held:
+                yield self._redactor.bytes(held)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ProviderFailure(f"the answer broke off: {type(error).__name__}: {error}", billed=None) from error
 
-    def redact(self, data: bytes) -> bytes:
-        """Without the real keys, should a provider echo one."""
+    def _held_back(self, data: bytes) -> tuple[bytes, bytes]:
+        """``data`` without an end that may be the first part of a key, and that end: a key may be cut by a chunk's end."""
+        longest = 0
         for key in self._config.keys.values():
-            data = data.replace(key.encode(), b"[redacted]")
-        return data
-
-    def redact_text(self, text: str) -> str:
-        for key in self._config.keys.values():
-            text = text.replace(key, "[redacted]")
-        return text
+            raw = key.encode()
+            sizes = range(min(len(raw) - 1, len(data)), longest, -1)
+            longest = next((size for size in sizes if data.endswith(raw[:size])), longest)
+        return data[: len(data) - longest], data[len(data) - longest :]
 
     async def close(self) -> None:
         await self._session.close()

@@ -18,12 +18,12 @@ from podctl.reports.html import render_html
 from podctl.reports.jsonreport import render_json
 from podctl.reports.junit import render_junit
 from podctl.reports.markdown import render_markdown
-from podctl.reports.model import build_report
+from podctl.reports.model import Report, build_report
 from podctl.reports.timeline import TimelineRow, timeline
 
 
-def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> dict[str, Path]:
-    """The HTML report in the run's directory, and what else was asked for; kind -> path."""
+def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> tuple[Report, dict[str, Path]]:
+    """The HTML report in the run's directory, and what else was asked for: the report, and kind -> path."""
     run = result.info.id
 
     def timeline_of(attempt: str) -> list[TimelineRow]:
@@ -44,7 +44,7 @@ def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> 
     for kind, path in extra.items():
         _write(path, renderers[kind]())
         written[kind] = path
-    return written
+    return report, written
 
 
 def export(result: RunResult, store: Store, form: str, out: Path) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from podctl.tickets.rows import decode
-from podctl.tickets.types import ExpectedChange, Reference
+from podctl.tickets.types import ExpectedChange, Reference, Ticket
 
 _OPS: dict[str, tuple[bool, bool]] = {"insert": (False, True), "update": (True, True), "delete": (True, False)}
 _CHANGE_KEYS = ("database", "table", "op", "key", "values")
@@ -41,6 +42,19 @@ def parse_reference(value: Any) -> Reference | None:
     if sql and changes is not None:
         raise ValueError(f"{where} has changes and sql: keep one of them")
     return Reference(changes=changes, sql=dict(sql), output=dict(output))
+
+
+def unknown_databases(tickets: Iterable[Ticket], known: Iterable[str]) -> dict[str, str]:
+    """Databases that references name and that are not among ``known`` -> the first ticket that names each."""
+    names, found = set(known), dict[str, str]()
+    for ticket in tickets:
+        if ticket.reference is None:
+            continue
+        named = [*ticket.reference.sql, *(change.database for change in ticket.reference.changes or ())]
+        for database in named:
+            if database not in names:
+                found.setdefault(database, ticket.id)
+    return found
 
 
 def _change(entry: Any, where: str) -> ExpectedChange:

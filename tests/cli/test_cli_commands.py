@@ -175,3 +175,16 @@ def test_help_is_quick(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert loaded.stdout == "[]\n", loaded.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's file")
+def test_another_users_store_above_is_not_ones_own(tmp_path: Path) -> None:
+    store = tmp_path / ".podctl" / "store.db"
+    below = Project(tmp_path / "mine")
+    below.root.mkdir()
+    assert Project(tmp_path).podctl("get", "runs").returncode == 0
+    assert store.exists()
+    store.write_bytes(b"not a store")
+    assert "damaged" in below.podctl("get", "runs").stderr, "the nearest store above is the one that is read"
+    os.chown(store, 4711, 4711)
+    assert below.podctl("get", "runs").returncode == 0

@@ -32,6 +32,16 @@ def test_a_boundary_that_names_what_is_not_there(tmp_path: Path, rules: dict[str
     assert [path for path in cgroups.paths(State.open().scope, "any", "any") if path.parent.parent.exists()] == []
 
 
+def test_a_reference_to_a_database_that_is_not_there(tmp_path: Path) -> None:
+    change = {"database": "orders", "table": "items", "op": "insert", "values": {"id": 1}}
+    tickets = [ticket("t1"), ticket("t2", changes=[change]), ticket("t3", changes=[change])]
+    project = make_project(tmp_path / "p", agent=AGENT, tickets=tickets)
+    for command in ("run", "plan"):
+        refused = project.podctl(command, "scenario.yaml")
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+        assert "ticket t2 names database 'orders'" in refused.stderr and "mirrors main-db" in refused.stderr
+
+
 def test_a_seed_that_fails_says_where_and_begins_no_run(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", agent=AGENT, tickets=[ticket("t1")])
     (project.root / "schema.sql").write_text("create table items (id int);\n\nselect * from nowhere;\n")

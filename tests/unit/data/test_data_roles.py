@@ -12,7 +12,7 @@ import pytest
 
 from podctl.data.catalog import Catalog, Column, Table
 from podctl.data.database import PostgresDatabase
-from podctl.data.roles import BoundaryProblem, check_rules, scram_verifier, statements_for_agent
+from podctl.data.roles import BoundaryProblem, scram_verifier, statements_for_agent
 from podctl.spec.models import TableRule
 
 RULES = {
@@ -265,7 +265,7 @@ CATALOG = Catalog({1: Table("public", "orders", "r", (Column("id", "integer", Tr
 )
 def test_a_rule_for_what_is_not_there_is_an_error(rules: dict[str, TableRule], says: str, hint: str) -> None:
     with pytest.raises(BoundaryProblem, match=says) as caught:
-        check_rules(rules, CATALOG)
+        statements_for_agent("ag", "p", "d", rules, CATALOG)
     assert hint in caught.value.hint
 
 

@@ -8,16 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podctl.evidence.causes import Cause
 from podctl.evidence.decisions import (
     DecisionProblem,
-    confidence_table,
     parse_decision,
     parse_decision_lines,
     unsupported_evidence,
 )
 from podctl.evidence.records import Record
-from podctl.evidence.results import AttemptResult
 
 WHOLE = {
     "id": "d1",
@@ -120,26 +117,3 @@ def test_cited_spans_that_do_not_exist_are_named() -> None:
     assert unsupported_evidence(parse_decision({"features": [{"source_span": ["a"]}, {"source_span": None}]}), records) == [
         "['a']"
     ]
-
-
-def attempt(confidence: float | None, passed: bool, cause: Cause = Cause.COMPLETED) -> AttemptResult:
-    return AttemptResult("0000-1", "T", "s", 1, 0, cause, passed, confidence=confidence)
-
-
-def test_confidence_against_outcome() -> None:
-    attempts = [
-        attempt(0.95, True),
-        attempt(1.0, False),
-        attempt(0.81, True),
-        attempt(0.2, False),
-        attempt(0.19, True),
-        attempt(None, True),
-        attempt(0.9, False, Cause.SANDBOX_FAILED),
-        attempt(7.0, True),
-    ]
-    low, second, high = confidence_table(attempts)
-    assert (low.low, low.high, low.n, low.passed) == (0.0, 0.2, 1, 1)
-    assert (second.low, second.high, second.n, second.pass_share) == (0.2, 0.4, 1, 0.0)
-    assert (high.low, high.high, high.n, high.passed) == (0.8, 1.0, 3, 2)
-    assert high.mean_confidence == pytest.approx(0.92)
-    assert confidence_table([]) == []

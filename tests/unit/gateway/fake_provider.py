@@ -74,6 +74,9 @@ class FakeProvider:
             return web.json_response({"error": {"message": "broken"}}, status=500)
         if model == "fake-echo-key":
             return web.json_response({"error": {"message": request.headers["Authorization"]}}, status=400)
+        if model == "fake-echo-cut-key":
+            said = json.dumps({"error": {"message": request.headers["Authorization"]}}).encode()
+            return await self._in_two(request, said[:-10], said[-10:])
         if model == "fake-redirect":
             return web.Response(status=307, headers={"Location": "http://127.0.0.1:1/stolen"})
         if model == "fake-slow":
@@ -175,6 +178,14 @@ class FakeProvider:
         events: list[dict[str, Any]] = [delta, {"type": "response.completed", "response": whole}]
         lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
         return await self._stream(request, lines, body["model"])
+
+    async def _in_two(self, request: web.BaseRequest, *parts: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(status=400, headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for part in parts:
+            await response.write(part)
+            await asyncio.sleep(0.05)
+        return response
 
     async def _stream(self, request: web.BaseRequest, lines: list[bytes], model: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})

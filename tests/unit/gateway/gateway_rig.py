@@ -22,7 +22,21 @@ if TYPE_CHECKING:
 KEY = "podctl-attempt-key"
 REAL_KEY = "sk-real-provider-key"
 PRICE = Price(input=Decimal(2), output=Decimal(10), cache_read=Decimal("0.5"), cache_write=Decimal(3))
-MODELS = ("ok", "429-once", "500", "redirect", "half", "no-usage", "huge", "slow", "pausing", "echo-key", "claude", "embed")
+MODELS = (
+    "ok",
+    "429-once",
+    "500",
+    "redirect",
+    "half",
+    "no-usage",
+    "huge",
+    "slow",
+    "pausing",
+    "echo-key",
+    "echo-cut-key",
+    "claude",
+    "embed",
+)
 PRICES = {f"fake-{name}": PRICE for name in MODELS} | {"scripted-demo": PRICE}
 
 

@@ -158,9 +158,10 @@ def test_a_providers_misbehaviour_is_a_provider_failure(tmp_path: Path, provider
             _ = [chunk async for chunk in await client.chat.completions.create(**chat("fake-half", stream=True))]
         assert "closed" in str(cut.value) or "Connection" in str(cut.value)
         assert (await client.chat.completions.create(**chat("fake-no-usage"))).usage is None
-        with pytest.raises(openai.BadRequestError) as echoed:
-            await client.chat.completions.create(**chat("fake-echo-key"))
-        assert REAL_KEY not in str(echoed.value) and "[redacted]" in str(echoed.value)
+        for model in ("fake-echo-key", "fake-echo-cut-key"):
+            with pytest.raises(openai.BadRequestError) as echoed:
+                await client.chat.completions.create(**chat(model))
+            assert REAL_KEY not in str(echoed.value) and "[redacted]" in str(echoed.value)
         totals, records = await rig.close()
         assert totals.provider_failures == 4  # 500, redirect, huge, half
         assert totals.dollars is None and not totals.tokens_known
