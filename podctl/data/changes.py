@@ -35,6 +35,7 @@ class _Pending:
 class ChangeAssembler:
     """Fed with messages in stream order, gives ``row.change`` data a transaction at a time.
 
+    Columns that the database computes from others are left out: the others say the same.
     A change carries ``trigger: true`` when a trigger or a foreign key's action made it, not the statement itself.
     ``database`` is the name shown; ``dropped`` counts rows beyond `MAX_ROWS` and `MAX_BYTES`.
     """
@@ -125,8 +126,11 @@ class ChangeAssembler:
             raise pgoutput.PgoutputError(f"{relation.name} has {len(relation.columns)} columns, the row {len(row)}")
         table = self._catalog.tables.get(relation.oid)
         kinds: dict[str, Kind] = {column.name: column.kind for column in table.columns} if table else {}
+        computed = {column.name for column in table.columns if column.computed and not column.key} if table else set()
         values = {}
         for index, (column, value) in enumerate(zip(relation.columns, row, strict=True)):
+            if column.name in computed:
+                continue
             if isinstance(value, pgoutput.Unchanged):
                 value = old[index] if old is not None else value
             if isinstance(value, pgoutput.Unchanged):

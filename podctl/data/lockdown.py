@@ -5,8 +5,9 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from podctl.data.catalog import USER_SCHEMA, Catalog
+from podctl.data.catalog import USER_SCHEMA, Catalog, shown_name
 from podctl.data.connect import Connection
+from podctl.data.seed import SeedProblem
 
 #: Every service's role is a member: what services may do is part of the template and costs a reset nothing.
 SERVICE_GROUP = "podctl_service"
@@ -56,6 +57,7 @@ async def ensure_roles(admin: Connection) -> None:
 
 async def prepare_capture(connection: Connection, catalog: Catalog) -> None:
     """Make every table's changes visible to logical decoding, with old rows and with who made them."""
+    await _refuse_virtual(connection)
     await _set_logged(connection)
     await connection.execute("CREATE SCHEMA podctl")
     await connection.execute(_ATTRIBUTE)
@@ -70,7 +72,28 @@ async def prepare_capture(connection: Connection, catalog: Catalog) -> None:
                 " FOR EACH STATEMENT EXECUTE FUNCTION podctl.attribute()"
             ).format(name)
         )
-    await connection.execute(sql.SQL("CREATE PUBLICATION {} FOR ALL TABLES").format(sql.Identifier(PUBLICATION)))
+    publication = sql.SQL("CREATE PUBLICATION {} FOR ALL TABLES").format(sql.Identifier(PUBLICATION))
+    if connection.info.server_version >= 180000:
+        # Without it PostgreSQL 18 refuses to update a table that has such a column and shows its old rows.
+        publication += sql.SQL(" WITH (publish_generated_columns = stored)")
+    await connection.execute(publication)
+
+
+async def _refuse_virtual(connection: Connection) -> None:
+    """Raises `SeedProblem`: a table with a virtual column could not be updated once its changes are captured."""
+    cursor = await connection.execute(
+        "SELECT n.nspname, c.relname, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        f" JOIN pg_namespace n ON n.oid = c.relnamespace WHERE a.attgenerated = 'v' AND {USER_SCHEMA} ORDER BY 1, 2, 3"
+    )
+    virtual = [f"{shown_name(schema, table)}.{column}" for schema, table, column in await cursor.fetchall()]
+    if virtual:
+        raise SeedProblem(
+            f"virtual generated columns cannot be mirrored: {', '.join(virtual)}",
+            code="seed-virtual",
+            cause="PostgreSQL has no logical decoding, which records row changes, for tables with virtual columns",
+            unchanged="nothing was made",
+            hint="write GENERATED ALWAYS AS (...) STORED in the seed: agents and services see the same values",
+        )
 
 
 async def _set_logged(connection: Connection) -> None:

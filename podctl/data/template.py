@@ -19,7 +19,7 @@ from podctl.data.seed import SeedProblem, load_seed
 from podctl.spec.models import Seed
 
 #: Part of a template's name; raise it when capture or lock-down change.
-TEMPLATE_FORMAT = 1
+TEMPLATE_FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def same(expected: Any, actual: Any, kind: str | None = None) -> bool:
     """Whether ``actual`` is what ``expected`` means.
 
     ``kind`` is the column's (`podctl.data.catalog.Kind`). Numbers compare by value, timestamps by instant, json by
-    value, text exactly. Without a kind, a number equals text that spells it, and two texts must be equal.
+    value, text exactly; a list is an array of such values. Without a kind, a number equals text that spells it, and two texts must be equal.
     """
     if expected is None or actual is None:
         return expected is actual
@@ -30,6 +30,10 @@ def same(expected: Any, actual: Any, kind: str | None = None) -> bool:
     if kind == "json":
         return _same_json(_parsed(expected), _parsed(actual))
     if kind == "text":
+        if isinstance(expected, list) and isinstance(actual, str):
+            return _same_array(expected, array(actual))
+        if isinstance(actual, list) and isinstance(expected, str):
+            return _same_array(actual, array(expected))
         return str(expected) == str(actual)
     if isinstance(expected, dict | list) or isinstance(actual, dict | list):
         return _same_json(expected, actual)
@@ -111,6 +115,50 @@ def _same_json(left: Any, right: Any) -> bool:
         elif isinstance(one, dict | list) or isinstance(other, dict | list) or number(one) != number(other):
             return False
     return True
+
+
+_ELEMENT = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>(?:[^",{}\\]|\\.)+)|(?P<mark>[{},])', re.DOTALL)
+
+
+def array(text: str) -> list[Any] | None:
+    """PostgreSQL's text of an array as lists of text and None; None when it is not one.
+
+    Source: PostgreSQL documentation, 8.15.6 Array Input and Output Syntax.
+    """
+    at = text.index("=") + 1 if text.startswith("[") and "=" in text else 0  # bounds, as in [0:1]={a,b}
+    whole: list[Any] = []
+    open_lists = [whole]
+    while at < len(text):
+        found = _ELEMENT.match(text, at)
+        if found is None:
+            return None
+        at = found.end()
+        if found["mark"] == "{":
+            inner: list[Any] = []
+            open_lists[-1].append(inner)
+            open_lists.append(inner)
+        elif found["mark"] == "}":
+            open_lists.pop()
+            if not open_lists:
+                return None
+        elif found["quoted"] is not None:
+            open_lists[-1].append(_unescaped(found["quoted"]))
+        elif found["plain"] is not None:
+            open_lists[-1].append(None if found["plain"] == "NULL" else _unescaped(found["plain"]))
+    return whole[0] if len(open_lists) == 1 and len(whole) == 1 and isinstance(whole[0], list) else None
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
+
+
+def _same_array(expected: list[Any], actual: list[Any] | None) -> bool:
+    if actual is None or len(expected) != len(actual):
+        return False
+    return all(
+        _same_array(wanted, found if isinstance(found, list) else None) if isinstance(wanted, list) else same(wanted, found)
+        for wanted, found in zip(expected, actual, strict=True)
+    )
 
 
 def shown(value: Any, limit: int = 200) -> str:

@@ -42,6 +42,17 @@ def test_a_reference_to_a_database_that_is_not_there(tmp_path: Path) -> None:
         assert "ticket t2 names database 'orders'" in refused.stderr and "mirrors main-db" in refused.stderr
 
 
+def test_an_ignored_column_that_is_not_there(tmp_path: Path) -> None:
+    checks = [{"kind": "state", "ignore": ["*.label", "items"], "ignore_tables": ["itmes"]}]
+    project = make_project(tmp_path / "p", agent=AGENT, tickets=[ticket("t1")], scenario={"checks": checks})
+    refused = project.podctl("run", "scenario.yaml", "-q")
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "2 mistakes" in refused.stderr
+    assert re.search(r"scenario\.yaml:\d+:\d+: no column is called items", refused.stderr)
+    assert "under ignore_tables" in refused.stderr and "did you mean `items`?" in refused.stderr
+    assert project.podctl("get", "runs", "-o", "name").stdout == ""
+
+
 def test_a_seed_that_fails_says_where_and_begins_no_run(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", agent=AGENT, tickets=[ticket("t1")])
     (project.root / "schema.sql").write_text("create table items (id int);\n\nselect * from nowhere;\n")

@@ -17,9 +17,9 @@ from podctl.backends.local.reap import reap
 from podctl.backends.local.state import Owner, State
 from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource, Step, advance
-from podctl.spec.boundary import check_boundary
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck
+from podctl.spec.tables import check_boundary, check_ignored
 
 
 class LocalBackend:
@@ -56,6 +56,8 @@ class LocalBackend:
         known = {name: templates.columns(template) for name, template in self._templates.items()}
         if bundle.scenario.boundary.is_file():  # a bundle put together in Python has none; its grants say what is wrong
             check_boundary(bundle.scenario.boundary, known)
+        if bundle.path.is_file():
+            check_ignored(bundle.path, known)
         self._runtime = Runtime([*visible, *self._templates.values()])
         self._data_bytes = data_in_memory(list(self._templates.values()), bundle.scenario.run.pods)
 

@@ -107,6 +107,7 @@ CREATE TABLE orders (
     updated_at timestamptz NOT NULL DEFAULT now());
 CREATE TABLE audit (id bigserial PRIMARY KEY, order_id int, was text, now text);
 CREATE TABLE pairs (a int, b text);
+CREATE TABLE priced (id int PRIMARY KEY, net numeric, gross numeric GENERATED ALWAYS AS (net * 1.25) STORED);
 CREATE UNLOGGED TABLE cache (key text PRIMARY KEY, value text);
 CREATE UNLOGGED TABLE cache_parts (key text REFERENCES cache, part int);
 CREATE TABLE events (id int NOT NULL, at date NOT NULL, what text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
@@ -128,6 +129,7 @@ GRANT SELECT ON secrets TO PUBLIC;
 INSERT INTO customers (id, name, email) VALUES (1, 'Ada', 'ada@example.org'), (2, 'Bob', 'bob@example.org');
 INSERT INTO orders (id, customer_id, total, items, note) VALUES
     (1, 1, 10.50, '[{"sku": "a", "price": 10.5}]', NULL), (2, 2, 20, '[]', repeat('x', 10)), (3, 2, 7, '[]', 'third');
+INSERT INTO priced VALUES (1, 10);
 INSERT INTO pairs VALUES (1, 'x'), (1, 'x'), (2, 'y');
 INSERT INTO events VALUES (1, '2025-05-05', 'start');
 INSERT INTO secrets VALUES (1, 'hidden');

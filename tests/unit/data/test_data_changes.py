@@ -124,6 +124,23 @@ def test_cascades_truncates_partitions_and_toast_are_seen(server, shop: str) -> 
     with_database(server, shop, work)
 
 
+def test_a_table_with_a_computed_column_is_changed_as_any_other(server, shop: str) -> None:
+    async def work(database: PostgresDatabase) -> None:
+        one = await agent(server, database, {"priced": TableRule(read=True, insert=True, update=("net",), delete=True)})
+        await one.execute("INSERT INTO priced VALUES (2, 4)")
+        await one.execute("UPDATE priced SET net = 12 WHERE id = 1")
+        await one.execute("DELETE FROM priced WHERE id = 2")
+        assert [(change["op"], change["old"], change["new"]) for change in await database.changes()] == [
+            ("insert", {}, {"id": 2, "net": "4"}),
+            ("update", {"id": 1, "net": "10"}, {"id": 1, "net": "12"}),
+            ("delete", {"id": 2, "net": "4"}, {}),
+        ]
+        assert await database.query("SELECT gross::int FROM priced") == [(15,)]
+        await one.close()
+
+    with_database(server, shop, work)
+
+
 def test_a_change_is_seen_as_soon_as_it_is_committed(server, shop: str) -> None:
     # Agents' commits are not flushed; reading back must not depend on the WAL writer having come round.
     async def work(database: PostgresDatabase) -> None:

@@ -155,3 +155,13 @@ def test_a_templates_name_follows_content_and_settings(tmp_path: Path) -> None:
     assert seed_digest(Seed(sql=(moved,))) == seed_digest(Seed(sql=(first,)))
     assert template_name("x", {"a": "1", "b": "2"}) == template_name("x", {"b": "2", "a": "1"})
     assert template_name("x", {"a": "1"}) != template_name("x", {"a": "2"}) != template_name("y", {"a": "2"})
+
+
+def test_virtual_columns_are_refused_by_name(server, tmp_path: Path) -> None:
+    ddl = (
+        "CREATE TABLE a (n int, twice int GENERATED ALWAYS AS (n * 2) VIRTUAL, thrice int GENERATED ALWAYS AS (n * 3) STORED);"
+    )
+    with pytest.raises(SeedProblem, match=r"a\.twice") as caught:
+        build(server, "tpl_virtual", Seed(sql=(script(tmp_path, ddl),)))
+    assert "thrice" not in caught.value.what and "STORED" in caught.value.hint
+    assert "tpl_virtual" not in databases(server)

@@ -26,6 +26,8 @@ for _ in range(50_000):
         ("2025-01-01", "2025-01-01 00:00:00", "timestamp"), ("infinity", "infinity", "timestamp"),
         ({"a": 1.0, "b": [1, None]}, {"b": [1, None], "a": 1}, "json"), ('{"a": 1}', {"a": 1}, "json"), ([1], [1.0], None),
         ("x", "x", None), ("x", "x", "json"), (DEEP, DEEP, "json"),
+        (["x", "b c", None, 'q"\\', ""], r'{x,"b c",NULL,"q\"\\",""}', "text"), ([1, 2.5], "{1,2.50}", "text"), ([], "{}", "text"),
+        ([[1, 2], [3, 4]], "[0:1][1:2]={{1,2},{3,4}}", "text"), ([True, False], "{t,f}", "text"), (["NULL"], '{"NULL"}', "text"),
     ],
 )  # fmt: skip
 def test_the_same_value_in_another_spelling(expected: Any, actual: Any, kind: str | None) -> None:
@@ -40,6 +42,8 @@ def test_the_same_value_in_another_spelling(expected: Any, actual: Any, kind: st
         ("x", 1, None), (1, "x", "number"), ("1_0", 10, None), ("٣", 3, None), (9007199254740993, 9007199254740992, None),
         ("2025-01-01T00:00:01Z", "2025-01-01 00:00:00+00", "timestamptz"), ("a", "b", "timestamp"),
         ({"a": True}, {"a": 1}, "json"), ({"a": "1"}, {"a": 1}, "json"), ([1, 2], [2, 1], "json"), ({"a": 1}, {"a": 1, "b": None}, "json"),
+        (["a"], "{a,b}", "text"), (["NULL"], "{NULL}", "text"), ([None], '{"NULL"}', "text"), (["a"], "{a", "text"), (["a"], "a}", "text"),
+        (["a"], "{a}}", "text"), ([["a"]], "{a}", "text"), (["a"], "{{a}}", "text"), ([], "", "text"), (DEEP, "{{}}", "text"),
         ([], {}, "json"), ([None], [0], "json"), ("x ", "x", None), ("X", "x", "text"), (1e999, "1e9999999999999", None),
     ],
 )  # fmt: skip

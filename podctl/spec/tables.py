@@ -1,8 +1,9 @@
-"""A boundary against the tables that its databases really have."""
+"""What specs say of tables and columns, against those that the databases really have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from podctl.spec.problems import Problem, SpecMistakes
@@ -24,6 +25,26 @@ def check_boundary(path: Path, databases: Mapping[str, Mapping[str, Sequence[str
                 problems.append(document.problem(at, f"{database} has no table {table}", _hint(table, known)))
             else:
                 problems += _columns(document, table, rule, columns)
+    if problems:
+        raise SpecMistakes(problems)
+
+
+def check_ignored(path: Path, databases: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """What a scenario's state checks ignore must be there; ``databases`` as above. Raises `SpecMistakes`.
+
+    A slip in a pattern would count a change that was meant to be left out, against every agent alike.
+    """
+    document = read(path)
+    tables = {table for known in databases.values() for table in known}
+    columns = {f"{table}.{column}" for known in databases.values() for table, names in known.items() for column in names}
+    problems = []
+    for check in document.root.list("checks"):
+        for key, names, what in (("ignore", columns, "column"), ("ignore_tables", tables, "table")):
+            for item in check.list(key):
+                pattern = str(item.value).removeprefix("public.")
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    hint = "to ignore a table, name it under ignore_tables" if pattern in tables else _hint(pattern, names)
+                    problems.append(document.problem(item.at, f"no {what} is called {pattern}", hint))
     if problems:
         raise SpecMistakes(problems)
 
