@@ -6,9 +6,12 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from podctl.evidence.store_read import StoreReader
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,11 +38,12 @@ def store_directory(given: Path | None) -> Path:
     return next((d / ".podctl" for d in (here, *here.parents) if (d / ".podctl" / "store.db").exists()), here / ".podctl")
 
 
-def open_store(given: Path | None) -> Any:
+def open_store(given: Path | None) -> StoreReader:
+    """To look into it; only a run writes."""
     from podctl.clock import SystemClock
-    from podctl.evidence.store import Store
+    from podctl.evidence.store_read import open_to_read
 
-    return Store.open(store_directory(given), SystemClock())
+    return open_to_read(store_directory(given), SystemClock())
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
