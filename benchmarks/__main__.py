@@ -20,7 +20,7 @@ from benchmarks.effort import Effort
 from benchmarks.table import Row, render
 
 #: In the order of the table; each is a module here with ``measure(effort)``.
-NAMES = ("cli", "pods", "throughput")
+NAMES = ("cli", "pods", "store", "throughput")
 
 
 def main() -> int:

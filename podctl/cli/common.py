@@ -52,8 +52,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     cells = [list(headings), *([printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
-    for row in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+    click.echo("\n".join(lines))
 
 
 def emit_json(kind: str, items: Any) -> None:

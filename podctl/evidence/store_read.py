@@ -16,10 +16,11 @@ from typing import Any
 from podctl.clock import Clock
 from podctl.errors import ExitCode
 from podctl.evidence import codec
+from podctl.evidence.causes import Cause
 from podctl.evidence.results import AttemptResult, Comparison, GateFinding, RunInfo, RunResult
 from podctl.evidence.store_problems import HEAD, StoreProblem, in_words, no_attempt, no_run
-from podctl.evidence.store_rows import RunSummary, decimal, known_dollars, status_of
-from podctl.evidence.store_text import storable
+from podctl.evidence.store_rows import AttemptSummary, RunSummary, decimal, known_dollars, status_of
+from podctl.evidence.store_text import loaded, storable
 
 #: Seconds to wait for a writer before giving up.
 WAIT_S = 10.0
@@ -78,6 +79,30 @@ class StoreReader:
             what = f"attempt {attempt} of run {run} has not ended"
             raise StoreProblem(what, code="attempt-not-ended", cause=f"it is {state}")
         return codec.from_json(AttemptResult, json.loads(result))
+
+    def list_attempts(self, run: str) -> list[AttemptSummary]:
+        """Those that have ended, in order; of a large run much quicker than `load_run`."""
+        with self._reading() as query:
+            if not query("SELECT 1 FROM runs WHERE id = :run", run=run):
+                raise no_run(run)
+            rows = query(
+                "SELECT id, ticket, stratum, passed, cause, wall_s, dollars, result FROM attempts"
+                " WHERE run = :run AND state = 'ended' ORDER BY position, repeat",
+                run=run,
+            )
+        return [
+            AttemptSummary(
+                attempt,
+                loaded(ticket),
+                loaded(stratum),
+                bool(passed),
+                Cause(cause),
+                wall_s,
+                decimal(dollars),
+                json.loads(result).get("boundary_attempts", 0),
+            )
+            for attempt, ticket, stratum, passed, cause, wall_s, dollars, result in rows
+        ]
 
     def find_attempt(self, run: str, name: str, repeat: int) -> AttemptResult | None:
         """The ended attempt with the id ``name``, or the ``repeat``-th on the ticket ``name``."""

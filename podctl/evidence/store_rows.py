@@ -66,6 +66,20 @@ class Spent:
 
 
 @dataclass(frozen=True)
+class AttemptSummary:
+    """An attempt that has ended, in one line."""
+
+    id: str
+    ticket: str
+    stratum: str
+    passed: bool
+    cause: Cause
+    wall_s: float
+    dollars: Decimal | None
+    boundary_attempts: int
+
+
+@dataclass(frozen=True)
 class RunSummary:
     info: RunInfo
     status: Status

@@ -147,6 +147,7 @@ def test_looking_into_a_store_needs_no_sqlalchemy_and_finds_the_same(tmp_path: P
     looks = [
         lambda reader: reader.list_runs(),
         lambda reader: [reader.load_run(run) for run in ("r-1", "r-2")],
+        lambda reader: reader.list_attempts("r-2"),
         lambda reader: [reader.load_info("r-1"), reader.find_run("latest"), reader.find_run("r-1")],
         lambda reader: [reader.load_attempt("r-1", "0001-1"), reader.attempt_directory("r-1", "0001-1")],
         lambda reader: [reader.find_attempt("r-1", name, 1) for name in ("0001-1", "T\\\0001", "T\\\0000", "nobody", "0003-1")],
@@ -155,6 +156,8 @@ def test_looking_into_a_store_needs_no_sqlalchemy_and_finds_the_same(tmp_path: P
     assert type(reader) is StoreReader
     for look in looks:
         assert repr(look(reader)) == repr(look(store))
+    listed = [(one.id, one.ticket, one.passed, one.cause, one.dollars) for one in reader.list_attempts("r-1")]
+    assert listed == [(a.id, a.ticket, a.passed, a.cause, a.dollars) for a in store.load_run("r-1").attempts]
     assert reader.find_attempt("r-1", "T\\\0001", 1) == store.load_attempt("r-1", "0001-1")
     store.close()
     code = """
