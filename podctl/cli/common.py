@@ -6,9 +6,12 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from podctl.evidence.store_read import StoreReader
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,11 +48,12 @@ def _is_own(path: Path) -> bool:
         return False
 
 
-def open_store(given: Path | None) -> Any:
+def open_store(given: Path | None) -> StoreReader:
+    """To look into it; only a run writes."""
     from podctl.clock import SystemClock
-    from podctl.evidence.store import Store
+    from podctl.evidence.store_read import open_to_read
 
-    return Store.open(store_directory(given), SystemClock())
+    return open_to_read(store_directory(given), SystemClock())
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -58,8 +62,8 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     cells = [list(headings), *([printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
-    for row in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+    click.echo("\n".join(lines))
 
 
 def emit_json(kind: str, items: Any) -> None:

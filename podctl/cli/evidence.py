@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from podctl.cli.common import open_store, store_directory, store_option
 from podctl.errors import ExitCode, PodctlError
 
+if TYPE_CHECKING:
+    from podctl.evidence.results import AttemptResult, RunInfo
+    from podctl.evidence.store_read import StoreReader
 
-def _attempt(store: Path | None, run: str, ticket: str, repeat: int) -> tuple[Any, Any, Any]:
+
+def _attempt(store: Path | None, run: str, ticket: str, repeat: int) -> tuple[StoreReader, RunInfo, AttemptResult]:
     """The store, the run and the attempt on a ticket (or the attempt with that very id)."""
     opened = open_store(store)
-    result = opened.load_run(opened.find_run(run))
-    found = [a for a in result.attempts if a.id == ticket or (a.ticket == ticket and a.repeat == repeat)]
-    if not found:
+    info = opened.load_info(opened.find_run(run))
+    found = opened.find_attempt(info.id, ticket, repeat)
+    if found is None:
         raise PodctlError(
-            f"run {result.info.id} has no attempt on {ticket!r} (repeat {repeat})",
+            f"run {info.id} has no attempt on {ticket!r} (repeat {repeat})",
             code="no-such-attempt",
-            hint=f"podctl get attempts {result.info.id}",
+            hint=f"podctl get attempts {info.id}",
             exit_code=ExitCode.USAGE,
         )
-    return opened, result, found[0]
+    return opened, info, found
 
 
 @click.command("trace")
@@ -50,8 +54,8 @@ def trace_command(
     from podctl.evidence.reading import read_attempt
     from podctl.evidence.trace import render_text, timeline
 
-    opened, result, attempt = _attempt(store, run, ticket, repeat)
-    records = read_attempt(opened.attempt_directory(result.info.id, attempt.id))
+    opened, info, attempt = _attempt(store, run, ticket, repeat)
+    records = read_attempt(opened.attempt_directory(info.id, attempt.id))
     if output == "json":
         for record in records:
             value = record.to_json()
@@ -61,7 +65,7 @@ def trace_command(
                 click.echo(json.dumps(value))
         return 0
     width = shutil.get_terminal_size((110, 24)).columns
-    found = timeline(records, Identity.of(result.info, attempt), layers=layer, kinds=kind)
+    found = timeline(records, Identity.of(info, attempt), layers=layer, kinds=kind)
     click.echo(render_text(found, width).rstrip())
     return 0
 

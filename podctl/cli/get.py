@@ -64,11 +64,13 @@ def _attempts(run: str | None, store: Path | None, output: str) -> None:
     from podctl.stats.units import dollars
 
     opened = open_store(store)
-    result = opened.load_run(opened.find_run(run or "latest"))
+    found = opened.find_run(run or "latest")
     if output == "json":
-        emit_json("AttemptList", [codec.to_json(attempt) for attempt in result.attempts])
-    elif output == "name":
-        for attempt in result.attempts:
+        emit_json("AttemptList", [codec.to_json(attempt) for attempt in opened.load_run(found).attempts])
+        return
+    attempts = opened.list_attempts(found)
+    if output == "name":
+        for attempt in attempts:
             click.echo(attempt.id)
     else:
         rows = [
@@ -82,7 +84,7 @@ def _attempts(run: str | None, store: Path | None, output: str) -> None:
                 dollars(attempt.dollars),
                 str(attempt.boundary_attempts or ""),
             )
-            for attempt in result.attempts
+            for attempt in attempts
         ]
         table(("ATTEMPT", "TICKET", "STRATUM", "OUTCOME", "CAUSE", "TIME", "COST", "BOUNDARY"), rows)
 

@@ -106,8 +106,15 @@ def _dataclass(of: type[Any]) -> tuple[_Codec, _Codec]:
     def write(value: Any) -> dict[str, Any]:
         return {name: encode(getattr(value, name)) for name, encode, _decode in fields}
 
+    decoded = [(name, decode) for name, _encode, decode in fields if decode is not _same]
+    known = frozenset(name for name, _encode, _decode in fields)
+
     def read(value: Any) -> Any:
-        return of(**{name: decode(value[name]) for name, _encode, decode in fields if name in value})
+        given = dict(value) if value.keys() <= known else {name: value[name] for name in known & value.keys()}
+        for name, decode in decoded:
+            if name in given:
+                given[name] = decode(given[name])
+        return of(**given)
 
     return write, read
 

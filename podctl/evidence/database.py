@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -15,17 +14,19 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError
 
-from podctl.errors import EnvironmentProblem
-from podctl.evidence.schema import HEAD, REVISIONS
+from podctl.evidence.store_problems import (
+    HEAD,
+    REVISIONS,
+    StoreProblem,
+    damaged,
+    foreign,
+    in_words,
+    locked,
+    of_unknown_revision,
+)
 
 _MIGRATION_LOCK = 0x706F6463  # "podc": PostgreSQL's advisory lock while migrating
-_NEWER = re.compile(r"^\d{4}_podctl_([0-9][0-9A-Za-z.]*)$")
 _SMALLEST = 512  # SQLite's smallest page
-_UNCHANGED = "nothing was changed"
-
-
-class StoreProblem(EnvironmentProblem):
-    """The store cannot be used as asked."""
 
 
 class Database:
@@ -61,7 +62,7 @@ class Database:
         except IntegrityError:
             raise
         except DBAPIError as error:
-            raise _in_words(error, self._name, self._wait_s) from error
+            raise in_words(error.orig or error, self._name, self._wait_s) from error
 
 
 def open_sqlite(path: Path, wait_s: float) -> Database:
@@ -109,7 +110,7 @@ def _refuse_torn(path: Path) -> None:
     """What SQLite itself would not see: it takes a tiny file for a new database, and fills half a page up with zeros."""
     size = path.stat().st_size
     if size < _SMALLEST:
-        raise _damaged(str(path), f"the file has only {size} bytes")
+        raise damaged(str(path), f"the file has only {size} bytes")
     if not path.with_name(f"{path.name}-wal").exists():  # with one, a half-written page is made whole from it
         try:
             with open(path, "rb") as file:
@@ -117,7 +118,7 @@ def _refuse_torn(path: Path) -> None:
         except OSError:
             return  # opening it will say so
         if page >= _SMALLEST and size % page:
-            raise _damaged(str(path), f"the file ends within a page, after {size} bytes")
+            raise damaged(str(path), f"the file ends within a page, after {size} bytes")
 
 
 def _sqlite_engine(path: Path, wait_s: float) -> Engine:
@@ -170,7 +171,7 @@ def _file_lock(path: Path, wait_s: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    raise _locked(str(path), wait_s) from None
+                    raise locked(str(path), wait_s) from None
                 time.sleep(0.02)
         yield
     finally:
@@ -191,20 +192,11 @@ def _revision(connection: Connection, name: str) -> str | None:
         return None  # PostgreSQL: no such table
     except DBAPIError as error:
         if "no such table" in str(error.orig):
-            raise _foreign(name) from error
+            raise foreign(name) from error
         raise
     if revision is None or revision in REVISIONS:
         return revision
-    newer = _NEWER.match(str(revision))
-    if newer is None:
-        raise _foreign(name)
-    raise StoreProblem(
-        f"the store {name} was written by a newer podctl",
-        code="store-newer",
-        cause=f"it needs podctl {newer[1]} or newer",
-        hint=f"pip install 'podctl>={newer[1]}'",
-        unchanged=_UNCHANGED,
-    )
+    raise of_unknown_revision(name, str(revision))
 
 
 def _migrate(database: Database, name: str) -> None:
@@ -230,40 +222,3 @@ def _upgrade(connection: Connection) -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-
-
-def _in_words(error: DBAPIError, name: str, wait_s: float) -> StoreProblem:
-    original = str(error.orig).splitlines()[0] if str(error.orig) else type(error.orig).__name__
-    kind = getattr(error.orig, "sqlite_errorname", "") or ""
-    sqlstate = getattr(error.orig, "sqlstate", "") or ""
-    if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) or sqlstate == "55P03":
-        return _locked(name, wait_s)
-    if kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such table" in original or "no such column" in original:
-        return _damaged(name, original)
-    return StoreProblem(f"the store {name} cannot be used", code="store-unusable", cause=original)
-
-
-def _locked(name: str, wait_s: float) -> StoreProblem:
-    return StoreProblem(
-        f"the store {name} is locked",
-        code="store-locked",
-        cause=f"another process has been writing to it for more than {wait_s:g} s",
-        hint="try again when it has finished",
-        unchanged=_UNCHANGED,
-    )
-
-
-def _damaged(name: str, cause: str) -> StoreProblem:
-    return StoreProblem(
-        f"the store {name} is damaged",
-        code="store-damaged",
-        cause=cause,
-        hint="move it away to start a new one; the evidence under runs/ is not touched",
-        unchanged=_UNCHANGED,
-    )
-
-
-def _foreign(name: str) -> StoreProblem:
-    return StoreProblem(
-        f"{name} is not a podctl store", code="store-foreign", hint="name another directory", unchanged=_UNCHANGED
-    )

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-#: The migrations in order. Each name says which podctl brought it: an older one tells its user what to install.
-REVISIONS = ("0001_podctl_0.1.0",)
-HEAD = REVISIONS[-1]
-
-_UNSTORABLE = re.compile("[\\\\\x00\ud800-\udfff]")
+from podctl.evidence.store_text import loaded, storable
 
 
 class AnyText(TypeDecorator[str]):
@@ -24,14 +18,10 @@ class AnyText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        if value is None:
-            return None
-        return _UNSTORABLE.sub(lambda match: json.dumps(match[0])[1:-1], value)
+        return None if value is None else storable(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
-        if value is None or "\\" not in value:
-            return value
-        return str(re.sub(r"\\(\\|u[0-9a-f]{4})", lambda match: json.loads(f'"{match[0]}"'), value))
+        return None if value is None else loaded(value)
 
 
 metadata = MetaData()

@@ -7,52 +7,46 @@ that was run again are kept in ``tries/<number>/`` of the attempt's directory.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from podctl.clock import Clock
-from podctl.errors import ExitCode
 from podctl.evidence import codec
 from podctl.evidence.causes import Cause
-from podctl.evidence.database import Database, StoreProblem, open_sqlite, open_url
+from podctl.evidence.database import Database, open_sqlite, open_url
 from podctl.evidence.owner import Owner
 from podctl.evidence.records import Tokens
-from podctl.evidence.results import AttemptResult, Comparison, GateFinding, RunInfo, RunResult
+from podctl.evidence.results import AttemptResult, RunInfo, RunResult
 from podctl.evidence.schema import attempts, runs, tries
+from podctl.evidence.store_problems import UNCHANGED, StoreProblem, no_attempt, no_run
+from podctl.evidence.store_read import NAME, WAIT_S, Query, StoreReader
 from podctl.evidence.store_rows import (
     AttemptState,
     Planned,
-    RunSummary,
     Spent,
     Try,
-    decimal,
     dump,
     dump_all,
     info_columns,
-    known_dollars,
     result_columns,
-    status_of,
     sum_of,
     try_of,
 )
 
-#: Seconds to wait for another writer before giving up.
-WAIT_S = 10.0
 _NO_TOKENS = Tokens()
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-class Store:
+class Store(StoreReader):
     """Every method raises `StoreProblem` for what a user may meet. Safe for threads and processes."""
 
     def __init__(self, directory: Path, database: Database, clock: Clock) -> None:
-        self.directory = directory
+        super().__init__(directory, self._querying)
         self._database = database
         self._clock = clock
 
@@ -69,10 +63,15 @@ class Store:
     def close(self) -> None:
         self._database.close()
 
+    @contextmanager
+    def _querying(self) -> Iterator[Query]:
+        with self._database.reading() as connection:
+            yield lambda statement, **parameters: [tuple(row) for row in connection.execute(text(statement), parameters)]
+
     # ---- a run's life ---------------------------------------------------------------
 
     def create_run(self, info: RunInfo, planned: Sequence[Planned], owner: Owner) -> None:
-        if not _NAME.fullmatch(info.id) or not all(_NAME.fullmatch(attempt.id) for attempt in planned):
+        if not NAME.fullmatch(info.id) or not all(NAME.fullmatch(attempt.id) for attempt in planned):
             raise ValueError("a run's or attempt's id is a file name: letters, digits, dots, dashes, underscores")
         row = {**info_columns(info), "status": "running", "verdict": "inconclusive", "spent_dollars": None}
         row |= {"findings": "[]", "comparison": "null", "notes": "[]", "owner": dump(owner)}
@@ -139,7 +138,7 @@ class Store:
         row |= {"comparison": "null" if result.comparison is None else dump(result.comparison)}
         with self._database.writing() as connection:
             if connection.execute(update(runs).where(runs.c.id == run).values(row)).rowcount != 1:
-                raise _no_run(run)
+                raise no_run(run)
             of_run = select(attempts.c.id, attempts.c.result).where(attempts.c.run == run)
             kept: dict[str, str | None] = {row.id: row.result for row in connection.execute(of_run)}
             for attempt in result.attempts:
@@ -156,74 +155,13 @@ class Store:
             wanted = select(runs.c.status, runs.c.owner).where(runs.c.id == run).with_for_update()
             row = connection.execute(wanted).one_or_none()
             if row is None:
-                raise _no_run(run)
+                raise no_run(run)
             if row.status == "finished":
-                raise StoreProblem(f"run {run} has finished", code="run-finished", unchanged="nothing was changed")
+                raise StoreProblem(f"run {run} has finished", code="run-finished", unchanged=UNCHANGED)
             _refuse_while_owned(run, codec.from_json(Owner, json.loads(row.owner)), owner, row.status, force)
             connection.execute(update(runs).where(runs.c.id == run).values(owner=dump(owner), status="running"))
 
     # ---- reading --------------------------------------------------------------------
-
-    def load_run(self, run: str) -> RunResult:
-        """A run that has not finished comes with the attempts that have ended and what was spent so far."""
-        with self._database.reading() as connection:
-            row = connection.execute(select(runs).where(runs.c.id == run)).one_or_none()
-            if row is None:
-                raise _no_run(run)
-            ended = connection.execute(
-                select(attempts.c.result)
-                .where(attempts.c.run == run, attempts.c.state == "ended")
-                .order_by(attempts.c.position, attempts.c.repeat)
-            ).scalars()
-            results = tuple(codec.from_json(AttemptResult, json.loads(text)) for text in ended)
-            spent = _dollars(connection, run) if row.status == "running" else decimal(row.spent_dollars)
-        comparison = json.loads(row.comparison)
-        return RunResult(
-            info=codec.from_json(RunInfo, json.loads(row.info)),
-            status=status_of(row),
-            attempts=results,
-            verdict=row.verdict,
-            findings=tuple(codec.from_json(GateFinding, finding) for finding in json.loads(row.findings)),
-            comparison=None if comparison is None else codec.from_json(Comparison, comparison),
-            spent_dollars=spent,
-            notes=tuple(json.loads(row.notes)),
-        )
-
-    def load_attempt(self, run: str, attempt: str) -> AttemptResult:
-        with self._database.reading() as connection:
-            wanted = select(attempts.c.state, attempts.c.result).where(attempts.c.run == run, attempts.c.id == attempt)
-            row = connection.execute(wanted).one_or_none()
-        if row is None:
-            raise _no_attempt(run, attempt)
-        if row.state != "ended":
-            raise StoreProblem(
-                f"attempt {attempt} of run {run} has not ended", code="attempt-not-ended", cause=f"it is {row.state}"
-            )
-        return codec.from_json(AttemptResult, json.loads(row.result))
-
-    def list_runs(self) -> list[RunSummary]:
-        """Newest first."""
-        counted = (attempts.c.run, attempts.c.state, attempts.c.passed)
-        with self._database.reading() as connection:
-            rows = connection.execute(select(runs).order_by(runs.c.started_ns.desc(), runs.c.id.desc())).all()
-            counts = connection.execute(select(*counted, func.count().label("n")).group_by(*counted)).all()
-            spent = {row.id: _dollars(connection, row.id) for row in rows if row.status == "running"}
-        summed: dict[str, list[int]] = {row.id: [0, 0, 0] for row in rows}
-        for run, state, passed, number in counts:
-            totals = summed[run]
-            totals[0] += number
-            totals[1] += number if state == "ended" else 0
-            totals[2] += number if state == "ended" and passed else 0
-        return [
-            RunSummary(
-                codec.from_json(RunInfo, json.loads(row.info)),
-                status_of(row),
-                row.verdict,
-                spent[row.id] if row.id in spent else decimal(row.spent_dollars),
-                *summed[row.id],
-            )
-            for row in rows
-        ]
 
     def planned(self, run: str) -> list[AttemptState]:
         """Every attempt of the run in order; what is not ``ended`` is left to do."""
@@ -254,44 +192,11 @@ class Store:
     def spent(self, run: str) -> Spent:
         return sum_of(self.tries(run))
 
-    def find_run(self, name: str) -> str:
-        """The id of the run that ``name`` begins, or of the ``latest``."""
-        with self._database.reading() as connection:
-            newest = select(runs.c.id).order_by(runs.c.started_ns.desc(), runs.c.id.desc())
-            begins = func.substr(runs.c.id, 1, len(name)) == name
-            wanted = newest.limit(1) if name == "latest" else newest.where(begins)
-            found = list(connection.execute(wanted).scalars())
-        if name in found or (len(found) == 1 and name):
-            return name if name in found else found[0]
-        if not found:
-            raise _no_run(name)
-        listed = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-        raise StoreProblem(
-            f"{name!r} begins the ids of {len(found)} runs",
-            code="run-ambiguous",
-            cause=listed,
-            hint="give more of the id",
-            exit_code=ExitCode.USAGE,
-        )
-
-    # ---- files ----------------------------------------------------------------------
-
-    def run_directory(self, run: str) -> Path:
-        if not _NAME.fullmatch(run):
-            raise _no_run(run)
-        return self.directory / "runs" / run
-
-    def attempt_directory(self, run: str, attempt: str) -> Path:
-        """Made by the attempt's first `start_try`."""
-        if not _NAME.fullmatch(attempt):
-            raise _no_attempt(run, attempt)
-        return self.run_directory(run) / "attempts" / attempt
-
 
 def _change_attempt(connection: Connection, run: str, attempt: str, **columns: Any) -> None:
     changed = connection.execute(update(attempts).where(attempts.c.run == run, attempts.c.id == attempt).values(columns))
     if changed.rowcount != 1:
-        raise _no_attempt(run, attempt)
+        raise no_attempt(run, attempt)
 
 
 def _end_try(
@@ -310,11 +215,7 @@ def _end_try(
     this = (tries.c.run == run, tries.c.attempt == attempt, tries.c.number == number, tries.c.ended_ns.is_(None))
     if connection.execute(update(tries).where(*this).values(row)).rowcount != 1:
         what = f"try {number} of attempt {attempt} of run {run} is not running"
-        raise StoreProblem(what, code="try-not-running", unchanged="nothing was changed")
-
-
-def _dollars(connection: Connection, run: str) -> Decimal | None:
-    return known_dollars(connection.execute(select(tries.c.dollars).where(tries.c.run == run)).scalars())
+        raise StoreProblem(what, code="try-not-running", unchanged=UNCHANGED)
 
 
 def _refuse_while_owned(run: str, current: Owner, wanted: Owner, status: str, force: bool) -> None:
@@ -328,7 +229,7 @@ def _refuse_while_owned(run: str, current: Owner, wanted: Owner, status: str, fo
         code="run-owned",
         cause=f"by process {current.pid} on {current.host}" + ("" if alive else ", which cannot be asked from here"),
         hint="wait for it, or stop it, and try again",
-        unchanged="nothing was changed",
+        unchanged=UNCHANGED,
     )
 
 
@@ -339,12 +240,3 @@ def _set_aside(directory: Path, number: int) -> None:
         aside.mkdir(parents=True, exist_ok=True)
         for path in left:
             path.replace(aside / path.name)
-
-
-def _no_run(run: str) -> StoreProblem:
-    what = "there is no run yet" if run == "latest" else f"there is no run {run!r}"
-    return StoreProblem(what, code="no-such-run", hint="podctl get runs lists what there is", exit_code=ExitCode.USAGE)
-
-
-def _no_attempt(run: str, attempt: str) -> StoreProblem:
-    return StoreProblem(f"there is no attempt {attempt!r} in run {run}", code="no-such-attempt", exit_code=ExitCode.USAGE)

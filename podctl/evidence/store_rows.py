@@ -6,15 +6,16 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
-
-from sqlalchemy import Row
+from typing import TYPE_CHECKING, Any, Literal
 
 from podctl.evidence import codec
 from podctl.evidence.causes import Cause
 from podctl.evidence.owner import Owner
 from podctl.evidence.records import Tokens
 from podctl.evidence.results import AttemptResult, RunInfo, Verdict
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
 
 Status = Literal["running", "finished", "interrupted"]
 
@@ -62,6 +63,20 @@ class Spent:
     dollars: Decimal | None
     dollars_upper: Decimal
     tokens: Tokens
+
+
+@dataclass(frozen=True)
+class AttemptSummary:
+    """An attempt that has ended, in one line."""
+
+    id: str
+    ticket: str
+    stratum: str
+    passed: bool
+    cause: Cause
+    wall_s: float
+    dollars: Decimal | None
+    boundary_attempts: int
 
 
 @dataclass(frozen=True)
@@ -132,9 +147,8 @@ def sum_of(made: Sequence[Try]) -> Spent:
     return Spent(dollars, sum((one.dollars_upper for one in made), Decimal(0)), sum((one.tokens for one in made), Tokens()))
 
 
-def status_of(row: Row[Any]) -> Status:
+def status_of(status: Status, owner: str) -> Status:
     """A run whose owner died without a word is interrupted, whatever it last said."""
-    if row.status == "running" and codec.from_json(Owner, json.loads(row.owner)).alive() is False:
+    if status == "running" and codec.from_json(Owner, json.loads(owner)).alive() is False:
         return "interrupted"
-    status: Status = row.status
     return status

@@ -13,7 +13,7 @@ from podctl.evidence.identity import Identity
 from podctl.evidence.log import EvidenceProblem
 from podctl.evidence.reading import read_attempt
 from podctl.evidence.results import RunResult
-from podctl.evidence.store import Store
+from podctl.evidence.store_read import StoreReader
 from podctl.reports.html import render_html
 from podctl.reports.jsonreport import render_json
 from podctl.reports.junit import render_junit
@@ -47,7 +47,7 @@ def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> 
     return report, written
 
 
-def export(result: RunResult, store: Store, form: str, out: Path) -> int:
+def export(result: RunResult, store: StoreReader, form: str, out: Path) -> int:
     """Write a run's evidence for other tools; the number of files."""
     if form == "junit":
         _write(out, render_junit(build_report(result)))

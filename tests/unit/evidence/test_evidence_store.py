@@ -39,8 +39,9 @@ from podctl.evidence.results import (
     RunResult,
     TicketFlip,
 )
-from podctl.evidence.schema import HEAD, REVISIONS, metadata
+from podctl.evidence.schema import metadata
 from podctl.evidence.store import Store
+from podctl.evidence.store_problems import HEAD, REVISIONS
 from podctl.evidence.store_rows import Planned
 
 HOSTILE = "T-1\x00\ud800\\u0041\\ é ‮\x1b[2J"

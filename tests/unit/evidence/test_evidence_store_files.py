@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,11 +21,11 @@ import pytest
 
 from podctl.clock import ManualClock, SystemClock
 from podctl.evidence.causes import Cause
-from podctl.evidence.database import StoreProblem
 from podctl.evidence.owner import Owner
 from podctl.evidence.results import AttemptResult, RunInfo
-from podctl.evidence.schema import HEAD
 from podctl.evidence.store import Store
+from podctl.evidence.store_problems import HEAD, StoreProblem
+from podctl.evidence.store_read import StoreReader, open_to_read
 from podctl.evidence.store_rows import Planned
 
 PRELUDE = """
@@ -133,6 +134,44 @@ def test_opening_a_store_that_is_up_to_date_is_fast_and_takes_no_alembic(tmp_pat
     assert start(code, tmp_path).communicate(timeout=30) == ("1 False True\n", "")
 
 
+def test_looking_into_a_store_needs_no_sqlalchemy_and_finds_the_same(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, ManualClock())
+    for run in ("r-1", "r-2"):
+        store.create_run(info(run), [Planned(f"{at:04}-1", f"T\\\0{at % 2}", "s", at, 1) for at in range(4)], Owner.current())
+        for at in range(3):
+            attempt = f"{at:04}-1"
+            result = AttemptResult(attempt, f"T\\\0{at % 2}", "s", 1, at, Cause.COMPLETED, at == 1, dollars=Decimal("0.01"))
+            store.start_try(run, attempt, 1)
+            store.finish_try(run, attempt, 1, result, Decimal("0.01"))
+    store.finish_run("r-1", replace(store.load_run("r-1"), status="finished", verdict="fail", notes=("n",)))
+    looks = [
+        lambda reader: reader.list_runs(),
+        lambda reader: [reader.load_run(run) for run in ("r-1", "r-2")],
+        lambda reader: reader.list_attempts("r-2"),
+        lambda reader: [reader.load_info("r-1"), reader.find_run("latest"), reader.find_run("r-1")],
+        lambda reader: [reader.load_attempt("r-1", "0001-1"), reader.attempt_directory("r-1", "0001-1")],
+        lambda reader: [reader.find_attempt("r-1", name, 1) for name in ("0001-1", "T\\\0001", "T\\\0000", "nobody", "0003-1")],
+    ]
+    reader = open_to_read(tmp_path, ManualClock())
+    assert type(reader) is StoreReader
+    for look in looks:
+        assert repr(look(reader)) == repr(look(store))
+    listed = [(one.id, one.ticket, one.passed, one.cause, one.dollars) for one in reader.list_attempts("r-1")]
+    assert listed == [(a.id, a.ticket, a.passed, a.cause, a.dollars) for a in store.load_run("r-1").attempts]
+    assert reader.find_attempt("r-1", "T\\\0001", 1) == store.load_attempt("r-1", "0001-1")
+    store.close()
+    code = """
+        import sys
+        sys.modules["sqlalchemy"] = None
+        from pathlib import Path
+        from podctl.clock import SystemClock
+        from podctl.evidence.store_read import open_to_read
+        print(len(open_to_read(Path(sys.argv[1]), SystemClock()).load_run("r-1").attempts))
+    """
+    looking = subprocess.run([sys.executable, "-c", textwrap.dedent(code), tmp_path], capture_output=True, text=True)
+    assert (looking.stdout, looking.stderr) == ("3\n", "")
+
+
 def test_a_store_before_the_first_migration_is_migrated_in_place(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "store.db") as connection:
         connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
@@ -150,6 +189,9 @@ def test_a_store_before_the_first_migration_is_migrated_in_place(tmp_path: Path)
 def refused(directory: Path, wait_s: float = 1.0) -> StoreProblem:
     with pytest.raises(StoreProblem) as caught:
         Store.open(directory, ManualClock(), wait_s=wait_s)
+    with pytest.raises(StoreProblem) as caught_reading:
+        open_to_read(directory, ManualClock(), wait_s)
+    assert caught_reading.value.render() == caught.value.render()
     return caught.value
 
 
@@ -216,6 +258,9 @@ def test_damage_met_later_is_said_too(tmp_path: Path) -> None:
         store.planned("r-1")
     assert caught.value.code == "store-damaged"
     store.close()
+    with pytest.raises(StoreProblem) as caught:
+        open_to_read(tmp_path, ManualClock()).load_run("r-1")
+    assert caught.value.code == "store-damaged"
 
 
 def test_a_lock_is_waited_for(tmp_path: Path) -> None:

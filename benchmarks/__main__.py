@@ -1,0 +1,56 @@
+"""What podctl costs on this machine, each figure beside its floor or a peer measured in the same run.
+
+    python -m benchmarks [NAME …] [--quick] [--long]
+
+Without names everything is measured. --quick repeats less; --long adds what takes more than a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.effort import Effort
+from benchmarks.table import Row, render
+
+#: In the order of the table; each is a module here with ``measure(effort)``.
+NAMES = ("cli", "pods", "store", "throughput")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--quick", action="store_true", help="repeat less: a few minutes for everything")
+    parser.add_argument("--long", action="store_true", help="10,000 attempts where it is about growth")
+    chosen = parser.parse_args()
+    unknown = set(chosen.names) - set(NAMES)
+    if unknown:
+        parser.error(f"no benchmark called {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
+    # As an installed podctl would be: its modules compiled once, and found compiled afterwards.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}")
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="podctl-bench-", dir="/var/tmp") as directory:
+        Path(directory).chmod(0o711)  # pods have users of their own
+        os.environ["PODCTL_STATE"] = f"{directory}/state"
+        for name in chosen.names or NAMES:
+            began = time.monotonic()
+            print(f"{name} …", end=" ", file=sys.stderr, flush=True)
+            place = Path(directory) / name
+            place.mkdir(mode=0o711)
+            rows += importlib.import_module(f"benchmarks.{name}").measure(Effort(place, chosen.quick, chosen.long))
+            print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+    print(render(rows))
+    return 1 if any(row.met is False for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

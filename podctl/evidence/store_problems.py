@@ -1,0 +1,78 @@
+"""Why a store cannot be used, in words; nothing here loads SQLAlchemy."""
+
+from __future__ import annotations
+
+import re
+
+from podctl.errors import EnvironmentProblem, ExitCode
+
+#: The migrations in order. Each name says which podctl brought it: an older one tells its user what to install.
+REVISIONS = ("0001_podctl_0.1.0",)
+HEAD = REVISIONS[-1]
+
+_NEWER = re.compile(r"^\d{4}_podctl_([0-9][0-9A-Za-z.]*)$")
+UNCHANGED = "nothing was changed"
+
+
+class StoreProblem(EnvironmentProblem):
+    """The store cannot be used as asked."""
+
+
+def in_words(original: BaseException, name: str, wait_s: float) -> StoreProblem:
+    """A driver's error; ``name`` is the store, ``wait_s`` how long another writer was waited for."""
+    told = str(original).splitlines()[0] if str(original) else type(original).__name__
+    kind = getattr(original, "sqlite_errorname", "") or ""
+    sqlstate = getattr(original, "sqlstate", "") or ""
+    if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) or sqlstate == "55P03":
+        return locked(name, wait_s)
+    if kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such table" in told or "no such column" in told:
+        return damaged(name, told)
+    return StoreProblem(f"the store {name} cannot be used", code="store-unusable", cause=told)
+
+
+def locked(name: str, wait_s: float) -> StoreProblem:
+    return StoreProblem(
+        f"the store {name} is locked",
+        code="store-locked",
+        cause=f"another process has been writing to it for more than {wait_s:g} s",
+        hint="try again when it has finished",
+        unchanged=UNCHANGED,
+    )
+
+
+def damaged(name: str, cause: str) -> StoreProblem:
+    return StoreProblem(
+        f"the store {name} is damaged",
+        code="store-damaged",
+        cause=cause,
+        hint="move it away to start a new one; the evidence under runs/ is not touched",
+        unchanged=UNCHANGED,
+    )
+
+
+def foreign(name: str) -> StoreProblem:
+    return StoreProblem(
+        f"{name} is not a podctl store", code="store-foreign", hint="name another directory", unchanged=UNCHANGED
+    )
+
+
+def of_unknown_revision(name: str, revision: str) -> StoreProblem:
+    newer = _NEWER.match(revision)
+    if newer is None:
+        return foreign(name)
+    return StoreProblem(
+        f"the store {name} was written by a newer podctl",
+        code="store-newer",
+        cause=f"it needs podctl {newer[1]} or newer",
+        hint=f"pip install 'podctl>={newer[1]}'",
+        unchanged=UNCHANGED,
+    )
+
+
+def no_run(run: str) -> StoreProblem:
+    what = "there is no run yet" if run == "latest" else f"there is no run {run!r}"
+    return StoreProblem(what, code="no-such-run", hint="podctl get runs lists what there is", exit_code=ExitCode.USAGE)
+
+
+def no_attempt(run: str, attempt: str) -> StoreProblem:
+    return StoreProblem(f"there is no attempt {attempt!r} in run {run}", code="no-such-attempt", exit_code=ExitCode.USAGE)

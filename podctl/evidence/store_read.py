@@ -1,0 +1,224 @@
+"""What a store says of its runs: read here alone, through SQLAlchemy or, where only looking is wanted, through SQLite itself.
+
+Loading SQLAlchemy takes longer than most answers: commands that only look begin with `open_to_read`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from podctl.clock import Clock
+from podctl.errors import ExitCode
+from podctl.evidence import codec
+from podctl.evidence.causes import Cause
+from podctl.evidence.results import AttemptResult, Comparison, GateFinding, RunInfo, RunResult
+from podctl.evidence.store_problems import HEAD, StoreProblem, in_words, no_attempt, no_run
+from podctl.evidence.store_rows import AttemptSummary, RunSummary, decimal, known_dollars, status_of
+from podctl.evidence.store_text import loaded, storable
+
+#: Seconds to wait for a writer before giving up.
+WAIT_S = 10.0
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+#: The rows of one statement in SQL that both SQLite and PostgreSQL know; ``:name`` stands for a parameter.
+Query = Callable[..., list[tuple[Any, ...]]]
+
+
+class StoreReader:
+    """Every method raises `StoreProblem` for what a user may meet, and reads from one consistent state."""
+
+    def __init__(self, directory: Path, reading: Callable[[], AbstractContextManager[Query]]) -> None:
+        self.directory = directory
+        self._reading = reading
+
+    def load_run(self, run: str) -> RunResult:
+        """A run that has not finished comes with the attempts that have ended and what was spent so far."""
+        with self._reading() as query:
+            found = query(
+                "SELECT info, status, owner, verdict, findings, comparison, notes, spent_dollars FROM runs WHERE id = :run",
+                run=run,
+            )
+            if not found:
+                raise no_run(run)
+            info, status, owner, verdict, findings, comparison, notes, spent_dollars = found[0]
+            ended = query("SELECT result FROM attempts WHERE run = :run AND state = 'ended' ORDER BY position, repeat", run=run)
+            spent = _dollars(query, run) if status == "running" else decimal(spent_dollars)
+        compared = json.loads(comparison)
+        return RunResult(
+            info=codec.from_json(RunInfo, json.loads(info)),
+            status=status_of(status, owner),
+            attempts=tuple(codec.from_json(AttemptResult, json.loads(text)) for (text,) in ended),
+            verdict=verdict,
+            findings=tuple(codec.from_json(GateFinding, finding) for finding in json.loads(findings)),
+            comparison=None if compared is None else codec.from_json(Comparison, compared),
+            spent_dollars=spent,
+            notes=tuple(json.loads(notes)),
+        )
+
+    def load_info(self, run: str) -> RunInfo:
+        """Of a large run much quicker than `load_run`."""
+        with self._reading() as query:
+            found = query("SELECT info FROM runs WHERE id = :run", run=run)
+        if not found:
+            raise no_run(run)
+        return codec.from_json(RunInfo, json.loads(found[0][0]))
+
+    def load_attempt(self, run: str, attempt: str) -> AttemptResult:
+        with self._reading() as query:
+            found = query("SELECT state, result FROM attempts WHERE run = :run AND id = :id", run=run, id=attempt)
+        if not found:
+            raise no_attempt(run, attempt)
+        state, result = found[0]
+        if state != "ended":
+            what = f"attempt {attempt} of run {run} has not ended"
+            raise StoreProblem(what, code="attempt-not-ended", cause=f"it is {state}")
+        return codec.from_json(AttemptResult, json.loads(result))
+
+    def list_attempts(self, run: str) -> list[AttemptSummary]:
+        """Those that have ended, in order; of a large run much quicker than `load_run`."""
+        with self._reading() as query:
+            if not query("SELECT 1 FROM runs WHERE id = :run", run=run):
+                raise no_run(run)
+            rows = query(
+                "SELECT id, ticket, stratum, passed, cause, wall_s, dollars, result FROM attempts"
+                " WHERE run = :run AND state = 'ended' ORDER BY position, repeat",
+                run=run,
+            )
+        return [
+            AttemptSummary(
+                attempt,
+                loaded(ticket),
+                loaded(stratum),
+                bool(passed),
+                Cause(cause),
+                wall_s,
+                decimal(dollars),
+                json.loads(result).get("boundary_attempts", 0),
+            )
+            for attempt, ticket, stratum, passed, cause, wall_s, dollars, result in rows
+        ]
+
+    def find_attempt(self, run: str, name: str, repeat: int) -> AttemptResult | None:
+        """The ended attempt with the id ``name``, or the ``repeat``-th on the ticket ``name``."""
+        with self._reading() as query:
+            found = query(
+                "SELECT result FROM attempts WHERE run = :run AND state = 'ended'"
+                " AND (id = :name OR (ticket = :ticket AND repeat = :repeat)) ORDER BY position, repeat LIMIT 1",
+                run=run,
+                name=name,
+                ticket=storable(name),
+                repeat=repeat,
+            )
+        return codec.from_json(AttemptResult, json.loads(found[0][0])) if found else None
+
+    def list_runs(self) -> list[RunSummary]:
+        """Newest first."""
+        with self._reading() as query:
+            rows = query("SELECT id, info, status, owner, verdict, spent_dollars FROM runs ORDER BY started_ns DESC, id DESC")
+            counts = query("SELECT run, state, passed, count(*) FROM attempts GROUP BY run, state, passed")
+            spent = {
+                run: _dollars(query, run) if status == "running" else decimal(dollars)
+                for run, _info, status, _owner, _verdict, dollars in rows
+            }
+        summed: dict[str, list[int]] = {row[0]: [0, 0, 0] for row in rows}
+        for run, state, passed, number in counts:
+            totals = summed[run]
+            totals[0] += number
+            totals[1] += number if state == "ended" else 0
+            totals[2] += number if state == "ended" and passed else 0
+        return [
+            RunSummary(codec.from_json(RunInfo, json.loads(info)), status_of(status, owner), verdict, spent[run], *summed[run])
+            for run, info, status, owner, verdict, _dollars_text in rows
+        ]
+
+    def find_run(self, name: str) -> str:
+        """The id of the run that ``name`` begins, or of the ``latest``."""
+        with self._reading() as query:
+            newest = "SELECT id FROM runs {} ORDER BY started_ns DESC, id DESC"
+            if name == "latest":
+                rows = query(newest.format("") + " LIMIT 1")
+            else:
+                rows = query(newest.format("WHERE substr(id, 1, :length) = :name"), length=len(name), name=name)
+        found = [run for (run,) in rows]
+        if name in found or (len(found) == 1 and name):
+            return name if name in found else found[0]
+        if not found:
+            raise no_run(name)
+        listed = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        raise StoreProblem(
+            f"{name!r} begins the ids of {len(found)} runs",
+            code="run-ambiguous",
+            cause=listed,
+            hint="give more of the id",
+            exit_code=ExitCode.USAGE,
+        )
+
+    # ---- files ----------------------------------------------------------------------
+
+    def run_directory(self, run: str) -> Path:
+        if not NAME.fullmatch(run):
+            raise no_run(run)
+        return self.directory / "runs" / run
+
+    def attempt_directory(self, run: str, attempt: str) -> Path:
+        """Made when the attempt is first tried."""
+        if not NAME.fullmatch(attempt):
+            raise no_attempt(run, attempt)
+        return self.run_directory(run) / "attempts" / attempt
+
+
+def open_to_read(directory: Path, clock: Clock, wait_s: float = WAIT_S) -> StoreReader:
+    """A store in a directory, as `Store.open` would give it, without loading SQLAlchemy where nothing is to be made,
+    migrated or refused. Raises `StoreProblem`."""
+    path = directory / "store.db"
+    try:
+        if _is_current(path, wait_s):
+            return StoreReader(directory, lambda: _sqlite_reading(path, wait_s))
+    except (sqlite3.Error, OSError):
+        pass  # whatever is wrong, opening it in full says so
+    from podctl.evidence.store import Store
+
+    return Store.open(directory, clock, wait_s=wait_s)
+
+
+def _is_current(path: Path, wait_s: float) -> bool:
+    if not path.is_file() or path.stat().st_size < _SMALLEST:
+        return False
+    with _sqlite(path, wait_s) as connection:
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+        if path.stat().st_size % page:
+            return False
+        return connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+
+
+#: A file without even one page is no store.
+_SMALLEST = 512
+
+
+@contextmanager
+def _sqlite(path: Path, wait_s: float) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=wait_s, isolation_level=None)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _sqlite_reading(path: Path, wait_s: float) -> Iterator[Query]:
+    try:
+        with _sqlite(path, wait_s) as connection:
+            connection.execute("BEGIN")
+            yield lambda statement, **parameters: connection.execute(statement, parameters).fetchall()
+    except sqlite3.Error as error:
+        raise in_words(error, str(path), wait_s) from error
+
+
+def _dollars(query: Query, run: str) -> Any:
+    return known_dollars(dollars for (dollars,) in query("SELECT dollars FROM tries WHERE run = :run", run=run))
