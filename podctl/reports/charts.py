@@ -61,6 +61,12 @@ _MARK = Markup(
 )
 
 
+#: Units of the drawing that a label needs.
+_LABELS_APART = 80
+#: From here on a label stands left of its line.
+_FAR_RIGHT = 250
+
+
 def histogram(bins: Sequence[Bin], marks: Sequence[tuple[str, float]], unit: Callable[[float], str], title: str) -> Markup:
     """``marks`` are labelled values (a median, a 95th percentile) shown as vertical lines, from left to right."""
     tallest = max(b.count for b in bins)
@@ -71,11 +77,15 @@ def histogram(bins: Sequence[Bin], marks: Sequence[tuple[str, float]], unit: Cal
         if b.count
     )
     end = bins[-1].high
+    places = [(label, 8 + 324 * min(1.0, value / end) if end else 8.0) for label, value in marks]
+    first, last = places[0][1], places[-1][1]
+    if last - first < _LABELS_APART and (first <= _LABELS_APART or last > _FAR_RIGHT):
+        # No room between the lines, nor on one side of them: the last one carries all labels.
+        places = [*(("", x) for _, x in places[:-1]), (", ".join(label for label, _ in places), places[-1][1])]
     lines = []
-    for index, (label, value) in enumerate(marks):
-        x = 8 + 324 * min(1.0, value / end) if end else 8
+    for index, (label, x) in enumerate(places):
         # Two neighbouring labels write away from each other.
-        anchor = "end" if (index < len(marks) - 1 and x > 80) or x > 250 else "start"
+        anchor = "end" if (index < len(marks) - 1 and x > _LABELS_APART) or x > _FAR_RIGHT else "start"
         lines.append(_MARK.format(x=x, tx=x + (-3 if anchor == "end" else 3), anchor=anchor, label=label))
     described = "; ".join(f"{unit(b.low)} to {'more' if b.last else unit(b.high)}: {b.count}" for b in bins if b.count)
     right = f"{unit(end)} and above" if bins[-1].last and end else unit(end)

@@ -54,7 +54,8 @@ def _distribution(values: list[float], quantiles: Quantiles | None, unit: Any, n
     bins = charts.bins_of(values)
     marks = [("median", quantiles.p50), ("p95", quantiles.p95)]
     title = f"{name} of an attempt"
-    return {"bins": bins, "quantiles": quantiles, "unit": unit, "svg": charts.histogram(bins, marks, unit, title)}
+    drawn = charts.histogram(bins, marks, unit, title) if bins[-1].high else ""
+    return {"bins": bins, "quantiles": quantiles, "unit": unit, "svg": drawn}
 
 
 def _float_dollars(value: float) -> str:

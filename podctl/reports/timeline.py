@@ -58,7 +58,7 @@ def _attempt_start(data: dict[str, Any]) -> Described:
 
 def _attempt_end(data: dict[str, Any]) -> Described:
     cause = str(data.get("cause", "unknown"))
-    return f"ended: {cause.replace('_', ' ')}", _text(data.get("detail")), "good" if cause == "completed" else "bad"
+    return f"ended: {_text(cause.replace('_', ' '))}", _text(data.get("detail")), "good" if cause == "completed" else "bad"
 
 
 def _process_start(data: dict[str, Any]) -> Described:

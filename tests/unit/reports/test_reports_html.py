@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import podctl.reports.html as html_module
 from podctl.evidence.results import CheckResult, DiffEntry, RunResult
-from podctl.reports.charts import bins_of
+from podctl.reports.charts import Bin, bins_of, histogram
 from podctl.reports.html import render_html
 from podctl.reports.model import DETAILED_TICKETS, LISTED_TICKETS, TIMELINE_ROWS, build_report, excerpt
 from podctl.reports.timeline import TimelineRow, timeline
@@ -287,3 +287,25 @@ def test_text_contrast_is_at_least_4_5(theme: str) -> None:
     pairs += [(name, f"{name}-bg") for name in ("pass", "fail", "open")]
     for ink, ground in pairs:
         assert _contrast(palette[ink], palette[ground]) >= 4.5, (theme, ink, ground)
+
+
+@pytest.mark.parametrize("median", [0, 5, 20, 50, 80, 95])
+@pytest.mark.parametrize("above", [0, 4, 15, 30, 60])
+def test_labels_of_a_chart_do_not_lie_on_each_other(median: int, above: int) -> None:
+    p95 = min(100, median + above)
+    drawn = histogram([Bin(0, 50, 1), Bin(50, 100, 1, last=True)], [("median", median), ("p95", p95)], str, "t")
+    spans = []
+    for x, anchor, label in re.findall(r'<text x="([\d.]+)" y="12" text-anchor="(\w+)">([^<]*)<', drawn):
+        width = 6.0 * len(label)  # generous for the 10 px of these labels
+        spans.append((float(x) - width, float(x)) if anchor == "end" else (float(x), float(x) + width))
+    spans = sorted(span for span in spans if span[0] != span[1])
+    assert spans and spans[0][0] >= 0 and spans[-1][1] <= 340
+    assert all(one[1] <= other[0] for one, other in pairwise(spans))
+
+
+def test_a_cost_of_nothing_is_a_sentence_and_no_chart() -> None:
+    run = example_run()
+    free = replace(run, attempts=tuple(replace(one, dollars=Decimal(0)) for one in run.attempts))
+    shown, drawn = render_html(build_report(free)), render_html(build_report(run))
+    assert "$0 for every attempt" in shown and "for every attempt" not in drawn
+    assert "Dollars of an attempt</title>" in drawn and "Dollars of an attempt</title>" not in shown
