@@ -41,6 +41,7 @@ from podctl.evidence.store_rows import (
     sum_of,
     try_of,
 )
+from podctl.faults import point
 
 #: Seconds to wait for another writer before giving up.
 WAIT_S = 10.0
@@ -101,6 +102,7 @@ class Store:
                 directory.mkdir(parents=True, exist_ok=True)
                 if try_no > 1:
                     _set_aside(directory, try_no - 1)
+                    point("try.set-aside")
         except IntegrityError as error:
             cause = f"try {try_no} of attempt {attempt} was started before"
             raise StoreProblem(f"attempt {attempt} of run {run} cannot be started", code="try-exists", cause=cause) from error
@@ -126,7 +128,7 @@ class Store:
         tokens: Tokens = _NO_TOKENS,
         cause: Cause = Cause.PODCTL_FAILED,
     ) -> None:
-        """A try that was killed: what it spent is kept, and the attempt is to be made again."""
+        """A try that does not count: what it spent is kept, and the attempt is to be made again."""
         with self._database.writing() as connection:
             _end_try(connection, run, attempt, try_no, self._clock.wall_ns(), cause, dollars, dollars_upper, tokens)
             _change_attempt(connection, run, attempt, state="planned")
@@ -273,6 +275,13 @@ class Store:
             hint="give more of the id",
             exit_code=ExitCode.USAGE,
         )
+
+    def cut_off(self) -> str | None:
+        """The latest run, when its podctl died before it finished."""
+        with self._database.reading() as connection:
+            newest = select(runs).order_by(runs.c.started_ns.desc(), runs.c.id.desc())
+            row = connection.execute(newest.limit(1)).one_or_none()
+        return row.id if row is not None and row.status == "running" and status_of(row) == "interrupted" else None
 
     # ---- files ----------------------------------------------------------------------
 
