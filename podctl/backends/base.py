@@ -138,8 +138,11 @@ class Backend(Protocol):
     async def interrupt(self, pod: str, reason: str) -> None:
         """End the command that runs in the pod; its `Exit.limit` is the reason."""
 
-    def doors(self, pod: str) -> tuple[list[Door], socket.socket | None]:
-        """The gateway's listeners in the pod, and where it gets sockets of the pod's inner network."""
+    def doors(self, pod: str, holder: int) -> tuple[list[Door], socket.socket | None]:
+        """The gateway's listeners in the pod, and where it gets sockets of the pod's inner network.
+
+        ``holder`` is the pid of the gateway: when podctl is killed, whoever removes the pod ends that process too.
+        """
 
     def database(self, pod: str, name: str) -> PodDatabase: ...
 

@@ -86,7 +86,7 @@ class Pod:
         for step in plan:
             await self.backend.apply(self.spec, step)
         if any(step.resource.kind == "door" for step in plan):
-            doors, dialer = self.backend.doors(self.spec.id)
+            doors, dialer = self.backend.doors(self.spec.id, self.gateway.pid)
             await self.gateway.open_pod(self.spec.id, doors, dialer)
             with tempfile.NamedTemporaryFile() as evidence:
                 granted = AttemptPass(attempt=self.spec.id, pod=self.spec.id, key="contract", evidence=Path(evidence.name))

@@ -205,7 +205,7 @@ class MemoryBackend:
             held.reason = reason
             held.stop.set()
 
-    def doors(self, pod: str) -> tuple[list[Door], socket.socket | None]:
+    def doors(self, pod: str, holder: int) -> tuple[list[Door], socket.socket | None]:
         return [], None
 
     def database(self, pod: str, name: str) -> MemoryDatabase:

@@ -77,5 +77,22 @@ def machine_state() -> Any:
     return State.open()
 
 
+def tell_of_orphans() -> None:
+    """Say on standard error what died on this machine without cleaning up; looking at it makes nothing and cannot fail."""
+    from podctl.backends.local.state import State
+
+    try:
+        state = State.here()
+        if not state.pods.is_dir() or state.root.stat().st_uid != os.getuid():
+            return
+        dead = [record for record in state.records() if not record.owner.alive()]
+    except OSError:
+        return
+    if dead:
+        runs = ", ".join(sorted({record.run for record in dead}))
+        pods = "1 pod is" if len(dead) == 1 else f"{len(dead)} pods are"
+        click.echo(f"{pods} left of what died ({runs}): podctl gc", err=True)
+
+
 def is_quiet() -> bool:
     return bool(os.environ.get("PODCTL_QUIET"))

@@ -39,6 +39,5 @@ def gc_command(dry_run: bool, output: str) -> int:
         for removal in receipt.removals:
             outcome = "gone" if removal.gone else f"STILL THERE {removal.detail}"
             click.echo(f"{removal.pod}  {removal.what}: {outcome}")
-        pods = len({removal.pod for removal in receipt.removals})
-        click.echo(f"{pods} pods removed, {len(receipt.living)} of living runs left alone")
+        click.echo(f"{receipt.pods} pods removed, {len(receipt.living)} of living runs left alone")
     return 0 if receipt.complete else int(ExitCode.TEARDOWN_INCOMPLETE)

@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+#: Commands that remove what dead runs left, or whose output is no place to speak of it.
+REMOVING = ("run", "demo", "gc", "completion")
+
+
 class Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -66,7 +70,8 @@ class Lazy(click.Group):
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="podctl")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
-def podctl(debug: bool) -> None:
+@click.pass_context
+def podctl(ctx: click.Context, debug: bool) -> None:
     """Test pods for AI agents: run an agent version on real tickets in isolated mirrors of production.
 
     \b
@@ -77,6 +82,10 @@ def podctl(debug: bool) -> None:
     """
     if debug:
         os.environ["PODCTL_DEBUG"] = "1"
+    if ctx.invoked_subcommand not in REMOVING:
+        from podctl.cli.common import tell_of_orphans
+
+        tell_of_orphans()
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from podctl.cli.common import is_quiet, store_directory, store_option
+from podctl.faults import point
 
 
 @click.command("run")
@@ -49,11 +50,14 @@ def run_command(scenario: Path, store: Path | None, strict: bool, quiet: bool, o
 
     bundle = load(scenario, given)
     prepared = prepare(bundle)
+    point("run.prepared")
     directory = store_directory(store)
     with progress_for(quiet) as listener:
         outcome = host_run(prepared, directory, baseline=given["baseline"], resume=given["resume"], listener=listener, say=say)
     extra = {kind: given[name] for kind, name in _FILES.items() if given[name] is not None}
-    show(*write_reports(outcome.result, directory, extra), output)
+    report, written = write_reports(outcome.result, directory, extra)
+    point("run.reported")
+    show(report, written, output)
     if outcome.result.status == "interrupted":
         say(f"finish it with: podctl run {scenario} --resume {outcome.result.info.id}")
     for problem in outcome.teardown_problems:

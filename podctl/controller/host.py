@@ -18,6 +18,7 @@ from podctl.controller.sweep import sweep
 from podctl.errors import ExitCode
 from podctl.evidence.results import RunResult
 from podctl.evidence.store import Store
+from podctl.faults import point
 from podctl.runs.runner import Listener, silent
 
 
@@ -51,12 +52,15 @@ async def _host(
 ) -> Outcome:
     state = State.open()
     receipt = await sweep(state)
+    point("run.swept")
     if receipt.removals:
-        pods = len({removal.pod for removal in receipt.removals})
-        say(f"removed {pods} {'pod' if pods == 1 else 'pods'} that a dead run had left (podctl gc)")
+        say(f"removed {receipt.pods} {'pod' if receipt.pods == 1 else 'pods'} that a dead run had left (podctl gc)")
     store = Store.open(store_directory, SystemClock())
     backend = LocalBackend(state, ttl_s=prepared.bundle.scenario.run.ttl)
     controller = RunController(store, backend, listener=listener)
+    cut_off = store.cut_off()
+    if cut_off and not resume:
+        say(f"run {cut_off} was cut off before it finished: --resume {cut_off} goes on with it")
     loop = asyncio.get_running_loop()
     signals = 0
 
@@ -74,6 +78,8 @@ async def _host(
         loop.add_signal_handler(number, on_signal)
     try:
         result = await controller.run(prepared, baseline=baseline, resume=resume)
+        if controller.had_finished:
+            say(f"run {result.info.id} has finished: nothing was made again")
     finally:
         await backend.close()
         store.close()

@@ -81,7 +81,7 @@ class Keeper:
         return self._state.directory(self._spec.id)
 
     async def _open_attempt(self, gateway: Gateway) -> None:
-        doors, dialer = self._backend.doors(self._spec.id)
+        doors, dialer = self._backend.doors(self._spec.id, gateway.pid)
         await gateway.open_pod(self._spec.id, doors, dialer)
         agent, limits = self._bundle.agent, self._bundle.scenario.limits
         credentials = {}

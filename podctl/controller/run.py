@@ -22,6 +22,7 @@ from podctl.evidence.reading import read_attempt
 from podctl.evidence.results import AttemptResult, Comparison, RunInfo, RunResult
 from podctl.evidence.store import Store
 from podctl.evidence.store_rows import Planned as StoredAttempt
+from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayConfig, provider_keys, totals_of
 from podctl.runs.attempt import Planned
@@ -88,6 +89,7 @@ class RunController:
         self._listener = listener
         self._runner: Runner | None = None
         self.interrupted = False
+        self.had_finished = False
         self.teardown_problems: list[str] = []
 
     async def interrupt(self) -> None:
@@ -96,18 +98,28 @@ class RunController:
             await self._runner.interrupt()
 
     async def run(self, prepared: Prepared, *, baseline: str | None = None, resume: str | None = None) -> RunResult:
-        """Raises `PodctlError` when no result could be had; what was made is removed in any case."""
+        """Raises `PodctlError` when no result could be had; what was made is removed in any case.
+
+        A run that has finished is not made again by ``resume``: its result is what it was.
+        """
         bundle = prepared.bundle
+        before = self._resumable(resume, prepared) if resume else None
+        if before is not None and before.status == "finished":
+            self.had_finished = True
+            return before
         not_in_effect = await admit(self._backend, bundle)
+        point("run.admitted")
         base = self._store.load_run(self._store.find_run(baseline)) if baseline else None
         await self._backend.prepare(bundle)
-        info = self._resumed(resume, prepared) if resume else self._begin(prepared)
+        point("run.templates-ready")
+        info = self._take_over(before.info) if before is not None else self._begin(prepared)
         gateway: Gateway | None = None
         results: list[AttemptResult] = []
         notes: list[str] = []
         try:
             spent = self._store.spent(info.id)
             gateway = await Gateway.start(self._gateway_config(bundle, spent.dollars_upper), self._on_gateway_event)
+            point("run.gateway-started")
             self._runner = Runner(
                 run=info.id,
                 bundle=bundle,
@@ -121,13 +133,15 @@ class RunController:
             if self.interrupted:
                 await self._runner.interrupt()
             done = list(self._store.load_run(info.id).attempts)
-            tries = {state.planned.id: state.tries for state in self._store.planned(info.id)}
-            results = await self._runner.work(prepared.planned, done, tries, spent.dollars_upper)
+            results = await self._runner.work(prepared.planned, done, self._store.tries(info.id))
             notes = self._runner.notes
+            point("run.attempts-made")
         finally:
             if gateway is not None:
                 await asyncio.shield(gateway.stop())
+                point("run.gateway-stopped")
             await asyncio.shield(self._remove_pods(info.id))
+            point("run.pods-removed")
         return self._conclude(info, prepared, results, [*not_in_effect, *notes], base)
 
     # ---- parts ----
@@ -158,26 +172,33 @@ class RunController:
             settings=printed_settings(bundle),
         )
         self._store.create_run(info, _stored(prepared.planned), Owner.current())
+        point("run.stored")
         return info
 
-    def _resumed(self, name: str, prepared: Prepared) -> RunInfo:
-        """Take over a run that did not finish. Raises `SpecError` when it was a different one."""
-        run = self._store.find_run(name)
-        info = self._store.load_run(run).info
+    def _resumable(self, name: str, prepared: Prepared) -> RunResult:
+        """The run so far. Raises `SpecError` when it was a different one."""
+        before = self._store.load_run(self._store.find_run(name))
         same = {
-            "the sample": (info.sample_digest, prepared.drawn.digest),
-            "the agent": (info.agent_digest, prepared.identity.digest),
-            "the specs": (info.spec_digest, spec_digest(prepared.bundle)),
+            "the sample": (before.info.sample_digest, prepared.drawn.digest),
+            "the agent": (before.info.agent_digest, prepared.identity.digest),
+            "the specs": (before.info.spec_digest, spec_digest(prepared.bundle)),
         }
-        changed = [what for what, (before, now) in same.items() if before != now]
+        changed = [what for what, (then, now) in same.items() if then != now]
         if changed:
             raise SpecError(
-                f"run {run} cannot be resumed: {' and '.join(changed)} changed since it began",
+                f"run {before.info.id} cannot be resumed: {' and '.join(changed)} changed since it began",
                 code="resume-changed",
                 unchanged="the run was left as it is",
                 hint="start a new run, or restore what it was started with",
             )
+        point("resume.checked")
+        return before
+
+    def _take_over(self, info: RunInfo) -> RunInfo:
+        """What a killed try had spent is kept, and its attempt is to be made again."""
+        run = info.id
         self._store.take_over(run, Owner.current())
+        point("resume.taken-over")
         for state in self._store.planned(run):
             if state.running_try is not None:
                 totals = totals_of(read_attempt(self._store.attempt_directory(run, state.planned.id)))
@@ -189,6 +210,7 @@ class RunController:
                     dollars_upper=totals.dollars_upper,
                     tokens=totals.tokens,
                 )
+                point("resume.abandoned")
         return info
 
     def _gateway_config(self, bundle: Bundle, spent: Decimal) -> GatewayConfig:
@@ -226,7 +248,9 @@ class RunController:
             left = len(prepared.planned) - len(results)
             result = replace(result, notes=(*result.notes, f"{left} of {len(prepared.planned)} attempts were not made"))
         result = replace(result, verdict=verdict, findings=findings, comparison=comparison)
+        point("run.judged")
         self._store.finish_run(info.id, result)
+        point("run.finished")
         return result
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from podctl.backends.base import PodRef, Removal
 from podctl.backends.local import cgroups
-from podctl.backends.local.reap import group_directories, reap, remove_group
+from podctl.backends.local.files import remove_tree
+from podctl.backends.local.reap import end, group_directories, reap, remove_group
 from podctl.backends.local.state import State
+from podctl.backends.local.templates import BUILDING
+from podctl.faults import point
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,10 @@ class Receipt:
     @property
     def complete(self) -> bool:
         return all(removal.gone for removal in self.removals)
+
+    @property
+    def pods(self) -> int:
+        return len({removal.pod for removal in self.removals})
 
 
 def orphans(state: State, now_ns: int) -> tuple[list[str], list[PodRef]]:
@@ -50,15 +61,52 @@ async def sweep(state: State, now_ns: int | None = None) -> Receipt:
     removals: list[Removal] = []
     with state.locked("sweep"):
         dead, living = orphans(state, time.time_ns() if now_ns is None else now_ns)
+        point("gc.listed")
         for pod in dead:
-            removals += await reap(state, pod)
-        known = set(state.names())
-        for pod in stray_groups(state):
-            if pod not in known:
-                for path in group_directories(state, pod):
-                    removals.append(Removal(pod, f"cgroup {path}", await remove_group(path)))
+            record = state.read(pod)
+            if record is not None and record.kept and record.owner.alive():
+                removals.append(Removal(pod, f"process {record.owner.pid} (its keeper)", await end(record.owner)))
+            removals += await reap(state, pod, orphaned=True)
+        removals += await _remove_remains(state)
         cgroups.remove_scope(state.scope)
+        point("gc.finished")
     return Receipt(tuple(removals), tuple(living))
+
+
+async def _remove_remains(state: State) -> list[Removal]:
+    """What has no pod any more, or not yet: half-made and half-removed directories, control groups, templates."""
+    removals = []
+    for path in state.half_done():
+        removals.append(await _remove(path.stem[1:], path))
+    # Groups first: a pod has its directory before it has groups.
+    stray = stray_groups(state)
+    known = set(state.names())
+    for pod in stray:
+        if pod not in known:
+            for group in group_directories(state, pod):
+                removals.append(Removal(pod, f"cgroup {group}", await remove_group(group)))
+    for path in sorted(state.templates.glob(f"*{BUILDING}")):
+        with _unless_being_built(state, path.stem) as abandoned:
+            if abandoned:
+                removals.append(await _remove(path.stem, path))
+    return removals
+
+
+async def _remove(pod: str, path: Path) -> Removal:
+    try:
+        await asyncio.to_thread(remove_tree, path)
+    except OSError as error:
+        return Removal(pod, f"directory {path}", False, str(error))
+    return Removal(pod, f"directory {path}", not path.exists())
+
+
+@contextmanager
+def _unless_being_built(state: State, template: str) -> Iterator[bool]:
+    try:
+        with state.locked(template, wait=False):
+            yield True
+    except BlockingIOError:
+        yield False
 
 
 def stray_groups(state: State) -> list[str]:

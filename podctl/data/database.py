@@ -31,6 +31,7 @@ from podctl.data.sqltext import bind_names
 from podctl.data.statements import LoggedStatement, StatementLog
 from podctl.data.template import clone, drop
 from podctl.errors import EnvironmentProblem, PodctlError
+from podctl.faults import point
 from podctl.spec.models import TableRule
 
 _LOG_WAIT_S = 10.0
@@ -104,6 +105,7 @@ class PostgresDatabase:
             self._clone = None
         try:
             await drop(admin, self.database)
+            point("pod.clone-dropped")
             marks.append(("drop", clock()))
             await clone(admin, self._template, self.database)
             marks.append(("clone", clock()))

@@ -16,6 +16,7 @@ from podctl.data.catalog import read_catalog
 from podctl.data.connect import Connection, connect, end_sessions, first_line
 from podctl.data.lockdown import ensure_roles, lock_down, prepare_capture
 from podctl.data.seed import SeedProblem, load_seed
+from podctl.faults import point
 from podctl.spec.models import Seed
 
 #: Part of a template's name; raise it when capture or lock-down change.
@@ -77,12 +78,14 @@ async def _fill(admin_conninfo: str, database: str, seed: Seed) -> tuple[dict[st
     try:
         await connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
         await load_seed(connection, seed)
+        point("template.seeded")
         try:
             catalog = await read_catalog(connection)
             await prepare_capture(connection, catalog)
             await lock_down(connection)
             # Frozen rows need no hint bits, so that a clone's first reads write nothing.
             await connection.execute("VACUUM (FREEZE, ANALYZE)")
+            point("template.frozen")
         except psycopg.Error as error:
             raise SeedProblem(
                 "the seeded database could not be prepared for capture", code="seed-capture", cause=first_line(error)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from podctl.clock import Clock, SystemClock
 from podctl.errors import EnvironmentProblem
 from podctl.evidence.records import KINDS, Record
+from podctl.faults import point
 
 #: A single record's line is cut to this; a record is a fact, not a file.
 MAX_LINE = 1 << 20
@@ -205,7 +206,9 @@ def seal(streams: Iterable[Path], target: Path) -> str:
     sources = list(streams)
     lines = [line for _record, line in merge(target, sources)]
     _write_whole(chain_path(target), [f"{link}\n".encode() for link in links(lines)])
+    point("attempt.chained")
     _write_whole(target, lines)
+    point("attempt.merged")
     for path in sources:
         path.unlink(missing_ok=True)
     return chain(lines)

@@ -38,6 +38,7 @@ from podctl.evidence.store_rows import (
     sum_of,
     try_of,
 )
+from podctl.faults import point
 
 _NO_TOKENS = Tokens()
 
@@ -100,6 +101,7 @@ class Store(StoreReader):
                 directory.mkdir(parents=True, exist_ok=True)
                 if try_no > 1:
                     _set_aside(directory, try_no - 1)
+                    point("try.set-aside")
         except IntegrityError as error:
             cause = f"try {try_no} of attempt {attempt} was started before"
             raise StoreProblem(f"attempt {attempt} of run {run} cannot be started", code="try-exists", cause=cause) from error
@@ -125,7 +127,7 @@ class Store(StoreReader):
         tokens: Tokens = _NO_TOKENS,
         cause: Cause = Cause.PODCTL_FAILED,
     ) -> None:
-        """A try that was killed: what it spent is kept, and the attempt is to be made again."""
+        """A try that does not count: what it spent is kept, and the attempt is to be made again."""
         with self._database.writing() as connection:
             _end_try(connection, run, attempt, try_no, self._clock.wall_ns(), cause, dollars, dollars_upper, tokens)
             _change_attempt(connection, run, attempt, state="planned")

@@ -159,6 +159,13 @@ class StoreReader:
             exit_code=ExitCode.USAGE,
         )
 
+    def cut_off(self) -> str | None:
+        """The latest run, when its podctl died before it finished."""
+        with self._reading() as query:
+            found = query("SELECT id, status, owner FROM runs ORDER BY started_ns DESC, id DESC LIMIT 1")
+        cut = [run for run, status, owner in found if status == "running" and status_of(status, owner) == "interrupted"]
+        return cut[0] if cut else None
+
     # ---- files ----------------------------------------------------------------------
 
     def run_directory(self, run: str) -> Path:

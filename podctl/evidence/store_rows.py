@@ -55,6 +55,11 @@ class Try:
     dollars_upper: Decimal
     tokens: Tokens
 
+    @property
+    def cut_off(self) -> bool:
+        """It did not come to an end of its own."""
+        return self.cause in (None, Cause.PODCTL_FAILED, Cause.CANCELLED)
+
 
 @dataclass(frozen=True)
 class Spent:

@@ -14,6 +14,7 @@ from podctl.evidence.log import EvidenceProblem
 from podctl.evidence.reading import read_attempt
 from podctl.evidence.results import RunResult
 from podctl.evidence.store_read import StoreReader
+from podctl.faults import point
 from podctl.reports.html import render_html
 from podctl.reports.jsonreport import render_json
 from podctl.reports.junit import render_junit
@@ -68,6 +69,7 @@ def _write(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".tmp")
         temporary.write_text(text, encoding="utf-8")
+        point("report.drafted")
         temporary.replace(path)
     except OSError as error:
         raise EnvironmentProblem(

@@ -15,18 +15,19 @@ from podctl.agents import contract
 from podctl.agents.identity import AgentIdentity
 from podctl.backends.base import Backend, Command, Exit
 from podctl.clock import Clock
-from podctl.errors import PodctlError, SpecError
+from podctl.errors import EnvironmentProblem, PodctlError, SpecError
 from podctl.evidence.causes import Cause
 from podctl.evidence.decisions import parse_decision_lines
 from podctl.evidence.log import RecordWriter, seal_attempt, stream_path
 from podctl.evidence.results import AttemptResult, CheckResult
+from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import AttemptPass, GatewayLost, Totals
 from podctl.grading.checks import GradeContext, grade
 from podctl.grading.problems import GraderProblem, ResultProblem
 from podctl.grading.result import parse_result
 from podctl.grading.sqlref import expected_changes
-from podctl.pods.plan import PodSpec
+from podctl.pods.plan import PodSpec, steps
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck
 from podctl.spec.topology import databases
@@ -96,6 +97,7 @@ class Attempt:
         self._name = f"{run}.{planned.id}"
         self._role = f"ag_{secrets.token_hex(5)}"
         self._phases = Phases(clock)
+        self._totals = Totals()
         self.stop_reason = ""
 
     async def work(self, reset_s: float, queue_s: float) -> tuple[AttemptResult, Totals]:
@@ -104,7 +106,6 @@ class Attempt:
         self._phases.start()
         started = self._clock.wall_ns()
         writer = RecordWriter.open(stream_path(self._directory, "runner"), "runner", self._clock)
-        totals = Totals()
         exit_: Exit | None = None
         changes: list[dict[str, Any]] = []
         counts = {"statements": 0, "boundary": 0}
@@ -112,14 +113,17 @@ class Attempt:
         confidence = None
         try:
             writer.append("attempt.start", "podctl", self._introduction())
+            point("attempt.begun")
             try:
-                exit_, totals = await self._execute(writer)
-                ending = judge_exit(exit_, totals)
+                exit_ = await self._execute(writer)
+                ending = judge_exit(exit_, self._totals)
                 confidence = self._decisions(writer, exit_)
                 changes, counts = await self._database_evidence(writer)
+                point("attempt.evidence-read")
                 self._phases.end("evidence")
                 if ending.cause is Cause.COMPLETED:
                     checks = await self._grade(ending, changes)
+                    point("attempt.graded")
                     forbidden = sum(entry.class_ == "forbidden" for check in checks for entry in check.diff)
                     if forbidden:
                         ending = Ending(Cause.BOUNDARY_VIOLATION, f"{forbidden} changes beyond the boundary", ending.result)
@@ -133,13 +137,14 @@ class Attempt:
                 ending = Ending(cause, _one_line(error))
             if self.stop_reason == "cancelled":
                 ending = Ending(Cause.CANCELLED, "the run was interrupted")
-            result = self._result(ending, exit_, totals, checks, changes, counts, confidence, started, queue_s)
+            result = self._result(ending, exit_, checks, changes, counts, confidence, started, queue_s)
             writer.append("usage", "podctl", _usage(result))
             writer.append("attempt.end", "podctl", {"cause": result.cause, "detail": result.detail, "passed": result.passed})
         finally:
             writer.close()
         root = await asyncio.to_thread(seal_attempt, self._directory)
-        return replace(result, evidence_root=root), totals
+        point("attempt.sealed")
+        return replace(result, evidence_root=root), self._totals
 
     def _introduction(self) -> dict[str, Any]:
         limits = self._bundle.scenario.limits
@@ -153,13 +158,14 @@ class Attempt:
             "permissions": {"boundary": self._bundle.boundary.name, "role": self._role},
         }
 
-    async def _execute(self, writer: RecordWriter) -> tuple[Exit, Totals]:
+    async def _execute(self, writer: RecordWriter) -> Exit:
         agent, limits = self._bundle.agent, self._bundle.scenario.limits
         names = databases(self._bundle.topology)
         credentials = {}
         for name in names:
             rules = self._bundle.boundary.databases.get(name, {})
             credentials[name] = (self._role, await self._backend.database(self._spec.id, name).grant_agent(self._role, rules))
+        point("attempt.granted")
         key = f"pod-{secrets.token_urlsafe(24)}"
         await self._gateway.open_attempt(
             AttemptPass(
@@ -174,6 +180,7 @@ class Attempt:
                 identity={"name": agent.name, "version": agent.version, "digest": self._identity.digest},
             )
         )
+        point("attempt.opened")
         self._phases.end("grant")
         command = Command(
             argv=agent.command,
@@ -200,17 +207,28 @@ class Attempt:
         writer.append("process.start", "agent", {"name": agent.name, "argv": list(agent.command)})
         try:
             exit_ = await self._backend.execute(self._spec.id, command)
+            point("attempt.agent-ended")
         finally:
             self._phases.end("agent")
-            totals = await self._gateway.close_attempt(self._name)
-            for name in names:
-                await self._backend.database(self._spec.id, name).revoke_agent(self._role)
+            self._totals = await self._gateway.close_attempt(self._name)
+            point("attempt.closed")
+        await self._check_pod()
+        for name in names:
+            await self._backend.database(self._spec.id, name).revoke_agent(self._role)
+        point("attempt.revoked")
         writer.append("process.exit", "agent", {"name": agent.name, "exit_code": exit_.code, "signal": exit_.signal})
         for stream in ("stdout", "stderr"):
             (self._directory / stream).write_bytes(getattr(exit_, stream))
         if contract.RESULT in exit_.files:
             (self._directory / contract.RESULT).write_bytes(exit_.files[contract.RESULT])
-        return exit_, totals
+        point("attempt.kept")
+        return exit_
+
+    async def _check_pod(self) -> None:
+        """What an agent does without its services says nothing about it. Raises `EnvironmentProblem`."""
+        for step in steps(self._spec, await self._backend.observe(self._spec.id)):
+            name = f"{step.resource.kind} {step.resource.name}".strip()
+            raise EnvironmentProblem(f"{name} died while the agent worked", code="pod-part-lost")
 
     def _decisions(self, writer: RecordWriter, exit_: Exit) -> float | None:
         """Record what the agent declared; its last stated confidence."""
@@ -280,7 +298,6 @@ class Attempt:
         self,
         ending: Ending,
         exit_: Exit | None,
-        totals: Totals,
         checks: list[CheckResult],
         changes: list[dict[str, Any]],
         counts: Mapping[str, int],
@@ -288,6 +305,7 @@ class Attempt:
         started: int,
         queue_s: float,
     ) -> AttemptResult:
+        totals = self._totals
         boundary_attempts = counts["boundary"] + totals.boundary_attempts
         declared = (ending.result or {}).get("confidence")
         if isinstance(declared, int | float) and not isinstance(declared, bool) and 0 <= declared <= 1:

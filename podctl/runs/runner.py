@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -20,9 +20,11 @@ from podctl.evidence.causes import Cause
 from podctl.evidence.reading import read_attempt
 from podctl.evidence.results import AttemptResult
 from podctl.evidence.store import Store
+from podctl.evidence.store_rows import Try, sum_of
+from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayLost, Totals, totals_of
-from podctl.pods.plan import PodSpec, batches, steps
+from podctl.pods.plan import PodSpec, Step, batches, steps
 from podctl.reports.progress import ProgressEvent, Running
 from podctl.runs.attempt import Attempt, Planned
 from podctl.spec.bundle import Bundle
@@ -78,6 +80,7 @@ class Runner:
         self.notes: list[str] = []
         self._results: dict[str, AttemptResult] = {}
         self._tries: dict[str, int] = {}
+        self._failures: Counter[str] = Counter()
         self._working: dict[str, tuple[str, str, float]] = {}  # pod, ticket, since
         self._open: dict[str, tuple[str, Attempt]] = {}
         self._stop = asyncio.Event()
@@ -87,16 +90,18 @@ class Runner:
         self._started = 0.0
 
     async def work(
-        self, planned: Sequence[Planned], done: Sequence[AttemptResult], tries: dict[str, int], spent: Decimal
+        self, planned: Sequence[Planned], done: Sequence[AttemptResult], tries: Sequence[Try]
     ) -> list[AttemptResult]:
         """Make the planned attempts that are not done; results in the order of the sample.
 
-        ``tries`` counts earlier tries of an attempt and ``spent`` is what they cost. Raises the `PodctlError` that
-        stopped the run when no pod can be made, or when the gateway is lost.
+        ``tries`` are those made so far. Raises the `PodctlError` that stopped the run when no pod can be made, or when
+        the gateway is lost.
         """
         self._started = self._clock.monotonic()
-        self._tries = dict(tries)
-        self._spent = spent
+        self._tries = {made.attempt: made.number for made in tries}
+        # A try that a killed podctl or a lost gateway cut off says nothing about the attempt.
+        self._failures = Counter(made.attempt for made in tries if made.cause and made.cause.retry and not made.cut_off)
+        self._spent = sum_of(tries).dollars_upper
         self._results = {result.id: result for result in done}
         self._inherited = len(self._results)
         self._total = len(planned)
@@ -175,10 +180,12 @@ class Runner:
         try:
             plan = steps(spec, await self._backend.observe(spec.id))
             for batch in batches(plan, spec.topology):
-                await asyncio.gather(*(self._backend.apply(spec, step) for step in batch))
+                await asyncio.gather(*(self._apply(spec, step) for step in batch))
             if fresh:
-                doors, dialer = self._backend.doors(spec.id)
+                doors, dialer = self._backend.doors(spec.id, self._gateway.pid)
+                point("pod.recorded-gateway")
                 await self._gateway.open_pod(spec.id, doors, dialer)
+                point("pod.opened")
                 self._ready_pods += 1
         except BaseException:
             if fresh:
@@ -186,12 +193,18 @@ class Runner:
             raise
         return spec
 
+    async def _apply(self, spec: PodSpec, step: Step) -> None:
+        point(f"pod.{step.action}-{step.resource.kind}")
+        await self._backend.apply(spec, step)
+        point(f"pod.{step.action}-{step.resource.kind}.done")
+
     async def _discard(self, spec: PodSpec) -> None:
         self._ready_pods -= 1
         try:
             await self._gateway.close_pod(spec.id)
         except PodctlError:
             pass  # a lost gateway holds nothing of the pod any more
+        point("pod.closed")
         for removal in await self._backend.delete(spec.id):
             if not removal.gone:
                 self.notes.append(f"not removed: {removal.what} {removal.detail}".strip())
@@ -201,6 +214,7 @@ class Runner:
         number = self._tries.get(planned.id, 0) + 1
         self._tries[planned.id] = number
         self._store.start_try(self._run, planned.id, number)
+        point("try.started")
         attempt = Attempt(
             bundle=self._bundle,
             identity=self._identity,
@@ -230,12 +244,15 @@ class Runner:
         if result.cause is Cause.CANCELLED:
             self._abandon(planned.id, number, totals, Cause.CANCELLED)
             return result
-        self._store.finish_try(self._run, planned.id, number, result, totals.dollars_upper)
-        final = not result.cause.retry or number > self._bundle.scenario.run.retries
-        if final:
-            self._results[result.id] = result
-        else:
+        if result.cause.retry:
+            self._failures[planned.id] += 1
+        if result.cause.retry and self._failures[planned.id] <= self._bundle.scenario.run.retries:
+            self._abandon(planned.id, number, totals, result.cause)
             self._queue.append(planned)
+        else:
+            self._store.finish_try(self._run, planned.id, number, result, totals.dollars_upper)
+            self._results[result.id] = result
+        point("try.stored")
         return result
 
     def _abandon(self, attempt: str, number: int, totals: Totals, cause: Cause) -> None:

@@ -107,9 +107,10 @@ class LocalBackend:
         if execution is not None:
             execution.interrupt(reason)
 
-    def doors(self, pod: str) -> tuple[list[Door], socket.socket | None]:
+    def doors(self, pod: str, holder: int) -> tuple[list[Door], socket.socket | None]:
         held = self._held(pod)
         assert held.init is not None
+        held.note(gateway=Owner.of(holder))
         return held.doors, held.init.dialer
 
     def database(self, pod: str, name: str) -> PodDatabase:

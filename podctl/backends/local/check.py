@@ -15,7 +15,6 @@ from podctl.backends.base import Finding
 from podctl.backends.local import cgroups, escape_level, postgres, sandbox, seccomp
 from podctl.backends.local.files import PodFiles
 from podctl.backends.local.init_client import InitClient, Launch
-from podctl.backends.local.pod import remove_tree
 from podctl.backends.local.state import Owner, State
 from podctl.errors import PodctlError
 
@@ -139,7 +138,7 @@ async def _namespaces(state: State) -> Finding:
             client.close()
             while client.init is not None and client.init.alive():
                 time.sleep(0.002)
-        remove_tree(files.root)
+        state.remove(pod)
 
 
 def _runtime_paths() -> list[Path]:

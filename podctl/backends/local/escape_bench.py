@@ -124,7 +124,7 @@ class BenchPod:
     async def up(self) -> None:
         for step in steps(self.spec, await self.backend.observe(self.id)):
             await self.backend.apply(self.spec, step)
-        doors, dialer = self.backend.doors(self.id)
+        doors, dialer = self.backend.doors(self.id, self.gateway.pid)
         await self.gateway.open_pod(self.id, doors, dialer)
 
     async def begin(self) -> None:

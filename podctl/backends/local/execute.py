@@ -12,6 +12,7 @@ from podctl.backends.local import cgroups
 from podctl.backends.local.init_client import InitClient, Launch
 from podctl.backends.local.sandbox import TEMPORARY_BYTES
 from podctl.errors import EnvironmentProblem
+from podctl.faults import point
 
 #: Files and directories that a workspace may hold, and that /tmp and /dev/shm may hold together.
 WORKSPACE_INODES = 20_000
@@ -78,6 +79,7 @@ class Execution:
         started = time.monotonic()
         try:
             pid = await self._init.spawn(launch, [null, out.write_fd, err.write_fd], groups)
+            point("attempt.agent-running")
         finally:
             for fd in (null, *groups):
                 os.close(fd)
@@ -95,6 +97,10 @@ class Execution:
             limit = "memory"
         if self._init.lost.done():
             raise EnvironmentProblem("the test pod was lost while a command ran in it", code="pod-lost")
+        if ended.signal is not None and not limit:
+            # The agent's own end by a signal comes as an exit code: this was its sandbox, which it cannot reach.
+            cause = f"by signal {ended.signal}, from outside the pod"
+            raise EnvironmentProblem("the sandbox was killed while a command ran in it", code="sandbox-killed", cause=cause)
         files, refused = await self._collect()
         code, number = ended.code, ended.signal
         if code is not None and code > 128:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 #: Every uid of a pod has a name: initdb refuses one without, and the host's users are nobody's business.
 _USERS = {"root": 0, "postgres": 1, "service": 2, "agent-outside": 3, "user": 1000, "agent": 10001, "nobody": 65534}
@@ -51,3 +55,18 @@ class PodFiles:
         else:
             target.touch()
         return target
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory whose parts may belong to the pod's users or be unreadable."""
+
+    def retry(function: Any, name: str, error: BaseException) -> None:
+        if isinstance(error, FileNotFoundError):
+            return
+        os.chmod(os.path.dirname(name), 0o700)  # noqa: PTH101, PTH120
+        function(name)
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=retry)
+    else:
+        shutil.rmtree(path, onerror=lambda function, name, info: retry(function, name, info[1]))

@@ -53,6 +53,7 @@ class InitClient:
         self.pod = pod
         self.dialer = dialer
         self.init: Owner | None = None
+        self.networks: tuple[str, ...] = ()
         self.lost = asyncio.get_running_loop().create_future()
         self._control = control
         self._replies: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
@@ -88,6 +89,7 @@ class InitClient:
                 str(_SCRIPT),
                 str(theirs.fileno()),
                 str(dial_theirs.fileno()),
+                str(directory),  # whoever looks at the machine can tell whose init it is
                 pass_fds=(theirs.fileno(), dial_theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -117,6 +119,7 @@ class InitClient:
                         client.init = Owner.of(message["pid"])
                         await launcher.wait()
                     case "ready":
+                        client.networks = tuple(message["networks"])
                         return client
                     case _:
                         raise PodProblem(
@@ -242,6 +245,15 @@ class InitClient:
         for ending in self._endings.values():
             if not ending.done():
                 ending.set_result(Ended(None, signal.SIGKILL, 0.0, 0))
+
+
+def is_init_of(pid: int, directory: Path) -> bool:
+    """Whether the process was started as the init of the pod in this directory."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return str(_SCRIPT).encode() in arguments and arguments[-2:] == [str(directory).encode(), b""]
 
 
 def _write_maps(pid: int, base_uid: int) -> None:

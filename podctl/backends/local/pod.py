@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -26,6 +25,7 @@ from podctl.data.connect import DatabaseUnreachable, connect
 from podctl.data.database import PostgresDatabase
 from podctl.data.roles import service_role
 from podctl.data.settings import settings_for
+from podctl.faults import point
 from podctl.gateway.client import Door
 from podctl.pods.plan import Resource
 from podctl.spec.models import Service, Topology
@@ -111,7 +111,12 @@ class LocalPod:
             databases=databases(self._topology),
             data_bytes=self._data_bytes,
         )
-        self.record = replace(self.record, init=self.init.init)
+        point("pod.init-started")
+        self.note(init=self.init.init, networks=self.init.networks)
+
+    def note(self, **facts: Any) -> None:
+        """Keep in the pod's record, before it is used, what outlives this process."""
+        self.record = replace(self.record, **facts)
         self._state.write(self.record)
 
     async def make_database(self, name: str) -> None:
@@ -121,8 +126,10 @@ class LocalPod:
         copy = await self._plain(["/bin/cp", "-R", f"{source}/.", str(data)])
         if copy.code != 0:
             raise PodProblem(f"the template of {name} could not be copied", code="database-copy", cause=copy.stderr.decode())
+        point("pod.database-copied")
         password = (template / "password").read_text()
         conninfo = await self.start_server(name, password)
+        point("pod.server-started")
         self.databases[name] = await PostgresDatabase.open(
             name,
             conninfo,
@@ -196,6 +203,7 @@ class LocalPod:
             limits["AS"] = max(service.resources.memory * 4, 1 << 30)
         resource = Resource("service", name)
         pid = await self._start(resource, argv, "service", "/", environment, limits, box, group, append=True)
+        point("pod.service-started")
         port = service.ready.port if service.ready and service.ready.port else service.ports[0]
         path = service.ready.path if service.ready else None
         timeout = service.ready.timeout if service.ready else 15.0
@@ -424,18 +432,3 @@ async def _reachable(conninfo: str) -> bool:
         return False
     await connection.close()
     return True
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory whose parts may belong to the pod's users or be unreadable."""
-
-    def retry(function: Any, name: str, error: BaseException) -> None:
-        if isinstance(error, FileNotFoundError):
-            return
-        os.chmod(os.path.dirname(name), 0o700)  # noqa: PTH101, PTH120
-        function(name)
-
-    if sys.version_info >= (3, 12):
-        shutil.rmtree(path, onexc=retry)
-    else:
-        shutil.rmtree(path, onerror=lambda function, name, info: retry(function, name, info[1]))

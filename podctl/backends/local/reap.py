@@ -5,35 +5,118 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 from podctl.backends.base import Removal
 from podctl.backends.local import cgroups
-from podctl.backends.local.pod import remove_tree
-from podctl.backends.local.state import Owner, State
+from podctl.backends.local.init_client import is_init_of
+from podctl.backends.local.state import UID_BLOCK, Owner, PodRecord, State
+from podctl.faults import point
 
 PATIENCE_S = 10.0
 
 
-async def reap(state: State, pod: str) -> list[Removal]:
-    """End and remove everything a pod holds; a receipt line for each. Idempotent."""
+async def reap(state: State, pod: str, *, orphaned: bool = False) -> list[Removal]:
+    """End and remove everything a pod holds; a receipt line for each. Idempotent.
+
+    ``orphaned``: the podctl that made it is dead, and what it started beside the pod is ended too.
+    """
     directory = state.directory(pod)
     if not directory.exists():
         return []
     record = state.read(pod)
     receipt = []
-    owners = [] if record is None else [owner for owner in (record.init, *record.processes) if owner is not None]
-    for owner in owners:
-        receipt.append(Removal(pod, f"process {owner.pid} and everything in its namespaces", await end(owner)))
+    for what, owner in _processes(directory, record, orphaned):
+        receipt.append(Removal(pod, f"process {owner.pid} ({what})", await end(owner)))
+    point("reap.processes-ended")
+    receipt += _freed(pod, directory, record)
     for path in group_directories(state, pod):
         receipt.append(Removal(pod, f"cgroup {path}", await remove_group(path)))
+    point("reap.groups-removed")
+    sockets = _sockets(directory)
     try:
-        await asyncio.to_thread(remove_tree, directory)
-        receipt.append(Removal(pod, f"directory {directory}", not directory.exists()))
+        await asyncio.to_thread(state.remove, pod)
+        detail = ""
     except OSError as error:
-        receipt.append(Removal(pod, f"directory {directory}", False, str(error)))
+        detail = str(error)
+    point("reap.removed")
+    receipt += [Removal(pod, f"socket {path}", not path.exists()) for path in sockets]
+    if record is not None and record.base_uid is not None:
+        last = record.base_uid + UID_BLOCK - 1
+        under = _under_uids(record.base_uid)
+        named = f"process {under[0]} runs under one of them" if under else ""
+        receipt.append(Removal(pod, f"uids {record.base_uid}-{last}", not under and not directory.exists(), named))
+    receipt.append(Removal(pod, f"directory {directory}", not directory.exists() and not detail, detail))
     return receipt
+
+
+def _processes(directory: Path, record: PodRecord | None, orphaned: bool) -> list[tuple[str, Owner]]:
+    """What must end for the pod to end; with each what it is."""
+    inits = {owner for pid in _pids() if is_init_of(pid, directory) and (owner := Owner.of(pid)) is not None}
+    if record is not None and record.init is not None:
+        inits.add(record.init)
+    found = [("init, and everything in its namespaces", owner) for owner in sorted(inits, key=lambda owner: owner.pid)]
+    if orphaned and record is not None and record.gateway is not None:
+        found.append(("gateway of its run", record.gateway))
+    return found
+
+
+def _freed(pod: str, directory: Path, record: PodRecord | None) -> list[Removal]:
+    """What the kernel frees with the last process that is in it."""
+    inside = _inside(directory)
+    detail = f"process {inside[0]} is in it" if inside else ""
+    networks = "" if record is None else ", ".join(record.networks)
+    receipt = [Removal(pod, f"mounts beneath {directory}", not inside, detail)]
+    if networks:
+        receipt.insert(0, Removal(pod, f"network namespaces {networks}", not inside, detail))
+    return receipt
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _inside(directory: Path) -> list[int]:
+    """Processes that have a mount beneath the directory, each pod's own having some."""
+    needle = f" {_as_in_mountinfo(str(directory))}/"
+    known: dict[str, bool] = {}
+    found = []
+    for pid in _pids():
+        try:
+            namespace = str(Path(f"/proc/{pid}/ns/mnt").readlink())
+            if namespace not in known:
+                known[namespace] = needle in Path(f"/proc/{pid}/mountinfo").read_text(errors="replace")
+        except OSError:  # it has ended, or is another user's and so no pod of this one
+            continue
+        if known[namespace]:
+            found.append(pid)
+    return found
+
+
+def _as_in_mountinfo(path: str) -> str:
+    return "".join(f"\\{ord(letter):03o}" if letter in " \t\n\\" else letter for letter in path)
+
+
+def _under_uids(base: int) -> list[int]:
+    found = []
+    for pid in _pids():
+        try:
+            lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        uids = next(line.split()[1:] for line in lines if line.startswith("Uid:"))
+        state = next(line.split()[1] for line in lines if line.startswith("State:"))
+        if state not in "ZX" and any(base <= int(uid) < base + UID_BLOCK for uid in uids):
+            found.append(pid)
+    return found
+
+
+def _sockets(directory: Path) -> list[Path]:
+    """Unix sockets of a pod: its keeper's and its databases'."""
+    candidates = [*directory.glob("*.sock"), *directory.glob("sock/*/.s.*")]
+    return [path for path in sorted(candidates) if stat.S_ISSOCK(path.lstat().st_mode)]
 
 
 async def end(owner: Owner) -> bool:

@@ -1,8 +1,8 @@
 """Where local pods live on this machine, and the write-ahead ledger of what each one holds.
 
 Everything is beneath one directory, short enough for Unix sockets and the same from every project,
-so that `gc` needs neither a spec nor a store. A pod's directory is made first and removed last; its
-`pod.json` names the owner, the uids and the cgroups before any of them is used.
+so that `gc` needs neither a spec nor a store. A pod's directory is made first and removed last, both by a
+rename: what has a pod's name has a `pod.json`, which names the owner and the uids before any of them is used.
 """
 
 from __future__ import annotations
@@ -14,12 +14,17 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from podctl.backends.local.files import remove_tree
 from podctl.errors import EnvironmentProblem
+from podctl.faults import point
 
+#: A pod's record, and the endings of the names of directories that are not a pod yet, or no longer.
+RECORD = "pod.json"
+DRAFT, REMAINS = ".new", ".old"
 UID_BLOCK = 4
 UID_FIRST, UID_LAST = 70_000, 79_999
 
@@ -69,9 +74,9 @@ class PodRecord:
     expires_ns: int
     base_uid: int | None
     kept: bool = False
-    cgroups: tuple[str, ...] = ()
     init: Owner | None = None
-    processes: tuple[Owner, ...] = field(default=())  # beside the pod's init: a keeper's gateway
+    networks: tuple[str, ...] = ()  # as /proc/PID/ns/net names them
+    gateway: Owner | None = None  # the run's, which has sockets of those networks
 
 
 class State:
@@ -85,10 +90,15 @@ class State:
         self.scope = f"podctl-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
 
     @staticmethod
+    def here(root: Path | None = None) -> State:
+        """As it is, and nothing made: what is in it may be missing, or somebody else's."""
+        return State(root or Path(os.environ.get("PODCTL_STATE") or f"/var/tmp/podctl-{os.getuid()}"))
+
+    @staticmethod
     def open(root: Path | None = None) -> State:
         """Raises `EnvironmentProblem` when the directory is somebody else's or cannot be made."""
-        chosen = root or Path(os.environ.get("PODCTL_STATE") or f"/var/tmp/podctl-{os.getuid()}")
-        state = State(chosen)
+        state = State.here(root)
+        chosen = state.root
         try:
             chosen.mkdir(mode=0o711, exist_ok=True)
             facts = chosen.lstat()
@@ -118,10 +128,11 @@ class State:
         return stack
 
     @contextmanager
-    def locked(self, name: str = "pods") -> Iterator[None]:
+    def locked(self, name: str = "pods", *, wait: bool = True) -> Iterator[None]:
+        """Raises BlockingIOError when somebody else has the lock and it is not to be waited for."""
         fd = os.open(self.root / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             yield
         finally:
             os.close(fd)
@@ -134,8 +145,11 @@ class State:
         with self.locked():
             base = self._free_uids() if own_uids else None
             record = PodRecord(pod, run, owner, now_ns, now_ns + int(ttl_s * 1e9), base, kept)
-            self.directory(pod).mkdir(mode=0o711)
-            self.write(record)
+            draft = self.pods / f".{pod}{DRAFT}"
+            draft.mkdir(mode=0o711)
+            _write(draft, record)
+            point("pod.drafted")
+            draft.rename(self.directory(pod))
         return record
 
     def _free_uids(self) -> int:
@@ -150,24 +164,45 @@ class State:
         raise EnvironmentProblem("no uids are left for another pod", code="uids-exhausted", hint="podctl gc")
 
     def write(self, record: PodRecord) -> None:
-        path = self.directory(record.id) / "pod.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(record)))
-        temporary.replace(path)
+        _write(self.directory(record.id), record)
 
     def read(self, pod: str) -> PodRecord | None:
+        """None when there is no such pod, or its record cannot be read."""
         try:
-            value: dict[str, Any] = json.loads((self.directory(pod) / "pod.json").read_text())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            value: dict[str, Any] = json.loads((self.directory(pod) / RECORD).read_text())
+            # What another version of podctl added is not this one's business.
+            known = {field.name: value[field.name] for field in fields(PodRecord) if field.name in value}
+            for name in ("owner", "init", "gateway"):
+                known[name] = Owner(**known[name]) if known.get(name) else None
+            return PodRecord(**known | {"networks": tuple(known.get("networks", ()))})
+        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
             return None
-        value["owner"] = Owner(**value["owner"])
-        value["init"] = Owner(**value["init"]) if value["init"] else None
-        value["processes"] = tuple(Owner(**entry) for entry in value["processes"])
-        value["cgroups"] = tuple(value["cgroups"])
-        return PodRecord(**value)
+
+    def remove(self, pod: str) -> None:
+        """Remove the pod's directory, whose processes are dead; no error if there is none. Raises OSError."""
+        aside = self.pods / f".{pod}{REMAINS}"
+        try:
+            self.directory(pod).rename(aside)
+        except FileNotFoundError:
+            return
+        point("reap.moved")
+        remove_tree(aside)
 
     def names(self) -> list[str]:
-        return sorted(entry.name for entry in self.pods.iterdir())
+        """The pods there are; what else may lie in the directory is not podctl's."""
+        return sorted(entry.name for entry in self.pods.iterdir() if entry.name[0] != "." and (entry / RECORD).exists())
+
+    def half_done(self) -> list[Path]:
+        """Pods' directories that a killed podctl was about to make or to remove: nothing else is held any more."""
+        with self.locked():  # held by whoever has a draft under way
+            return sorted(entry for entry in self.pods.glob(".*") if entry.suffix in (DRAFT, REMAINS) and entry.is_dir())
 
     def records(self) -> list[PodRecord]:
         return [record for name in self.names() if (record := self.read(name)) is not None]
+
+
+def _write(directory: Path, record: PodRecord) -> None:
+    path = directory / RECORD
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(record)))
+    temporary.replace(path)

@@ -12,16 +12,20 @@ import time
 from pathlib import Path
 
 from podctl.backends.local import postgres
-from podctl.backends.local.pod import TEMPLATE_DATABASE, LocalPod, Runtime, remove_tree
+from podctl.backends.local.files import remove_tree
+from podctl.backends.local.pod import TEMPLATE_DATABASE, LocalPod, Runtime
 from podctl.backends.local.state import Owner, State
 from podctl.data.seed import seed_digest
 from podctl.data.settings import settings_for
 from podctl.data.template import build_template, template_name
+from podctl.faults import point
 from podctl.spec.models import Database, Topology
 from podctl.spec.topology import databases
 
 #: table -> columns; written last, so that a directory which has it is whole.
 COLUMNS = "columns.json"
+#: Ends the name of a template that is not whole yet.
+BUILDING = ".building"
 
 
 def columns(template: Path) -> dict[str, list[str]]:
@@ -61,30 +65,38 @@ async def _build(
     record = state.create(
         pod_id, "template", owner=Owner.me(), now_ns=time.time_ns(), ttl_s=3600, kept=False, own_uids=own_uids
     )
+    point("template.claimed")
     pod = LocalPod(state, record, alone, Runtime(runtime_paths), {})
     password = secrets.token_urlsafe(24)
     try:
         await pod.make_network()
+        point("template.networked")
         await pod.initialise_server(name, password)
+        point("template.initialised")
         conninfo = await pod.start_server(name, password)
+        point("template.started")
         facts = await build_template(conninfo, TEMPLATE_DATABASE, database.seed)
         await pod.stop_server(name, signal.SIGINT)
+        point("template.stopped")
         await pod.close()
-        finished = target.with_suffix(".building")
+        finished = target.with_suffix(BUILDING)
         if finished.exists():
             remove_tree(finished)
         finished.mkdir()
         finished.chmod(0o755)
         shutil.move(pod.files.data(name), finished / "data")
+        point("template.moved")
         _open_for_copying(finished / "data")
         (finished / "password").write_text(password)
         (finished / "password").chmod(0o600)
         (finished / COLUMNS).write_text(json.dumps(facts.columns))
+        point("template.drafted")
         finished.rename(target)
+        point("template.made")
     finally:
         await pod.close()
         await pod.gone()
-        remove_tree(pod.files.root)
+        state.remove(pod_id)
 
 
 def _open_for_copying(data: Path) -> None:
