@@ -209,11 +209,12 @@ class ModelDoor:
                     response = web.Response(status=answer.status, body=body, headers=headers)
                 outcome.status = answer.status
                 outcome.billed = answer.status < 400
-                outcome.provider_failure = failed or not outcome.reading.complete
-                if not outcome.reading.complete:
-                    outcome.error = "the stream ended early"
-                elif failed:
+                broken = answer.status < 400 and not outcome.reading.complete
+                outcome.provider_failure = failed or broken
+                if failed:
                     outcome.error = f"the provider answered {answer.status}"
+                elif broken:
+                    outcome.error = "the stream ended early" if stream else "the answer is not a JSON object"
                 return response
         except ProviderFailure as failure:
             outcome.status, outcome.billed, outcome.error = 502, failure.billed, failure.message
