@@ -86,7 +86,7 @@ class ModelDoor:
         if attempt.full:
             raise _refuse(attempt, 429, "podctl_evidence_full", path, "the attempt's evidence reached its limit")
         try:
-            raw = await read_capped(request, self._config.request_cap)
+            raw = await read_capped(request, self._config.request_cap, attempt.bodies)
         except TooLong:
             cap = self._config.request_cap
             raise _refuse(attempt, 413, "request_too_large", path, f"the request is longer than {cap} bytes") from None

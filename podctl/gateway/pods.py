@@ -16,7 +16,7 @@ from podctl.gateway.dialer import Dialer
 from podctl.gateway.models import ROUTES, ModelDoor
 from podctl.gateway.proxy import ServiceDoor
 from podctl.gateway.relay import relay
-from podctl.gateway.replies import no_attempt, refusal
+from podctl.gateway.replies import Crowded, crowded, no_attempt, refusal
 from podctl.gateway.telemetry import PATHS, receive
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -128,7 +128,10 @@ class Pod:
             if route is None:
                 return await receive(request, path, attempt)
             return await self._models.handle(request, *route, attempt)
+        except Crowded:
+            return crowded()
         finally:
+            attempt.bodies.let_go(request)
             attempt.other_tasks.discard(task)
 
     async def _service_door(self, service: ServiceDoor, request: web.BaseRequest) -> web.StreamResponse:

@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from gateway_rig import KEY, PRICE, REAL_KEY, Rig, rigged
+from gateway_rig import KEY, PRICE, REAL_KEY, Rig, peak_mib, rigged
 
 from podctl.gateway.contract import totals_of
 from podctl.spec.models import Upstream
@@ -301,12 +301,6 @@ def test_a_provider_without_tls_is_named(tmp_path: Path) -> None:
 
 
 # ---- size ----
-
-
-def peak_mib(pid: int) -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert found
-    return int(found[1]) >> 10
 
 
 def endless(head: bytes, part: bytes, total: int = 1 << 30) -> Behaviour:
