@@ -376,8 +376,9 @@ def test_the_budget_holds_but_for_calls_in_flight(tmp_path: Path, honest: bool) 
         reserved = Decimal(rig.records(names[0], "model.call")[0].data["reserved"]["dollars"])
         beyond = max(Decimal(0), charged - reserved)
         assert total == asked * charged == sum(money or Decimal(0) for money in spent.values())
-        assert total <= budget + provider.most_under_way * beyond
-        assert provider.most_under_way <= budget / reserved, "more calls under way than the budget has reservations for"
+        at_once = budget // reserved  # what fits: the provider may see fewer at a time than the gateway has under way
+        assert provider.most_under_way <= at_once
+        assert total <= budget + at_once * beyond
         for name in names:
             assert spent[name] <= Decimal("0.01") + (Decimal("0.01") // reserved) * beyond
         assert honest or total > budget, "the provider charged no more than expected: this proves nothing"
