@@ -35,6 +35,10 @@ from podctl.faults import point
 from podctl.spec.models import TableRule
 
 _LOG_WAIT_S = 10.0
+#: What agent and services together may make a server write in one attempt, in bytes: WAL, which grows with every row
+#: (the slot keeps 1 GB of it), and log.
+MAX_WAL = 256 * 2**20
+MAX_LOG = 128 * 2**20
 
 
 class QueryProblem(EnvironmentProblem):
@@ -67,6 +71,7 @@ class PostgresDatabase:
         self._clone: Connection | None = None
         self._assembler: ChangeAssembler | None = None
         self._log = StatementLog(log)
+        self._wal_start = 0
 
     @staticmethod
     async def open(
@@ -117,13 +122,14 @@ class PostgresDatabase:
             marks.append(("slot", clock()))
             await apply(admin, open_to_services(self.database))
             marks.append(("grant", clock()))
+            self._wal_start = await _wal_position(self._clone)
         except psycopg.Error as error:
             raise EnvironmentProblem(
                 f"database {self.database} could not be reset", code="reset-failed", cause=first_line(error)
             ) from error
         self._assembler = ChangeAssembler(self.catalog, self.name)
         self.changes_dropped = 0
-        self._log.skip_to_end()
+        self._log.start_anew()
         self.reset_phases = {phase: after - before for (_, before), (phase, after) in pairwise(marks)}
 
     async def grant_agent(self, role: str, rules: Mapping[str, TableRule]) -> str:
@@ -139,6 +145,16 @@ class PostgresDatabase:
     async def revoke_agent(self, role: str) -> None:
         """End the role's sessions and remove it, with whatever password or settings it gave itself."""
         await drop_role(self._clone_connection(), role)
+
+    async def flooded(self) -> str:
+        """The limit, `MAX_WAL` or `MAX_LOG`, that was passed since the reset; empty while none is, or nobody can say."""
+        if self._log.size() > MAX_LOG:
+            return "database log"
+        try:
+            written = await _wal_position(self._clone_connection()) - self._wal_start
+        except psycopg.Error:
+            return ""
+        return "database writes" if written > MAX_WAL else ""
 
     async def changes(self) -> list[dict[str, Any]]:
         """``row.change`` data of everything committed since the reset or the last call, in commit order.
@@ -172,7 +188,7 @@ class PostgresDatabase:
         found: list[LoggedStatement] = []
         deadline = time.monotonic() + _LOG_WAIT_S
         while not seen:
-            found += self._log.read(look)
+            found += await asyncio.to_thread(self._log.read, look)
             if not seen and time.monotonic() > deadline:
                 raise CaptureProblem(
                     "the server's log is incomplete",
@@ -267,6 +283,11 @@ class PostgresDatabase:
 
 async def _create_slot(connection: Connection, slot: str) -> None:
     await connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
+
+
+async def _wal_position(connection: Connection) -> int:
+    cursor = await connection.execute("SELECT (pg_current_wal_lsn() - '0/0')::bigint")
+    return int((await cursor.fetchone() or (0,))[0])
 
 
 def _renamed(statement: LoggedStatement, database: str, name: str) -> LoggedStatement:

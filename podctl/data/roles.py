@@ -36,7 +36,7 @@ _AGENT_SETTINGS = {
     "statement_timeout": "30s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "60s",
-    "temp_file_limit": "256MB",
+    "temp_file_limit": "128MB",
     "search_path": "public",
 }
 _SERVICE_SETTINGS = {**_LOGGED, "log_parameter_max_length_on_error": "4096", "search_path": "public", "temp_file_limit": "1GB"}

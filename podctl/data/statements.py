@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ _TAIL_KEPT = 2048
 MAX_STATEMENTS = 20_000
 #: A longer line of the log is skipped and counted.
 MAX_LINE = 16 * 2**20
+#: A log longer than this is emptied before the next attempt.
+_EMPTIED = 2**20
 _CHUNK = 2**20
 
 # The text after the prefix is the client's and stays one string, whatever it holds. The name of a prepared statement
@@ -64,9 +67,15 @@ class StatementLog:
         self._skipping = False
         self._unfinished: dict[int, float] = {}  # pid -> ms of parse and bind so far
 
-    def skip_to_end(self) -> None:
-        """Forget what is in the log by now."""
-        self._offset = self._path.stat().st_size if self._path.exists() else 0
+    def size(self) -> int:
+        """Bytes of the whole log."""
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def start_anew(self) -> None:
+        """Forget what is in the log by now; a long one is emptied, which its writer, appending, does not mind."""
+        if self.size() > _EMPTIED:
+            os.truncate(self._path, 0)
+        self._offset = self.size()
         self._unfinished.clear()
         self.dropped = 0
 

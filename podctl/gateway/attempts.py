@@ -14,6 +14,7 @@ from podctl.evidence.log import EvidenceProblem, RecordWriter
 from podctl.evidence.records import Tokens
 from podctl.gateway.budget import OverBudget, Purse, Reservation, reserve
 from podctl.gateway.contract import AttemptPass, LimitName, RunTotals, Totals, declared_confidence
+from podctl.gateway.replies import Bodies
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -58,6 +59,7 @@ class Attempt:
         self.model_tasks: set[asyncio.Task[Any]] = set()
         self.other_tasks: set[asyncio.Task[Any]] = set()
         self.occurrences: Counter[str] = Counter()
+        self.bodies = Bodies()
         self._fd = evidence_fd
         self._writer = RecordWriter(evidence_fd, "gateway")
         self._run = run

@@ -1,8 +1,14 @@
 """Budget at two levels, attempt and run: reserved before a call, settled after it.
 
-What is spent never exceeds a budget by more than what calls in flight used beyond their reservations: a call is
-made only when its reservation fits into what is neither spent nor reserved. A call whose cost stays unknown is
-spent at its reservation.
+A call is made only when its reservation fits into what is neither spent nor reserved, of its attempt's budget and of
+the run's. Reserved are all bytes of the request as tokens of the dearest kind of input, and all the output that the
+request allows (`GatewayConfig.default_output` when it does not say). A call whose cost stays unknown is spent at its
+reservation. Hence, for each budget B, at any moment and with any number of pods:
+
+    spent ≤ B + Σ max(0, cost − reservation), over the calls that were under way when B ran out
+
+The sum is 0 with a provider that bills no more tokens than bytes were sent and no more output than was allowed. The
+calls under way are at most as many as their reservations fit into B.
 """
 
 from __future__ import annotations

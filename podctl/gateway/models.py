@@ -86,7 +86,7 @@ class ModelDoor:
         if attempt.full:
             raise _refuse(attempt, 429, "podctl_evidence_full", path, "the attempt's evidence reached its limit")
         try:
-            raw = await read_capped(request, self._config.request_cap)
+            raw = await read_capped(request, self._config.request_cap, attempt.bodies)
         except TooLong:
             cap = self._config.request_cap
             raise _refuse(attempt, 413, "request_too_large", path, f"the request is longer than {cap} bytes") from None
@@ -209,11 +209,12 @@ class ModelDoor:
                     response = web.Response(status=answer.status, body=body, headers=headers)
                 outcome.status = answer.status
                 outcome.billed = answer.status < 400
-                outcome.provider_failure = failed or not outcome.reading.complete
-                if not outcome.reading.complete:
-                    outcome.error = "the stream ended early"
-                elif failed:
+                broken = answer.status < 400 and not outcome.reading.complete
+                outcome.provider_failure = failed or broken
+                if failed:
                     outcome.error = f"the provider answered {answer.status}"
+                elif broken:
+                    outcome.error = "the stream ended early" if stream else "the answer is not a JSON object"
                 return response
         except ProviderFailure as failure:
             outcome.status, outcome.billed, outcome.error = 502, failure.billed, failure.message

@@ -16,13 +16,16 @@ from podctl.gateway.dialer import Dialer
 from podctl.gateway.models import ROUTES, ModelDoor
 from podctl.gateway.proxy import ServiceDoor
 from podctl.gateway.relay import relay
-from podctl.gateway.replies import no_attempt, refusal
+from podctl.gateway.replies import Crowded, crowded, no_attempt, refusal
 from podctl.gateway.telemetry import PATHS, receive
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 #: Connections that one pod may hold at the gateway at once; more wait.
 MAX_CONNECTIONS = 256
+#: Connections through one raw door at once. A server counts them before anybody has logged in: what an agent may hold
+#: must leave most of PostgreSQL's 40 to services and to podctl.
+MAX_RAW = 16
 _ACCEPT_PAUSE = 0.02
 #: How long the work of a closed attempt may take to notice that it was cancelled.
 _CANCEL_WAIT = 5.0
@@ -68,8 +71,10 @@ class Pod:
             self._services.append(service)
             self._listen_http(door.listener, partial(self._service_door, service))
         else:
-            raw = partial(self._raw_door, door.target)
-            self._listen(door.listener, lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), raw))
+            relays: set[asyncio.Task[None]] = set()
+            raw = partial(self._raw_door, door.target, relays)
+            protocol = lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), raw)  # noqa: E731
+            self._listen(door.listener, protocol, lambda: len(relays) < MAX_RAW)
 
     def _listen_http(self, listener: socket.socket, handler: Handler) -> None:
         # Compressed bodies pass services untouched and are inflated under a cap elsewhere.
@@ -77,17 +82,21 @@ class Pod:
         self._http.append(server)
         self._listen(listener, server)
 
-    def _listen(self, listener: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+    def _listen(
+        self, listener: socket.socket, protocol: Callable[[], asyncio.BaseProtocol], room: Callable[[], bool] = lambda: True
+    ) -> None:
         listener.setblocking(False)
-        self._accepting.append(asyncio.create_task(self._accept(listener, protocol)))
+        self._accepting.append(asyncio.create_task(self._accept(listener, protocol, room)))
 
-    async def _accept(self, listener: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
-        """Let connections in up to the pod's share, so that a flood in one pod takes nothing from another."""
+    async def _accept(
+        self, listener: socket.socket, protocol: Callable[[], asyncio.BaseProtocol], room: Callable[[], bool]
+    ) -> None:
+        """Let connections in up to the pod's share and the door's, so that a flood takes nothing from others."""
         loop = asyncio.get_running_loop()
         with listener:
             while True:
                 # Left in the kernel's queue, not hung up on: whoever floods would only come back at once.
-                while self._connections >= MAX_CONNECTIONS:
+                while self._connections >= MAX_CONNECTIONS or not room():
                     await asyncio.sleep(_ACCEPT_PAUSE)
                 try:
                     connection, _ = await loop.sock_accept(listener)
@@ -119,23 +128,34 @@ class Pod:
             if route is None:
                 return await receive(request, path, attempt)
             return await self._models.handle(request, *route, attempt)
+        except Crowded:
+            return crowded()
         finally:
+            attempt.bodies.let_go(request)
             attempt.other_tasks.discard(task)
 
     async def _service_door(self, service: ServiceDoor, request: web.BaseRequest) -> web.StreamResponse:
         return await service.handle(request, self.attempt)
 
-    async def _raw_door(self, target: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _raw_door(
+        self,
+        target: tuple[str, int],
+        relays: set[asyncio.Task[None]],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         if self.attempt is None:
             writer.transport.abort()
             return
         task = asyncio.current_task()
         assert task is not None
         self._relays.add(task)
+        relays.add(task)
         try:
             await relay(reader, writer, target, self._dialer, self._config.connect_timeout)
         finally:
             self._relays.discard(task)
+            relays.discard(task)
 
     # ---- attempts ----
 

@@ -23,16 +23,48 @@ class TooLong(Exception):
     """A request body is over its cap."""
 
 
-async def read_capped(request: web.BaseRequest, cap: int) -> bytes:
-    """The request's body as it came. Raises `TooLong`, and ConnectionError when the agent hangs up."""
+class Crowded(Exception):
+    """The requests of one attempt together are over its cap."""
+
+
+#: Bytes that the bodies of all requests of an attempt may take in memory at once.
+BODIES_CAP = 128 * 2**20
+#: About what a value takes when JSON is parsed, beyond its text.
+_VALUE_BYTES = 80
+
+
+class Bodies:
+    """What an attempt's requests hold in memory: many at once must not take the gateway from other attempts."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, int] = {}
+
+    def hold(self, request: web.BaseRequest, size: int) -> None:
+        """Raises `Crowded`."""
+        if sum(self._held.values()) + size > BODIES_CAP:
+            raise Crowded
+        self._held[id(request)] = self._held.get(id(request), 0) + size
+
+    def let_go(self, request: web.BaseRequest) -> None:
+        self._held.pop(id(request), None)
+
+
+async def read_capped(request: web.BaseRequest, cap: int, bodies: Bodies) -> bytes:
+    """The request's body as it came. Raises `TooLong`, `Crowded`, and ConnectionError when the agent hangs up."""
     if (request.content_length or 0) > cap:
         raise TooLong
     body = bytearray()
     async for chunk in request.content.iter_any():
+        bodies.hold(request, len(chunk))
         body += chunk
         if len(body) > cap:
             raise TooLong
+    bodies.hold(request, _VALUE_BYTES * sum(body.count(mark) for mark in b",[{"))
     return bytes(body)
+
+
+def crowded() -> web.Response:
+    return refusal(429, "podctl_crowded", f"this attempt's requests hold more than {BODIES_CAP} bytes at once")
 
 
 class AgentStream:

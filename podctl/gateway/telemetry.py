@@ -30,7 +30,7 @@ async def receive(request: web.BaseRequest, path: str, attempt: Attempt) -> web.
     if attempt.full:
         return refusal(429, "podctl_evidence_full", "the attempt's evidence reached its limit")
     try:
-        body = _inflated(await read_capped(request, BODY_CAP), request.headers.get("Content-Encoding", ""))
+        body = _inflated(await read_capped(request, BODY_CAP, attempt.bodies), request.headers.get("Content-Encoding", ""))
         if path == "/v1/decisions":
             return _decision(body, attempt)
         kind = request.content_type

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import aiohttp
@@ -90,7 +93,8 @@ class LiveProvider:
         self._own = {"openai": upstream.openai_url is not None, "anthropic": upstream.anthropic_url is not None}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=10),
-            timeout=aiohttp.ClientTimeout(total=config.call_timeout, sock_connect=config.connect_timeout),
+            # `connect` covers the TLS handshake too, which `sock_connect` does not.
+            timeout=aiohttp.ClientTimeout(total=config.call_timeout, connect=config.connect_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "podctl-gateway", "Accept-Encoding": "identity"},
         )
@@ -179,11 +183,16 @@ class LiveProvider:
 
 
 def _retry_after(response: aiohttp.ClientResponse, otherwise: float) -> float:
-    """Seconds the provider asks to wait; only its delta-seconds form."""
+    """Seconds the provider asks to wait, as a number or as a date (RFC 9110, 10.2.3); nonsense says nothing."""
+    said = response.headers.get("Retry-After", "")
     try:
-        return max(0.0, float(response.headers.get("Retry-After", "")))
+        seconds = float(said)
     except ValueError:
-        return otherwise
+        try:
+            seconds = parsedate_to_datetime(said).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return otherwise
+    return max(0.0, seconds) if not math.isnan(seconds) else otherwise
 
 
 async def of_bytes(chunks: list[bytes]) -> AsyncIterator[bytes]:

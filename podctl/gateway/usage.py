@@ -15,13 +15,18 @@ from podctl.gateway.screen import Api
 #: Characters of answer text kept for the record.
 TEXT_KEPT = 64 * 1024
 _CALLS_KEPT = 64
+#: No request and no answer has as many tokens; a larger count is a provider's mistake.
+_MOST_TOKENS = 2**32
 #: An event longer than this is passed on unread.
 _EVENT_CAP = 4 * 2**20
 
 
 @dataclass
 class Reading:
-    """What an answer says about itself. ``tokens`` None: unknown. ``complete``: a stream came to its proper end."""
+    """What an answer says about itself. ``tokens`` None: unknown.
+
+    ``complete``: a stream came to its proper end, a whole answer is a JSON object.
+    """
 
     tokens: Tokens | None = None
     long_cache_write: int = 0
@@ -86,15 +91,15 @@ def anthropic_tokens(usage: Any) -> tuple[Tokens | None, int]:
 
 
 def _counts(*values: Any) -> bool:
-    return all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values)
+    return all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS for value in values)
 
 
 def read_body(api: Api, body: bytes) -> Reading:
     """A whole answer."""
-    reading = Reading(complete=True)
     answer = _json(body)
     if not isinstance(answer, dict):
-        return reading
+        return Reading()
+    reading = Reading(complete=True)
     reading.response_model = _string(answer.get("model"))
     if api == "messages":
         reading.tokens, reading.long_cache_write = anthropic_tokens(answer.get("usage"))

@@ -342,7 +342,7 @@ class Attempt:
 
 def judge_exit(exit_: Exit, totals: Totals) -> Ending:
     """Why the agent ended. A limit that ended it comes before what its exit code says."""
-    exhausted = {"tokens", "dollars", "spans", "output", "memory", "run_dollars"}
+    exhausted = {"tokens", "dollars", "spans", "output", "memory", "database writes", "database log"}
     if exit_.limit == "wall":
         return Ending(Cause.AGENT_TIMED_OUT, f"still running after {exit_.wall_s:.1f} s")
     if exit_.limit == "broken":
@@ -358,7 +358,7 @@ def judge_exit(exit_: Exit, totals: Totals) -> Ending:
             return Ending(Cause.MODEL_PROVIDER_FAILED, f"{totals.provider_failures} model calls failed at the provider")
         if totals.limits_hit:
             return Ending(Cause.AGENT_EXHAUSTED_BUDGET, f"the limit on {totals.limits_hit[0]} was reached")
-        how = f"signal {signal.Signals(exit_.signal).name}" if exit_.signal else f"exit code {exit_.code}"
+        how = f"signal {_signal_name(exit_.signal)}" if exit_.signal else f"exit code {exit_.code}"
         last = exit_.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
         return Ending(Cause.AGENT_FAILED, f"{how}{': ' + last[0][:300] if last else ''}")
     if contract.RESULT in exit_.refused_files:
@@ -374,6 +374,13 @@ def judge_exit(exit_: Exit, totals: Totals) -> Ending:
     if result.get("status") != "done":
         return Ending(Cause.AGENT_FAILED, f"status {str(result.get('status'))[:40]!r} in result.json", result)
     return Ending(Cause.COMPLETED, "", result)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return str(number)
 
 
 def _usage(result: AttemptResult) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from contextlib import suppress
 
@@ -103,7 +104,7 @@ class Execution:
             raise EnvironmentProblem("the sandbox was killed while a command ran in it", code="sandbox-killed", cause=cause)
         files, refused = await self._collect()
         code, number = ended.code, ended.signal
-        if code is not None and code > 128:
+        if code is not None and code - 128 in signal.valid_signals():
             # bwrap reports a command that died of signal N as exit code 128 + N.
             number = code - 128
             code = None

@@ -33,7 +33,11 @@ from podctl.spec.placeholders import expand
 from podctl.spec.topology import databases, service_order
 
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TZ": "UTC"}
-_SERVER_LIMITS = {"CORE": 0}
+#: Of each process of a server: a query that asks for more memory fails instead of taking the machine's, and a file (a
+#: table's segments are 1 GiB) does not grow beyond.
+_SERVER_LIMITS = {"CORE": 0, "AS": 1 << 30, "FSIZE": 1 << 30}
+#: Seconds between two looks at how much the databases were made to write.
+_FLOOD_LOOK_S = 0.25
 _LOG_BYTES = 64 * 2**20
 
 
@@ -265,12 +269,24 @@ class LocalPod:
             sandbox=box,
         )
         self.execution = Execution(self.init, command, group)
+        watching = asyncio.create_task(self._watch_floods(self.execution))
         try:
             return await self.execution.run(launch)
         finally:
+            watching.cancel()
             self.execution = None
             if group is not None:
                 self._drop_group("agent")
+
+    async def _watch_floods(self, execution: Execution) -> None:
+        """End what makes a database write without end, before its disk is full and its server dies."""
+        while True:
+            await asyncio.sleep(_FLOOD_LOOK_S)
+            for handle in self.databases.values():
+                limit = await handle.flooded()
+                if limit:
+                    execution.interrupt(limit)
+                    return
 
     async def close(self) -> None:
         for handle in self.databases.values():

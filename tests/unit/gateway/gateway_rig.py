@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -91,6 +92,13 @@ class Rig:
         from anthropic import AsyncAnthropic
 
         return AsyncAnthropic(base_url=self.base, api_key=key)
+
+
+def peak_mib(pid: int) -> int:
+    """The most memory that the process has had resident, in MiB."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) >> 10
 
 
 async def rigged(
