@@ -7,6 +7,7 @@ message on the channel. When the channel ends, so does the process, unless it wa
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import resource
 import signal
@@ -24,6 +25,7 @@ from podctl.gateway.models import ModelDoor
 from podctl.gateway.pods import OpenDoor, Pod
 
 Message = dict[str, Any]
+_PR_SET_PDEATHSIG = 1
 
 
 class GatewayProcess:
@@ -103,6 +105,8 @@ class GatewayProcess:
 
     async def _configure(self, message: Message, fds: list[int]) -> Message:
         self._config = GatewayConfig.from_json(message["config"])
+        if not self._config.linger:
+            _die_with_podctl()
         self._run = RunLedger(self._config.run_dollars)
         self._models = ModelDoor(self._config)
         return {"pid": os.getpid()}
@@ -163,6 +167,11 @@ class GatewayProcess:
         if name not in self._pods:
             raise GatewayError(f"pod {name} is not open", code="gateway-pod", cause="open_pod comes before open_attempt")
         return self._pods[name]
+
+
+def _die_with_podctl() -> None:
+    """Whatever this process is doing, stopped or stuck: a call that it made later would be nobody's."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 async def _main(fd: int) -> None:

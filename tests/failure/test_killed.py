@@ -3,52 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from killing import CLEAN, Ground, assert_nothing_lost, ground, killing_project, same_as_ever
-from machine import adopting
+from killing import CLEAN, RESUME, RUN, Ground, assert_nothing_lost, killing_project, same_as_ever
 from project import Project
 
+from podctl.clock import SystemClock
+from podctl.evidence.reading import verify
+from podctl.evidence.store import Store
 from podctl.faults import POINTS
 
 ROOT = Path(__file__).parents[2]
-RESUME = ("run", "scenario.yaml", "-q", "--resume", "latest")
-RUN = ("run", "scenario.yaml", "-q")
-
 #: One of each stage in the quick suite; the campaign walks all of them.
 QUICK = ("run.stored", "pod.init-started", "attempt.agent-running", "attempt.merged", "run.judged")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _adopting() -> Iterator[None]:
-    with adopting():
-        yield
-
-
-@pytest.fixture(scope="module")
-def here() -> Iterator[Ground]:
-    with ground() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def whole(here: Ground, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the run comes to when nobody kills it."""
-    project = killing_project(tmp_path_factory.mktemp("whole") / "p")
-    done = here.podctl(project, *RUN)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert_nothing_lost(project)
-    assert here.holdings() == CLEAN
-    result = project.run()
-    assert [attempt.passed for attempt in result.attempts].count(True) == 2
-    return same_as_ever(result)
-
-
 def has_run(project: Project) -> bool:
-    return (project.store / "store.db").exists() and bool(project.podctl("get", "runs", "-o", "name").stdout)
+    if not (project.store / "store.db").exists():
+        return False
+    store = Store.open(project.store, SystemClock())
+    try:
+        return bool(store.list_runs())
+    finally:
+        store.close()
 
 
 def finish(here: Ground, project: Project, whole: dict[str, Any]) -> None:
@@ -59,7 +39,9 @@ def finish(here: Ground, project: Project, whole: dict[str, Any]) -> None:
     assert (project.store / "runs" / project.run().info.id / "report.html").exists()
     assert_nothing_lost(project)
     assert here.holdings() == CLEAN
-    assert here.podctl(project, "verify", "latest").returncode == 0
+    for attempt in project.run().attempts:
+        directory = project.store / "runs" / project.run().info.id / "attempts" / attempt.id
+        assert verify(directory, attempt.evidence_root).intact
 
 
 def killed_and_cleaned(here: Ground, project: Project, point: str, *command: str) -> None:
@@ -92,3 +74,42 @@ def test_podctl_killed_at_a_point(here: Ground, whole: dict[str, Any], tmp_path:
     project = killing_project(tmp_path / "p")
     killed_and_cleaned(here, project, point)
     finish(here, project, whole)
+
+
+# ---- the campaign: every point ----
+
+#: How to come to the points that a first run does not: the points that lie in gc and in a resumed run.
+IN_GC = [name for name in POINTS if name.startswith(("gc.", "reap."))]
+ONLY_RESUMING = ("resume.checked", "resume.taken-over", "resume.abandoned", "try.set-aside")
+IN_RUN = [name for name in POINTS if name not in ONLY_RESUMING]
+IN_RESUME = [name for name in POINTS if name != "run.stored" and not name.startswith("template.")]
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("point", [point for point in IN_RUN if point not in QUICK])
+def test_podctl_killed_at_every_point(here: Ground, whole: dict[str, Any], tmp_path: Path, point: str) -> None:
+    project = killing_project(tmp_path / "p")
+    if point.startswith("template."):
+        shutil.rmtree(here.state / "templates")
+    killed_and_cleaned(here, project, point)
+    finish(here, project, whole)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("point", IN_GC)
+def test_gc_killed_at_every_point(here: Ground, whole: dict[str, Any], tmp_path: Path, point: str) -> None:
+    project = killing_project(tmp_path / "p")
+    here.kill_at("attempt.agent-running", project, *RUN)
+    killed_and_cleaned(here, project, point, "gc")
+    finish(here, project, whole)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("point", IN_RESUME)
+def test_a_run_killed_twice(here: Ground, whole: dict[str, Any], tmp_path: Path, point: str) -> None:
+    """Kill, resume, kill somewhere else, resume, without a gc between them."""
+    project = killing_project(tmp_path / "p")
+    here.kill_at("attempt.graded:2", project, *RUN)
+    here.kill_at(point, project, *RESUME)
+    finish(here, project, whole)
+    assert here.gc(project) == []

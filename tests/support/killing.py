@@ -25,6 +25,8 @@ from podctl.evidence.store import Store
 from podctl.faults import SETTING
 
 CLEAN = Holdings()
+RUN = ("run", "scenario.yaml", "-q")
+RESUME = (*RUN, "--resume", "latest")
 
 #: Asks the model for a label, writes it, asks a service; fails when one of them is not there.
 AGENT = r"""
@@ -74,6 +76,7 @@ class Ground:
     state: Path
     temporary: Path
     environment: dict[str, str] = field(init=False)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.environment = {"PODCTL_STATE": str(self.state), "TMPDIR": str(self.temporary)}
@@ -85,7 +88,8 @@ class Ground:
         return project.podctl(*arguments, **{**self.environment, **more})
 
     def start(self, project: Project, *arguments: str, **more: str) -> subprocess.Popen[str]:
-        return project.start(*arguments, **{**self.environment, **more})
+        self.started.append(project.start(*arguments, **{**self.environment, **more}))
+        return self.started[-1]
 
     def kill_at(self, point: str, project: Project, *arguments: str) -> None:
         """Fails unless the command comes to the point, and is killed there."""
@@ -110,8 +114,12 @@ def ground() -> Iterator[Ground]:
     for name in ("s", "t"):
         (directory / name).mkdir()
     try:
-        yield Ground(directory / "s", directory / "t")
+        made = Ground(directory / "s", directory / "t")
+        yield made
     finally:
+        for process in made.started:  # what a failed test left
+            process.kill()
+            process.communicate()
         shutil.rmtree(directory)
 
 
@@ -161,12 +169,12 @@ def assert_nothing_lost(project: Project) -> None:
     assert len(calls) >= len(planned)
 
 
-def find(what: str, matches: Callable[[Process, list[Process]], bool], root: int) -> int:
-    """The pid of the first process beneath ``root`` that matches, waited for."""
+def find(what: str, matches: Callable[[Process, list[Process]], bool]) -> int:
+    """The pid of the first process that matches, waited for."""
     found: list[int] = []
 
     def look() -> bool:
-        mine = processes(root)
+        mine = processes()
         found[:] = [process.pid for process in mine if matches(process, mine)]
         return bool(found)
 
@@ -174,8 +182,8 @@ def find(what: str, matches: Callable[[Process, list[Process]], bool], root: int
     return found[0]
 
 
-def agent_runs(root: int) -> bool:
-    return any(process.command[-1:] == ("/agent/main.py",) and not process.says("--args") for process in processes(root))
+def agent_runs() -> bool:
+    return any(process.command[-1:] == ("/agent/main.py",) and not process.says("--args") for process in processes())
 
 
 def kill(pid: int) -> None:

@@ -40,8 +40,8 @@ class Process:
         return any(text in part for part in self.command)
 
 
-def processes(root: int | None = None) -> list[Process]:
-    """Every living descendant of ``root``, this process if not given; what has ended is reaped."""
+def processes() -> list[Process]:
+    """Every living descendant of this process; what has ended is reaped."""
     found: dict[int, Process] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -57,12 +57,11 @@ def processes(root: int | None = None) -> list[Process]:
                 _reap(pid)
             continue
         found[pid] = Process(pid, parent, tuple(command))
-    top = os.getpid() if root is None else root
-    beneath = {top}
+    beneath = {os.getpid()}
     while True:
         more = {pid for pid, process in found.items() if process.parent in beneath and pid not in beneath}
         if not more:
-            return [found[pid] for pid in sorted(beneath - {top}) if pid in found]
+            return [found[pid] for pid in sorted(beneath - {os.getpid()}) if pid in found]
         beneath |= more
 
 

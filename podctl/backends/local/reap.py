@@ -44,10 +44,8 @@ async def reap(state: State, pod: str, *, orphaned: bool = False) -> list[Remova
     point("reap.removed")
     receipt += [Removal(pod, f"socket {path}", not path.exists()) for path in sockets]
     if record is not None and record.base_uid is not None:
-        last = record.base_uid + UID_BLOCK - 1
-        under = _under_uids(record.base_uid)
-        named = f"process {under[0]} runs under one of them" if under else ""
-        receipt.append(Removal(pod, f"uids {record.base_uid}-{last}", not under and not directory.exists(), named))
+        # The directory is the claim to them: without it they are anybody's again.
+        receipt.append(Removal(pod, f"uids {record.base_uid}-{record.base_uid + UID_BLOCK - 1}", not directory.exists()))
     receipt.append(Removal(pod, f"directory {directory}", not directory.exists() and not detail, detail))
     return receipt
 
@@ -97,20 +95,6 @@ def _inside(directory: Path) -> list[int]:
 
 def _as_in_mountinfo(path: str) -> str:
     return "".join(f"\\{ord(letter):03o}" if letter in " \t\n\\" else letter for letter in path)
-
-
-def _under_uids(base: int) -> list[int]:
-    found = []
-    for pid in _pids():
-        try:
-            lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
-        except OSError:
-            continue
-        uids = next(line.split()[1:] for line in lines if line.startswith("Uid:"))
-        state = next(line.split()[1] for line in lines if line.startswith("State:"))
-        if state not in "ZX" and any(base <= int(uid) < base + UID_BLOCK for uid in uids):
-            found.append(pid)
-    return found
 
 
 def _sockets(directory: Path) -> list[Path]:
