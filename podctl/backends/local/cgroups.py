@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
@@ -43,6 +44,7 @@ def _counter(path: Path, name: str) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith(name + " ")), 0)
 
 
+@cache
 def version() -> int:
     """2, 1, or 0 where podctl may not make groups."""
     if (ROOT / "cgroup.controllers").exists():

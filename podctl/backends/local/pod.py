@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from podctl.backends.local.execute import Execution
 from podctl.backends.local.files import PodFiles
 from podctl.backends.local.init_client import InitClient, Launch, PodProblem
 from podctl.backends.local.network import GATEWAY, GATEWAY_PORT, addresses, hosts_file, placeholders
+from podctl.backends.local.readiness import ServiceProbe, database_probe, pauses
 from podctl.backends.local.state import PodRecord, State
-from podctl.data.connect import DatabaseUnreachable, connect
 from podctl.data.database import PostgresDatabase
 from podctl.data.roles import service_role
 from podctl.data.settings import settings_for
@@ -50,14 +51,19 @@ class Runtime:
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = sandbox.minimal(path.resolve() for path in paths)
+        self._located: dict[Path, tuple[Path | None, Path]] = {}
 
     def target(self, path: Path, bound: dict[Path, Path]) -> str:
         """``path`` as the pod sees it, given where each of ``paths`` was bound."""
+        source, rest = self._located.get(path) or self._locate(path)
+        return str(rest if source is None else bound[source] / rest)
+
+    def _locate(self, path: Path) -> tuple[Path | None, Path]:
+        """Which of ``paths`` it lies beneath, and where; looked up once, as every launch asks for the same few."""
         resolved = path.resolve()
-        for source, target in bound.items():
-            if resolved == source or source in resolved.parents:
-                return str(target / resolved.relative_to(source)) if resolved != source else str(target)
-        return str(resolved)
+        source = next((source for source in self.paths if resolved == source or source in resolved.parents), None)
+        self._located[path] = source, resolved if source is None else resolved.relative_to(source)
+        return self._located[path]
 
 
 class LocalPod:
@@ -170,7 +176,8 @@ class LocalPod:
         )
         pid = await self._start(Resource("database", name), command, "postgres", str(data))
         conninfo = f"host={self.files.sockets(name)} port={database.port} user=postgres password={password}"
-        await self._until_ready(f"database {name}", pid, lambda: _reachable(conninfo), 30)
+        probe = database_probe(conninfo, self.files.sockets(name) / f".s.PGSQL.{database.port}")
+        await self._until_ready(f"database {name}", pid, probe, 30)
         return conninfo
 
     def conninfo(self, name: str) -> dict[str, str]:
@@ -199,8 +206,7 @@ class LocalPod:
         service = self._topology.services[name]
         environment, argv, directory = self._service_launch(name, service)
         binds = [(self._runtime.target(path, self._bound), str(path)) for path in self._service_paths(service)]
-        hidden = self._hidden()
-        box = self._sandbox(binds, str(directory), workspace=None, hidden=hidden)
+        box = self._sandbox(binds, str(directory), workspace=None)
         limits = {"CORE": 0, "NPROC": service.resources.processes, "FSIZE": _LOG_BYTES, "NOFILE": 1024}
         group = self._group(f"service-{name}", service.resources.memory, service.resources.cpu, service.resources.processes)
         if group is None:
@@ -211,7 +217,11 @@ class LocalPod:
         port = service.ready.port if service.ready and service.ready.port else service.ports[0]
         path = service.ready.path if service.ready else None
         timeout = service.ready.timeout if service.ready else 15.0
-        await self._until_ready(f"service {name}", pid, lambda: self._answers(self._addresses[name], port, path), timeout)
+        probe = ServiceProbe(self._inner_socket, self._addresses[name], port, path)
+        try:
+            await self._until_ready(f"service {name}", pid, probe, timeout)
+        finally:
+            probe.close()
 
     async def remove_service(self, name: str) -> None:
         assert self.init is not None
@@ -258,7 +268,7 @@ class LocalPod:
         paths = [(path, str(path)) for path in (*command.read_only, *sandbox.interpreter_paths())]
         binds = [(self._runtime.target(path, self._bound), target) for path, target in paths]
         binds.append((self._runtime.target(command.directory, self._bound), "/agent"))
-        box = self._sandbox(binds, "/workspace", workspace=str(self.files.work), hidden=self._hidden())
+        box = self._sandbox(binds, "/workspace", workspace=str(self.files.work))
         launch = Launch(
             argv=[expand(part, {"python": sys.executable}) for part in command.argv],
             who="agent",
@@ -336,15 +346,7 @@ class LocalPod:
         environment |= {key: expand(value, values) for key, value in service.environment.items()}
         return environment, [expand(part, values) for part in service.command], service.directory or Path("/")
 
-    def _hidden(self) -> tuple[str, ...]:
-        """podctl's own package, which carries the example's reference resolutions, when it lies beneath a bind."""
-        package = Path(__file__).resolve().parents[2]
-        covered = any(root in package.parents for root in (*sandbox.interpreter_paths(), Path("/usr")))
-        return (str(package),) if covered else ()
-
-    def _sandbox(
-        self, binds: list[tuple[str, str]], working: str, *, workspace: str | None, hidden: tuple[str, ...]
-    ) -> dict[str, Any]:
+    def _sandbox(self, binds: list[tuple[str, str]], working: str, *, workspace: str | None) -> dict[str, Any]:
         box = sandbox.Sandbox(
             hosts=str(self.files.hosts),
             identity=(str(self.files.passwd), str(self.files.group)),
@@ -352,7 +354,7 @@ class LocalPod:
             working_directory=working,
             workspace=workspace,
             scratch=None if workspace is None else str(self.files.scratch),
-            hidden=hidden,
+            hidden=sandbox.hidden(),
         )
         return {
             "bwrap": self._runtime.target(sandbox.bwrap_path(), self._bound),
@@ -386,6 +388,12 @@ class LocalPod:
         self._pids[resource] = pid
         return pid
 
+    async def _inner_socket(self) -> socket.socket:
+        """An unconnected TCP socket of the pod's inner network."""
+        assert self.init is not None
+        _, fds = await self.init.request("sockets", {"count": 1})
+        return socket.socket(fileno=fds[0])
+
     async def _plain(self, argv: list[str]) -> Exit:
         """A short helper program of ours in the pod, its errors captured."""
         assert self.init is not None
@@ -403,11 +411,13 @@ class LocalPod:
         with os.fdopen(read, "rb") as stream:
             return Exit(code=ended.code, signal=ended.signal, stderr=stream.read(65536))
 
-    async def _until_ready(self, what: str, pid: int, probe: Any, timeout: float) -> None:
+    async def _until_ready(self, what: str, pid: int, probe: Callable[[], Awaitable[bool]], timeout: float) -> None:
         """Poll until the probe succeeds. Raises `PodProblem` with the log's tail when it dies or takes too long."""
         assert self.init is not None
         deadline = time.monotonic() + timeout
-        while not await probe():
+        for pause in pauses():
+            if await probe():
+                return
             died = not self.init.running(pid)
             if died or time.monotonic() > deadline:
                 kind, name = what.split(" ", 1)
@@ -417,34 +427,4 @@ class LocalPod:
                     code="not-ready",
                     cause=tail or "it printed nothing",
                 )
-            await asyncio.sleep(0.004)
-
-    async def _answers(self, host: str, port: int, path: str | None) -> bool:
-        """Whether the service accepts a connection and, with a path, answers it with 2xx."""
-        assert self.init is not None
-        _, fds = await self.init.request("sockets", {"count": 1})
-        loop = asyncio.get_running_loop()
-        with socket.socket(fileno=fds[0]) as connection:
-            connection.setblocking(False)
-            try:
-                async with asyncio.timeout(2):
-                    await loop.sock_connect(connection, (host, port))
-                    if path is None:
-                        return True
-                    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-                    await loop.sock_sendall(connection, request.encode())
-                    status = await loop.sock_recv(connection, 64)
-                    while await loop.sock_recv(connection, 4096):  # to the end: a reset would look like an error to it
-                        pass
-            except (OSError, TimeoutError):
-                return False
-        return status[:9] in (b"HTTP/1.1 ", b"HTTP/1.0 ") and status[9:10] == b"2"
-
-
-async def _reachable(conninfo: str) -> bool:
-    try:
-        connection = await connect(conninfo, "postgres")
-    except DatabaseUnreachable:
-        return False
-    await connection.close()
-    return True
+            await asyncio.sleep(pause)

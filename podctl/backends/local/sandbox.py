@@ -58,12 +58,21 @@ def bwrap_path() -> Path:
         ) from error
 
 
-def interpreter_paths() -> list[Path]:
+@cache
+def interpreter_paths() -> tuple[Path, ...]:
     """What podctl's own interpreter needs to be read: its environment and its installation.
 
     Not the rest of ``sys.path``: a checkout that podctl runs from holds the reference resolutions.
     """
-    return minimal(path for path in (Path(sys.prefix), Path(sys.base_prefix)) if not _covered(path))
+    return tuple(minimal(path for path in (Path(sys.prefix), Path(sys.base_prefix)) if not _covered(path)))
+
+
+@cache
+def hidden() -> tuple[str, ...]:
+    """podctl's own package, which carries the example's reference resolutions, when it lies beneath a bind."""
+    package = Path(__file__).resolve().parents[2]
+    covered = any(root in package.parents for root in (*interpreter_paths(), Path("/usr")))
+    return (str(package),) if covered else ()
 
 
 def minimal(paths: Iterable[Path]) -> list[Path]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from functools import cache
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32_BIT = 0x40000000
@@ -61,6 +62,7 @@ def supported() -> bool:
     return platform.machine() in AUDIT_ARCH
 
 
+@cache
 def program(machine: str | None = None) -> bytes:
     """The filter as an array of ``struct sock_filter``, for bwrap's ``--seccomp``.
 
