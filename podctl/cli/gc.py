@@ -23,14 +23,17 @@ def gc_command(dry_run: bool, output: str) -> int:
     """
     import time
 
-    from podctl.controller.sweep import orphans, sweep
+    from podctl.controller.sweep import orphans, remains, sweep
 
     state = machine_state()
     if dry_run:
         dead, living = orphans(state, time.time_ns())
         for pod in dead:
             click.echo(f"would remove {pod}  {state.directory(pod)}")
-        click.echo(f"{len(dead)} to remove, {len(living)} of living runs")
+        half = remains(state)
+        for path in half:
+            click.echo(f"would remove {path}")
+        click.echo(f"{len(dead) + len(half)} to remove, {len(living)} of living runs")
         return 0
     receipt = asyncio.run(sweep(state))
     if output == "json":

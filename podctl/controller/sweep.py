@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,11 +72,25 @@ async def sweep(state: State, now_ns: int | None = None) -> Receipt:
     return Receipt(tuple(removals), tuple(living))
 
 
+def remains(state: State) -> list[Path]:
+    """Directories of what has no pod any more, or not yet: half-made, half-removed, and templates that nobody builds."""
+    return [*state.half_done(), *(path for path in _drafts_of_templates(state) if not _is_being_built(state, path))]
+
+
+def _drafts_of_templates(state: State) -> list[Path]:
+    return sorted(state.templates.glob(f"*{BUILDING}"))
+
+
+def _is_being_built(state: State, draft: Path) -> bool:
+    try:
+        with state.locked(draft.stem, wait=False):
+            return False
+    except BlockingIOError:
+        return True
+
+
 async def _remove_remains(state: State) -> list[Removal]:
-    """What has no pod any more, or not yet: half-made and half-removed directories, control groups, templates."""
-    removals = []
-    for path in state.half_done():
-        removals.append(await _remove(path.stem[1:], path))
+    removals = [await _remove(path) for path in state.half_done()]
     # Groups first: a pod has its directory before it has groups.
     stray = stray_groups(state)
     known = set(state.names())
@@ -85,28 +98,19 @@ async def _remove_remains(state: State) -> list[Removal]:
         if pod not in known:
             for group in group_directories(state, pod):
                 removals.append(Removal(pod, f"cgroup {group}", await remove_group(group)))
-    for path in sorted(state.templates.glob(f"*{BUILDING}")):
-        with _unless_being_built(state, path.stem) as abandoned:
-            if abandoned:
-                removals.append(await _remove(path.stem, path))
+    for path in _drafts_of_templates(state):
+        with suppress(BlockingIOError), state.locked(path.stem, wait=False):
+            removals.append(await _remove(path))
     return removals
 
 
-async def _remove(pod: str, path: Path) -> Removal:
+async def _remove(path: Path) -> Removal:
+    what, pod = f"directory {path}", path.stem.removeprefix(".")
     try:
         await asyncio.to_thread(remove_tree, path)
     except OSError as error:
-        return Removal(pod, f"directory {path}", False, str(error))
-    return Removal(pod, f"directory {path}", not path.exists())
-
-
-@contextmanager
-def _unless_being_built(state: State, template: str) -> Iterator[bool]:
-    try:
-        with state.locked(template, wait=False):
-            yield True
-    except BlockingIOError:
-        yield False
+        return Removal(pod, what, False, str(error))
+    return Removal(pod, what, not path.exists())
 
 
 def stray_groups(state: State) -> list[str]:
