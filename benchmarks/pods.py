@@ -22,6 +22,7 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.load import load_bundle
 
 MEGABYTES = 50
+FORKS = "i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done"
 
 
 def measure(effort: Effort) -> list[Row]:
@@ -44,6 +45,9 @@ def measure(effort: Effort) -> list[Row]:
     def row(name: str, key: str, beside: str = "", target: float | None = None) -> Row:
         return Row(name, ms(found[key]), "ms", beside, target)
 
+    def not_recorded(name: str) -> str:
+        return f"processes not recorded: {spread(ms(found[f'{name}, not recorded']), 'ms')}"
+
     parts = [row(f"  of it {key}", key) for key in found if key.startswith("make ")]
     sandbox = f"fork and exec {spread(ms(forked), 'ms')}, bare bwrap --unshare-all {spread(ms(wrapped), 'ms')}"
     return [
@@ -52,8 +56,9 @@ def measure(effort: Effort) -> list[Row]:
         row("state reset: databases", "reset", by_hand("reset"), 40),
         row("  with services restarted", "renewed", by_hand("renewed")),
         row("teardown", "teardown", by_hand("teardown"), 150),
-        row("sandbox: /bin/true, start to end", "sandbox", sandbox, 8),
+        row("sandbox: /bin/true, start to end", "sandbox", f"{not_recorded('sandbox')}, {sandbox}", 8),
         row("  with workspace and collection", "execute"),
+        row("sandbox: 1,000 times /bin/true", "forks", not_recorded("forks")),
     ]
 
 
@@ -73,6 +78,11 @@ async def _pods(bundle: Bundle, pods: int) -> dict[str, list[float]]:
             done = await backend.execute(spec.id, command)
             found["execute"].append(time.perf_counter() - began)
             found["sandbox"].append(done.wall_s)
+            unrecorded = await backend.execute(spec.id, replace(command, record=""))
+            found["sandbox, not recorded"].append(unrecorded.wall_s)
+        forks = replace(command, argv=("/bin/sh", "-c", FORKS))
+        found["forks"].append((await backend.execute(spec.id, forks)).wall_s)
+        found["forks, not recorded"].append((await backend.execute(spec.id, replace(forks, record=""))).wall_s)
         found["teardown"].append(await _timed(backend.delete(spec.id)))
     await backend.close()
     return found

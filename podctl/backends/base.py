@@ -61,6 +61,8 @@ class Command:
 
     ``files`` are in the workspace before it starts; ``environment`` is all it gets.
     Limits are in seconds, bytes and cores; ``output`` bounds stdout and stderr each.
+    ``record``: whether its processes are recorded; where they cannot be, a ``required`` record stops the command
+    before it begins, and without a ``wanted`` one it runs and `Recording.refused` says so.
     """
 
     argv: tuple[str, ...]
@@ -76,6 +78,69 @@ class Command:
     processes: int = 64
     disk: int = 64 * 2**20
     output: int = 2**20
+    record: Literal["required", "wanted", ""] = "wanted"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A program that a process executed. ``argv`` holds its first bytes when it is ``cut``; ``exe`` is the file."""
+
+    t: int
+    argv: tuple[str, ...]
+    exe: str = ""
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of a command, from its fork to its end; times in ns since the epoch, pids as the sandbox numbers them.
+
+    ``parent`` forked it; None of the command's own process, and of one whose parent was killed in the act.
+    ``images`` are the first programs it executed, none of one that only forked; ``executed`` is how many there were.
+    ``cpu_s`` includes the children that it waited for.
+    """
+
+    pid: int | None
+    parent: int | None
+    started_ns: int
+    ended_ns: int
+    code: int | None
+    signal: int | None
+    images: tuple[Image, ...] = ()
+    executed: int = 0
+    cpu_s: float | None = None
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The processes of a command by their start, bwrap's and podctl's own left out.
+
+    ``total`` counts all of them, ``kept`` are the first. ``refused`` says why nothing was recorded.
+    """
+
+    kept: tuple[Process, ...] = ()
+    total: int = 0
+    refused: str = ""
+
+
+NOT_RECORDED = Recording(refused="not asked for")
+
+
+@dataclass(frozen=True)
+class ServiceProcess:
+    """A service or database of the pod while a command ran. ``argv`` is the spec's, placeholders not filled in.
+
+    ``ended_ns`` is None while it lives; otherwise ``code`` or ``signal`` says how it ended.
+    """
+
+    kind: Literal["service", "database"]
+    name: str
+    argv: tuple[str, ...]
+    started_ns: int
+    ended_ns: int | None = None
+    code: int | None = None
+    signal: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +157,8 @@ class Exit:
     stderr: bytes = b""
     files: Mapping[str, bytes] = field(default_factory=dict)
     refused_files: Mapping[str, str] = field(default_factory=dict)  # name -> why it was not read
+    recording: Recording = NOT_RECORDED
+    services: tuple[ServiceProcess, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,7 +200,8 @@ class Backend(Protocol):
     async def apply(self, spec: PodSpec, step: Step) -> None: ...
 
     async def execute(self, pod: str, command: Command) -> Exit:
-        """Run a command; returns only when its whole process tree is dead."""
+        """Run a command; returns only when its whole process tree is dead. Raises `EnvironmentProblem` also when the
+        record of its processes was lost on the way: the command was ended then."""
 
     async def interrupt(self, pod: str, reason: str) -> None:
         """End the command that runs in the pod; its `Exit.limit` is the reason."""

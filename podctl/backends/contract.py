@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from podctl.backends.base import Backend, Command
+from podctl.backends.base import Backend, Command, Process
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import AttemptPass, GatewayConfig
 from podctl.pods.plan import PodSpec, steps
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import TableRule
+from podctl.spec.topology import databases, service_order
 
 RULES = {"items": TableRule(read=True, update=("label",))}
 
@@ -34,7 +35,12 @@ class Harness(Protocol):
     def program(self, name: str) -> Command:
         """``exit-3``, ``echo-ticket`` (copies ticket.json to result.json), ``sleep``, ``flood``, ``link-result``
         (leaves result.json as something that is no plain file), ``set-label`` and ``set-id`` (update the row's
-        column through the database as the role in DATABASE_URL)."""
+        column through the database as the role in DATABASE_URL), ``family`` and ``crowd``.
+
+        ``family`` makes, waits for, and exits 0: a child with the argument ``child`` that exits 7; ``brief``, which ends
+        at once; ``killed``, ended by SIGKILL; one that is forked, executes nothing and exits 5; ``threaded``, made by
+        another thread, which exits 8; and ``orphan``, made by a child of its own that is dead before ``orphan`` executes
+        and exits 9. ``crowd`` forks 1,100 children one after the other."""
 
 
 @dataclass
@@ -217,6 +223,47 @@ async def _interrupt_ends_a_command(pod: Pod) -> None:
     expect(exit_.limit == "cancelled", f"ended as {exit_.limit!r}")
 
 
+async def _processes_are_recorded(pod: Pod) -> None:
+    await pod.up()
+    exit_ = await pod.backend.execute(pod.spec.id, pod.harness.program("family"))
+    expect(exit_.code == 0, f"ended as {exit_}")
+    kept, total = exit_.recording.kept, exit_.recording.total
+    own = [process for process in kept if process.own]
+    expect(len(own) == 1 and own[0].code == 0 and own[0].parent is None, f"the command's own process: {own}")
+    family = own[0].pid
+
+    def ended(word: str, code: int | None, number: int | None = None) -> Process:
+        found = [process for process in kept if any(word in image.argv for image in process.images) and not process.own]
+        expect(len(found) == 1, f"{word} is recorded {len(found)} times")
+        expect((found[0].code, found[0].signal) == (code, number), f"{word} ended as {found[0]}")
+        return found[0]
+
+    for process in (ended("child", 7), ended("brief", 0), ended("killed", None, 9), ended("threaded", 8)):
+        expect(process.parent == family, f"the parent of {process} is {family}")
+    forked = [process for process in kept if process.code == 5]
+    expect(len(forked) == 1 and not forked[0].images and forked[0].parent == family, f"forked without exec: {forked}")
+    between = next((process for process in kept if process.pid == ended("orphan", 9).parent), None)
+    expect(between is not None and between.parent == family, f"the orphan's parent is {between}")
+    expect(total == len(kept) == 8, f"{total} processes, {len(kept)} kept")
+    expect(all(process.started_ns <= process.ended_ns for process in kept), "a process ended before it began")
+    expect([process.started_ns for process in kept] == sorted(process.started_ns for process in kept), "not by their start")
+
+
+async def _processes_kept_are_bounded(pod: Pod) -> None:
+    await pod.up()
+    exit_ = await pod.backend.execute(pod.spec.id, pod.harness.program("crowd"))
+    expect(exit_.recording.total == 1101, f"{exit_.recording.total} processes of 1,101")
+    expect(len(exit_.recording.kept) == 1000, f"{len(exit_.recording.kept)} kept, not the first 1,000")
+
+
+async def _services_are_told_of(pod: Pod) -> None:
+    await pod.up()
+    exit_ = await pod.backend.execute(pod.spec.id, pod.harness.program("exit-3"))
+    told = {(service.kind, service.name): service.ended_ns for service in exit_.services}
+    wanted = {("database", name): None for name in databases(pod.spec.topology)}
+    expect(told == wanted | {("service", name): None for name in service_order(pod.spec.topology)}, f"{told}")
+
+
 async def _with_role(pod: Pod, program: str) -> Command:
     password = await pod.backend.database(pod.spec.id, "db").grant_agent("ag_contract", RULES)
     command = pod.harness.program(program)
@@ -241,4 +288,7 @@ CHECKS: dict[str, Callable[[Pod], Awaitable[None]]] = {
     "the boundary holds and is recorded": _boundary_holds_and_is_recorded,
     "the next generation is clean": _next_generation_is_clean,
     "an interrupt ends a command": _interrupt_ends_a_command,
+    "every process is recorded": _processes_are_recorded,
+    "processes kept are bounded, and all are counted": _processes_kept_are_bounded,
+    "services are told of": _services_are_told_of,
 }

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from podctl.backends.base import Command, Exit, Finding, PodRef, Removal
+from podctl.backends.base import NOT_RECORDED, Command, Exit, Finding, PodRef, Process, Recording, Removal, ServiceProcess
 from podctl.data.statements import LoggedStatement
 from podctl.errors import EnvironmentProblem
 from podctl.gateway.client import Door
@@ -22,6 +22,7 @@ from podctl.pods.plan import PodSpec, Resource, Step, advance
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import TableRule
 
+PROCESSES_KEPT = 1_000
 #: table -> key -> row; every table's key column is ``id``.
 Tables = dict[str, dict[Any, dict[str, Any]]]
 
@@ -107,12 +108,14 @@ class MemoryDatabase:
 
 @dataclass(frozen=True)
 class Call:
-    """What a program of the memory backend is given, and where it leaves its output."""
+    """What a program of the memory backend is given, and where it leaves its output, its processes and what befell services."""
 
     command: Command
     databases: Mapping[str, MemoryDatabase]
     files: dict[str, bytes]
     stdout: bytearray
+    processes: list[Process]
+    services: list[ServiceProcess]
 
     @property
     def role(self) -> str:
@@ -179,9 +182,11 @@ class MemoryBackend:
         held = self._pod(pod)
         held.stop = asyncio.Event()
         files, stdout = dict(command.files), bytearray()
+        processes: list[Process] = []
+        services: list[ServiceProcess] = []
         program = self._programs[command.argv[0]]
         started = time.monotonic()
-        work = asyncio.ensure_future(program(Call(command, held.databases, files, stdout)))
+        work = asyncio.ensure_future(program(Call(command, held.databases, files, stdout, processes, services)))
         stopped = asyncio.ensure_future(held.stop.wait())
         await asyncio.wait([work, stopped], timeout=command.wall_s, return_when=asyncio.FIRST_COMPLETED)
         limit, code = "", None
@@ -197,7 +202,17 @@ class MemoryBackend:
         kept = {name: files[name] for name in command.collect if name in files and len(files[name]) <= command.collect_bytes}
         too_large = {name: "it is larger than the limit" for name in command.collect if name in files and name not in kept}
         wall = time.monotonic() - started
-        return Exit(code, None, limit, wall, stdout=bytes(stdout[: command.output]), files=kept, refused_files=too_large)
+        return Exit(
+            code,
+            None,
+            limit,
+            wall,
+            stdout=bytes(stdout[: command.output]),
+            files=kept,
+            refused_files=too_large,
+            recording=Recording(tuple(processes[:PROCESSES_KEPT]), len(processes)) if command.record else NOT_RECORDED,
+            services=tuple(services),
+        )
 
     async def interrupt(self, pod: str, reason: str) -> None:
         held = self._pods.get(pod)

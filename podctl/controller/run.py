@@ -257,7 +257,8 @@ class RunController:
 async def admit(backend: Backend, bundle: Bundle) -> list[str]:
     """An untrusted agent runs only where every required control is in effect; what is not held here, in words.
 
-    Raises `EnvironmentProblem` saying what this machine lacks.
+    Raises `EnvironmentProblem` saying what this machine lacks; also where processes cannot be recorded and the
+    scenario requires it.
     """
     findings = await backend.check()
     lacking = missing(findings)
@@ -270,11 +271,20 @@ async def admit(backend: Backend, bundle: Bundle) -> list[str]:
             unchanged="nothing was made",
             hint=f"{first.remedy}\npodctl doctor shows everything",
         )
+    unrecorded = next((finding for finding in findings if finding.name == "processes" and finding.state != "yes"), None)
+    if unrecorded is not None and bundle.scenario.run.processes == "required":
+        raise EnvironmentProblem(
+            "the scenario requires a record of processes, and there is none here",
+            code="not-recorded",
+            cause=unrecorded.detail,
+            unchanged="nothing was made",
+            hint=f"{unrecorded.remedy}\nor set run.processes: recorded, and reports say what is missing",
+        )
     return [f"{finding.name}: {finding.detail}" for finding in findings if _lessens(finding)]
 
 
 def _lessens(finding: Finding) -> bool:
-    """A limit that the scenario sets and that is not held here for the whole process tree."""
+    """A limit that is not held here for the whole process tree, or evidence that is not kept."""
     return finding.state == "partly" and not finding.required
 
 

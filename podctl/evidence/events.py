@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from podctl.evidence import processes
 from podctl.evidence.calls import dollars_of, is_start, items, mapping, number, tokens_of
 from podctl.evidence.records import Record, Tokens
 from podctl.evidence.safe import printable, printable_value
 
 _TEXT = 2000  # characters of one value kept; the width of the page cuts further
+_COMMAND = 300  # of a process's arguments
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,31 @@ def _end(record: Record) -> Said:
 
 
 def _process_start(record: Record) -> Said:
-    command = " ".join(text(word) for word in items(record.data.get("argv")))
-    return Said("process", f"{text(record.data.get('name'))} started: {command}")
+    data = record.data
+    command = text(processes.command_line(data, _COMMAND))
+    if "pid" not in data:
+        return Said("process", f"{text(data.get('name'))} started: {command}")
+    then = tuple(f"then {text(processes.command_line(mapping(image), _COMMAND))}" for image in items(data.get("then")))
+    ended = listed(_ended(data), duration(data.get("ms"))) if processes.is_whole(record) else "no end was recorded"
+    return Said("process", f"{_numbers(data)}, {ended}: {command}", then)
+
+
+def _numbers(data: dict[str, Any]) -> str:
+    parent = "" if data.get("parent") is None else f" of {text(data.get('parent'))}"
+    return f"{text(data.get('pid'))}{parent}"
+
+
+def _process_exec(record: Record) -> Said:
+    return Said("process", f"{_numbers(record.data)}: executed {text(processes.command_line(record.data, _COMMAND))}")
+
+
+def _ended(data: dict[str, Any]) -> str:
+    return f"killed by {text(processes.ending(data))}" if data.get("signal") else text(processes.ending(data))
 
 
 def _process_exit(record: Record) -> Said:
     data = record.data
-    how = f"killed by signal {text(data.get('signal'))}" if data.get("signal") else f"exit code {text(data.get('exit_code'))}"
-    return Said("process", f"{text(data.get('name'))} ended, {how}")
+    return Said("process", listed(f"{text(data.get('name'))} ended", _ended(data), duration(data.get("ms"))))
 
 
 def _sql(record: Record) -> Said:
@@ -234,6 +253,7 @@ def _usage(record: Record) -> Said:
             "" if wall is None else f"{wall:.2f} s of wall time",
             "" if cpu is None else f"{cpu:.2f} s of CPU",
             "" if rss is None else f"{rss / 2**20:.0f} MiB",
+            processes.counted(data),
             money(dollars_of(record)) if "dollars" in data else "",
         ),
     )
@@ -243,6 +263,7 @@ _BY_KIND: dict[str, Callable[[Record], Said]] = {
     "attempt.start": _start,
     "attempt.end": _end,
     "process.start": _process_start,
+    "process.exec": _process_exec,
     "process.exit": _process_exit,
     "sql.statement": _sql,
     "row.change": _row,

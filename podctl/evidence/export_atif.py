@@ -15,6 +15,7 @@ from typing import Any
 from podctl.evidence.calls import dollars_of, in_order, is_start, items, mapping, tokens_of, totals, without_answered_starts
 from podctl.evidence.events import describe
 from podctl.evidence.identity import Identity
+from podctl.evidence.processes import is_whole, with_whole_processes
 from podctl.evidence.records import Record, Tokens
 from podctl.evidence.safe import well_formed_value
 
@@ -25,7 +26,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def to_atif(records: Iterable[Record], identity: Identity) -> dict[str, Any]:
     """The trajectory as values for `json.dumps`: always at least one step, the attempt's start."""
-    ordered = without_answered_starts(in_order(records))
+    ordered = with_whole_processes(without_answered_starts(in_order(records)))
     steps = _Steps(identity)
     for record in ordered:
         steps.add(record)
@@ -66,7 +67,7 @@ class _Steps:
             self._tool(record)
         elif record.kind == "decision":
             self._decision(record)
-        elif record.kind in _OBSERVED:
+        elif record.kind in _OBSERVED or is_whole(record):
             self._observe({"content": _content(record), "extra": _facts(record)}, record)
 
     def finished(self, records: list[Record]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from podctl import __version__
+from podctl.evidence import processes
 from podctl.evidence.calls import (
     dollars_of,
     in_order,
@@ -26,6 +27,7 @@ from podctl.evidence.calls import (
 )
 from podctl.evidence.events import describe
 from podctl.evidence.identity import Identity
+from podctl.evidence.processes import is_whole, with_whole_processes
 from podctl.evidence.records import Record, Tokens
 from podctl.evidence.safe import well_formed, well_formed_value
 
@@ -34,7 +36,17 @@ _INTERNAL, _CLIENT = 1, 3
 _ERROR = 2
 _SPAN_ID = re.compile(r"(?!0{16})[0-9a-f]{16}")
 _EVENTS = frozenset(
-    {"row.change", "boundary.attempt", "gateway.refused", "decision", "process.start", "process.exit", "log", "usage"}
+    {
+        "row.change",
+        "boundary.attempt",
+        "gateway.refused",
+        "decision",
+        "process.start",
+        "process.exec",
+        "process.exit",
+        "log",
+        "usage",
+    }
 )
 _Attributes = dict[str, Any]
 
@@ -42,7 +54,7 @@ _Attributes = dict[str, Any]
 def to_otlp(records: Iterable[Record], identity: Identity, *, content: bool = False) -> dict[str, Any]:
     """An ExportTraceServiceRequest in OTLP/JSON. ``content`` adds the messages of model calls, which may hold a
     customer's data, and the arguments and results of tools."""
-    ordered = without_answered_starts(in_order(records))
+    ordered = with_whole_processes(without_answered_starts(in_order(records)))
     spans = _Spans(ordered, identity, content)
     resource = {
         "service.name": identity.agent_name,
@@ -76,7 +88,7 @@ class _Spans:
         for record in self._records:
             # The gateway makes two records of a tool's span: the span and the call it describes.
             doubled = record.kind == "tool.call" and _declared_id(record) in self._declared
-            make = _BY_KIND.get(record.kind)
+            make = _process if is_whole(record) else _BY_KIND.get(record.kind)
             if record.kind == "span":
                 children.append(self._as_declared(record))
             elif make is not None and not doubled:
@@ -85,7 +97,8 @@ class _Spans:
 
     def _agent(self) -> dict[str, Any]:
         records, identity, found = self._records, self._identity, totals(self._records)
-        begun = min((record.t for record in records), default=0)
+        began = [record.t for record in records if record.kind == "attempt.start"]  # services were started before
+        begun = min(began or [record.t for record in records], default=0)
         ended = max((record.t for record in records), default=0)
         attributes = {
             "gen_ai.operation.name": "invoke_agent",
@@ -99,7 +112,11 @@ class _Spans:
         }
         failed = None if identity.passed is not False else str(attributes["podctl.cause"] or "failed")
         span = self._span(self._root, "", f"invoke_agent {identity.agent_name}", _INTERNAL, begun, ended, attributes, failed)
-        events = [_event(record.t, record.kind, _told(record)) for record in records if record.kind in _EVENTS]
+        events = [
+            _event(record.t, record.kind, _told(record))
+            for record in records
+            if record.kind in _EVENTS and not is_whole(record)
+        ]
         if identity.passed is not None:
             label = "pass" if identity.passed else "fail"
             graded = {"gen_ai.evaluation.name": "podctl", "gen_ai.evaluation.score.label": label}
@@ -107,11 +124,12 @@ class _Spans:
         return span | {"events": events}
 
     def _observed(self, record: Record, name: str, kind: int, attributes: _Attributes, failed: str | None) -> dict[str, Any]:
-        """``t`` is when a call ended."""
+        """``t`` is when a call ended, and when a process started."""
         took = int((number(record.data.get("ms")) or 0.0) * 1e6)
+        ended = record.t + took if is_whole(record) else record.t
         attributes |= {"podctl.actor": record.actor, "podctl.provenance": record.provenance}
         span_id = self._free(_hex(f"{self._trace}/{record.writer}/{record.seq}/{record.t}", 16))
-        return self._span(span_id, self._root, name, kind, record.t - took, record.t, attributes, failed)
+        return self._span(span_id, self._root, name, kind, ended - took, ended, attributes, failed)
 
     def _as_declared(self, record: Record) -> dict[str, Any]:
         data = record.data
@@ -213,6 +231,21 @@ def _sql(record: Record, _content: bool) -> _Made:
     }
     failed = data.get("sqlstate") or data.get("error")
     return f"{word} {data.get('database') or 'postgresql'}".strip(), _CLIENT, attributes, None if not failed else str(failed)
+
+
+def _process(record: Record, _content: bool) -> _Made:
+    data = record.data
+    attributes = {
+        "process.pid": data.get("pid"),
+        "process.parent_pid": data.get("parent"),
+        "process.executable.path": data.get("exe") or None,
+        "process.command_args": data.get("argv"),
+        "process.exit.code": data.get("exit_code"),
+        "podctl.process.signal": data.get("signal"),
+        "podctl.process.cpu_s": data.get("cpu_s"),
+    }
+    failed = processes.ending(data) if data.get("signal") else None
+    return f"process {processes.name(data)}".rstrip(), _INTERNAL, attributes, failed
 
 
 _BY_KIND: dict[str, Callable[[Record, bool], _Made]] = {

@@ -11,8 +11,9 @@ Layer = Literal["execution", "reasoning", "performance"]
 KINDS: dict[str, Layer] = {
     "attempt.start": "execution",  # agent{name,version,digest}, ticket, pod, repeat, limits, permissions
     "attempt.end": "execution",  # cause, exit_code, signal, detail
-    "process.start": "execution",  # name, argv
-    "process.exit": "execution",  # name, exit_code, signal
+    "process.start": "execution",  # name, argv; of a process that the agent started: pid, parent, argv[], exe, cut
+    "process.exec": "execution",  # pid, argv[], exe, cut: another program in the same process
+    "process.exit": "execution",  # name, exit_code, signal; pid, ms, cpu_s, executed
     "sql.statement": "execution",  # database, user, statement, params, ms, sqlstate, error
     "row.change": "execution",  # database, table, op, key{}, old{}, new{}, user, xid, statement, trigger?
     "http.call": "execution",  # service, method, path, status, ms, request_bytes, response_bytes, request_body, response_body
@@ -23,13 +24,13 @@ KINDS: dict[str, Layer] = {
     "span": "execution",  # OTLP span as received, mapped: name, span_id, parent_span_id, operation, start, end, attributes, status
     "log": "execution",  # OTLP log record: severity, body, attributes
     "decision": "reasoning",  # a podctl.decision/v1 object under "decision"
-    "usage": "performance",  # wall_s, cpu_s, max_rss, queue_s, tokens{}, dollars, phases{name: seconds}
+    "usage": "performance",  # wall_s, cpu_s, max_rss, processes, queue_s, tokens{}, dollars, phases{name: seconds}
 }
 
 
 @dataclass(frozen=True)
 class Record:
-    """``t`` is nanoseconds since the epoch; ``actor`` is ``agent``, ``service:NAME``, ``human:NAME`` or ``podctl``;
+    """``t`` is nanoseconds since the epoch; ``actor`` is ``agent``, ``service:NAME``, ``database:NAME``, ``human:NAME`` or ``podctl``;
     ``provenance`` says whether podctl saw it (``observed``) or the agent said it (``declared``)."""
 
     t: int

@@ -67,6 +67,7 @@ class AttemptResult:
     http_calls: int = 0
     statements: int = 0
     changes: int = 0
+    processes: int | None = None  # of the agent; None: not recorded
     confidence: float | None = None  # declared by the agent
     tries: int = 1
     pod: str = ""

@@ -173,9 +173,9 @@ def _diff_row(entry: DiffEntry) -> DiffRow:
 
 
 def excerpt(rows: Sequence[TimelineRow], most: int = TIMELINE_ROWS) -> tuple[TimelineRow, ...]:
-    """At most ``most`` rows in their order: the last one, what stands out, then the earliest."""
+    """At most ``most`` rows in their order: the last one, what stands out, then the earliest, single processes after the rest."""
     last = len(rows) - 1
-    ranked = sorted(range(len(rows)), key=lambda i: (i != last, rows[i].tone == "neutral", i))
+    ranked = sorted(range(len(rows)), key=lambda i: (i != last, rows[i].tone == "neutral", rows[i].minor, i))
     return tuple(rows[i] for i in sorted(ranked[:most]))
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
+from podctl.evidence import processes
 from podctl.evidence.calls import in_order, without_answered_starts
+from podctl.evidence.processes import with_whole_processes
 from podctl.evidence.records import KINDS, Layer, Record
 from podctl.reports.text import pairs_text, value_text, visible
 from podctl.stats.units import dollars, plural, seconds
@@ -25,11 +27,12 @@ class TimelineRow:
     title: str
     detail: str = ""
     tone: Tone = "neutral"
+    minor: bool = False  # first to go where there is no room
 
 
 def timeline(records: Iterable[Record]) -> list[TimelineRow]:
     """Rows in the order of time. Records cut for their size keep their row and say so."""
-    ordered = without_answered_starts(in_order(records))
+    ordered = with_whole_processes(without_answered_starts(in_order(records)))
     if not ordered:
         return []
     start = next((r.t for r in ordered if r.kind == "attempt.start"), ordered[0].t)
@@ -38,7 +41,9 @@ def timeline(records: Iterable[Record]) -> list[TimelineRow]:
         title, detail, tone = _describe(record)
         if record.provenance == "declared":
             title += " (declared)"
-        rows.append(TimelineRow((record.t - start) / 1e9, record.actor, KINDS[record.kind], title, detail, tone))
+        at = (record.t - start) / 1e9
+        minor = record.kind == "process.start" and "pid" in record.data
+        rows.append(TimelineRow(at, record.actor, KINDS[record.kind], title, detail, tone, minor))
     return rows
 
 
@@ -62,14 +67,24 @@ def _attempt_end(data: dict[str, Any]) -> Described:
 
 
 def _process_start(data: dict[str, Any]) -> Described:
-    command = " ".join(map(str, _items(data.get("argv"))))
-    return f"started {_text(data.get('name'))}", _text(command, 200), "neutral"
+    command = _text(processes.command_line(data, 200), 200)
+    if "pid" not in data:
+        return f"started {_text(data.get('name'))}", command, "neutral"
+    title = f"process {_text(data.get('pid'))} {_text(processes.name(data), 60)}".rstrip()
+    if "exit_code" in data:
+        title += f", {_text(processes.ending(data))}" + _ms(data)
+    return title, command, "neutral"
+
+
+def _process_exec(data: dict[str, Any]) -> Described:
+    title = f"process {_text(data.get('pid'))} became {_text(processes.name({**data, 'name': None}), 60)}"
+    return title, _text(processes.command_line(data, 200), 200), "neutral"
 
 
 def _process_exit(data: dict[str, Any]) -> Described:
-    signal, code = data.get("signal"), data.get("exit_code")
-    how = f"signal {signal}" if signal else f"exit code {code}"
-    return f"{_text(data.get('name'))} ended, {how}", "", "neutral" if code == 0 and not signal else "bad"
+    good = data.get("exit_code") == 0 and not data.get("signal")
+    title = f"{_text(data.get('name'))} ended, {_text(processes.ending(data))}"
+    return title + _ms(data), "", "neutral" if good else "bad"
 
 
 def _sql(data: dict[str, Any]) -> Described:
@@ -153,7 +168,8 @@ def _decision(data: dict[str, Any]) -> Described:
 def _usage(data: dict[str, Any]) -> Described:
     wall = data.get("wall_s")
     time = seconds(wall) if isinstance(wall, int | float) else "unknown"
-    return "used", f"{time} of wall time, {_cost(data.get('dollars'))}", "neutral"
+    count = processes.counted(data)
+    return "used", f"{time} of wall time, {_cost(data.get('dollars'))}" + (f", {count}" if count else ""), "neutral"
 
 
 def _text(value: object, limit: int = 120) -> str:
@@ -185,6 +201,7 @@ _KINDS: dict[str, Callable[[dict[str, Any]], Described]] = {
     "attempt.start": _attempt_start,
     "attempt.end": _attempt_end,
     "process.start": _process_start,
+    "process.exec": _process_exec,
     "process.exit": _process_exit,
     "sql.statement": _sql,
     "row.change": _row_change,

@@ -19,6 +19,7 @@ from podctl.errors import EnvironmentProblem, PodctlError, SpecError
 from podctl.evidence.causes import Cause
 from podctl.evidence.decisions import parse_decision_lines
 from podctl.evidence.log import RecordWriter, seal_attempt, stream_path
+from podctl.evidence.redact import Redactor
 from podctl.evidence.results import AttemptResult, CheckResult
 from podctl.faults import point
 from podctl.gateway.client import Gateway
@@ -28,6 +29,7 @@ from podctl.grading.problems import GraderProblem, ResultProblem
 from podctl.grading.result import parse_result
 from podctl.grading.sqlref import expected_changes
 from podctl.pods.plan import PodSpec, steps
+from podctl.runs.processes import record_processes, record_services
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck
 from podctl.spec.topology import databases
@@ -203,7 +205,9 @@ class Attempt:
             processes=limits.processes,
             disk=limits.disk,
             output=limits.output,
+            record="required" if self._bundle.scenario.run.processes == "required" else "wanted",
         )
+        redactor = Redactor([key, *(password for _role, password in credentials.values())])
         writer.append("process.start", "agent", {"name": agent.name, "argv": list(agent.command)})
         try:
             exit_ = await self._backend.execute(self._spec.id, command)
@@ -212,11 +216,12 @@ class Attempt:
             self._phases.end("agent")
             self._totals = await self._gateway.close_attempt(self._name)
             point("attempt.closed")
+        record_services(writer, exit_.services)
+        record_processes(writer, agent.name, exit_, redactor)
         await self._check_pod()
         for name in names:
             await self._backend.database(self._spec.id, name).revoke_agent(self._role)
         point("attempt.revoked")
-        writer.append("process.exit", "agent", {"name": agent.name, "exit_code": exit_.code, "signal": exit_.signal})
         for stream in ("stdout", "stderr"):
             (self._directory / stream).write_bytes(getattr(exit_, stream))
         if contract.RESULT in exit_.files:
@@ -275,7 +280,9 @@ class Attempt:
                 contract.RESULT: json.dumps(ending.result).encode(),
                 "changes.json": json.dumps(changes, default=str).encode(),
             }
-            command = Command(argv=check.command, environment={}, directory=check.directory, files=files, wall_s=check.timeout)
+            command = Command(
+                argv=check.command, environment={}, directory=check.directory, files=files, wall_s=check.timeout, record=""
+            )
             done = await self._backend.execute(self._spec.id, command)
             code = done.code if done.code is not None else -(done.signal or 1)
             return code, (done.stdout + done.stderr).decode("utf-8", "replace")
@@ -333,6 +340,7 @@ class Attempt:
             http_calls=totals.http_calls,
             statements=counts["statements"],
             changes=len(changes),
+            processes=exit_.recording.total if exit_ and not exit_.recording.refused else None,
             confidence=confidence if confidence is not None else totals.confidence,
             pod=self._spec.id,
             started_ns=started,
@@ -388,6 +396,7 @@ def _usage(result: AttemptResult) -> dict[str, Any]:
         "wall_s": result.wall_s,
         "cpu_s": result.cpu_s,
         "max_rss": result.max_rss,
+        "processes": result.processes,
         "queue_s": result.queue_s,
         "tokens": result.tokens.to_json(),
         "dollars": None if result.dollars is None else str(result.dollars),

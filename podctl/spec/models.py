@@ -335,6 +335,9 @@ class RunSettings(Model):
     share: Literal["nothing", "services"] = Field(
         "nothing", description="'services': services keep running between attempts of a pod; databases are reset all the same"
     )
+    processes: Literal["recorded", "required"] = Field(
+        "recorded", description="'required': nothing runs where the processes of an attempt cannot be recorded"
+    )
     ttl: Seconds = 4 * 3600.0
 
 

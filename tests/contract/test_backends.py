@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from podctl.backends.base import Backend, Command
+from podctl.backends.base import Backend, Command, Image, Process
 from podctl.backends.contract import CHECKS, Report, run_contract
 from podctl.backends.local.backend import LocalBackend
 from podctl.backends.local.state import State
@@ -31,6 +31,39 @@ FILES = {
     "scenario.yaml": "apiVersion: podctl/v1\nkind: Scenario\nname: contract\ntopology: topology.yaml\ntickets: tickets.yaml\n"
     "agent: agent.yaml\nboundary: boundary.yaml\nchecks: [{kind: state}]\n",
 }
+
+FAMILY = """
+import os, subprocess, threading
+def shell(code, word):
+    subprocess.run(["/bin/sh", "-c", f"exit {code}", word])
+shell(7, "child")
+os.waitpid(os.posix_spawn("/bin/true", ["true", "brief"], {}), 0)
+killed = subprocess.Popen(["/bin/sh", "-c", "kill -STOP $$; sleep 100", "killed"])
+os.waitpid(killed.pid, os.WUNTRACED)
+killed.kill()
+killed.wait()
+forked = os.fork()
+if forked == 0:
+    os._exit(5)
+os.waitpid(forked, 0)
+thread = threading.Thread(target=shell, args=(8, "threaded"))
+thread.start()
+thread.join()
+read, write = os.pipe()
+os.set_inheritable(write, True)
+between = os.fork()
+if between == 0:
+    if os.fork() == 0:
+        parent = os.getppid()
+        while os.getppid() == parent and parent != 1:
+            pass
+        os.execv("/bin/sh", ["sh", "-c", "exit 9", "orphan"])
+    os._exit(0)
+os.close(write)
+os.waitpid(between, 0)
+os.read(read, 1)
+"""
+CROWD = "import os\nfor _ in range(1100):\n    os.fork() or os._exit(0)\n    os.wait()\n"
 
 
 def bundle_in(directory: Path) -> Bundle:
@@ -58,6 +91,8 @@ class LocalHarness:
             "sleep": ("/bin/sh", "-c", "trap '' TERM; sleep 100"),
             "flood": ("/bin/sh", "-c", "yes"),
             "link-result": ("/bin/sh", "-c", "ln -s /etc/passwd result.json"),
+            "family": ("${python}", "-S", "-c", FAMILY),
+            "crowd": ("${python}", "-S", "-c", CROWD),
             "set-label": ("${python}", "-c", update.format("update items set label = 'changed' where id = 1")),
             "set-id": ("${python}", "-c", update.format("update items set id = 2 where id = 1")),
         }[name]
@@ -65,7 +100,10 @@ class LocalHarness:
 
 
 class MemoryHarness:
-    gaps: Mapping[str, str] = {"only plain files are collected": "its programs have no file system, only bytes by name"}
+    gaps: Mapping[str, str] = {
+        "services are told of": "it has none; a program of its own says what befell them",
+        "only plain files are collected": "its programs have no file system, only bytes by name",
+    }
 
     def __init__(self, directory: Path) -> None:
         self.bundle = bundle_in(directory)
@@ -96,7 +134,30 @@ class MemoryHarness:
 
             return program
 
-        programs = {"exit-3": exit_3, "echo-ticket": echo, "sleep": sleep, "flood": flood}
+        def process(pid: int, parent: int | None, code: int | None, word: str = "", number: int | None = None) -> Process:
+            images = (Image(0, (word,)),) if word else ()
+            return Process(pid, parent, pid, pid + 1, code, number, images, own=parent is None)
+
+        async def family(call: Call) -> int:
+            call.processes.extend(
+                [
+                    process(2, None, 0, "family"),
+                    process(3, 2, 7, "child"),
+                    process(4, 2, 0, "brief"),
+                    process(5, 2, None, "killed", 9),
+                    process(6, 2, 5),
+                    process(7, 2, 8, "threaded"),
+                    process(8, 2, 0),
+                    process(9, 8, 9, "orphan"),
+                ]
+            )
+            return 0
+
+        async def crowd(call: Call) -> int:
+            call.processes.extend([process(2, None, 0, "crowd"), *(process(pid, 2, 0) for pid in range(3, 1103))])
+            return 0
+
+        programs = {"family": family, "crowd": crowd, "exit-3": exit_3, "echo-ticket": echo, "sleep": sleep, "flood": flood}
         programs |= {"set-label": update("label", "changed"), "set-id": update("id", 2)}
         return MemoryBackend(programs, {"db": {"items": {1: {"id": 1, "label": "one"}}}})
 

@@ -108,7 +108,7 @@ def sound() -> dict[str, Result]:
 
 WEAKENED = {
     "network": ("host-loopback", "host-abstract-socket", "only-doors"),
-    "seccomp": ("ptrace", "process-memory", "io-uring", "keyctl", "socket-netlink", "foreign-calls"),
+    "seccomp": ("ptrace", "unrecorded", "process-memory", "io-uring", "keyctl", "socket-netlink", "foreign-calls"),
     "proc": ("host-processes",),
     "environment": ("host-environment", "provider-key"),
     "files": ("podctl-state", "podctl-store", "host-path-socket"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import platform
@@ -9,12 +10,15 @@ import secrets
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from podctl.backends.base import Finding
 from podctl.backends.local import cgroups, escape_level, postgres, sandbox, seccomp
+from podctl.backends.local.execute import Capture
 from podctl.backends.local.files import PodFiles
 from podctl.backends.local.init_client import InitClient, Launch
+from podctl.backends.local.records import RECORD_BYTES, recording
 from podctl.backends.local.state import Owner, State
 from podctl.errors import PodctlError
 
@@ -24,11 +28,16 @@ _USERNS_HELP = (
     "--security-opt systempaths=unconfined, or run podctl on the host"
 )
 
+_PTRACE_HELP = (
+    "allow ptrace: kernel.yama.ptrace_scope below 3 (it needs a restart to be lowered); in a container --security-opt "
+    "seccomp=unconfined, or a profile that allows ptrace"
+)
+
 
 async def findings(state: State) -> list[Finding]:
     found = [_python(), _platform(), _postgres(), _bubblewrap(), _seccomp(), _cgroups(), _disk(state)]
     if sys.platform == "linux":
-        found.append(await _namespaces(state))
+        found += await _sandbox(state)
         found.append(escape_level.finding(state))
     return found
 
@@ -87,8 +96,8 @@ def _disk(state: State) -> Finding:
     return Finding("disk", "yes" if enough else "no", detail, "free some disk, or set PODCTL_STATE to a larger one")
 
 
-async def _namespaces(state: State) -> Finding:
-    """Make a pod without anything in it and run a program in its sandbox."""
+async def _sandbox(state: State) -> list[Finding]:
+    """Make a pod without anything in it and run a program in its sandbox, its processes recorded."""
     pod = f"check-{secrets.token_hex(4)}"
     started = time.monotonic()
     record = state.create(
@@ -122,23 +131,47 @@ async def _namespaces(state: State) -> Finding:
                 "arguments": sandbox.arguments(box),
                 "seccomp": base64.b64encode(seccomp.program()).decode(),
             },
+            record="wanted",
         )
+        records = Capture(RECORD_BYTES)
         with open(files.logs / "check.log", "wb") as log, open("/dev/null", "rb") as null:
-            pid = await client.spawn(launch, [null.fileno(), log.fileno(), log.fileno()])
-            ended = await client.ended(pid)
+            try:
+                streams = [null.fileno(), log.fileno(), log.fileno(), records.write_fd]
+                ended = await client.ended(await client.spawn(launch, streams))
+            finally:
+                records.start()
         if ended.code != 0:
             said = (files.logs / "check.log").read_text(errors="replace").strip()
-            return Finding("sandbox", "no", said or f"exit {ended.code}", _USERNS_HELP)
-        return Finding("sandbox", "yes", f"namespaces and bubblewrap work ({(time.monotonic() - started) * 1000:.0f} ms)")
+            return [Finding("sandbox", "no", said or f"exit {ended.code}", _USERNS_HELP)]
+        took = (time.monotonic() - started) * 1000
+        return [
+            Finding("sandbox", "yes", f"namespaces and bubblewrap work ({took:.0f} ms)"),
+            await _recorder(records),
+        ]
     except (PodctlError, OSError, KeyError) as error:
         cause = error.cause if isinstance(error, PodctlError) else str(error)
-        return Finding("sandbox", "no", cause, _USERNS_HELP)
+        return [Finding("sandbox", "no", cause, _USERNS_HELP)]
     finally:
         if client is not None:
             client.close()
             while client.init is not None and client.init.alive():
                 time.sleep(0.002)
         state.remove(pod)
+
+
+async def _recorder(records: Capture) -> Finding:
+    """Evidence, no isolation: its lack does not refuse an agent, unless the scenario says so."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(records.done.wait(), 5)
+    records.close()
+    try:
+        found = recording(bytes(records.kept))
+        why = found.refused or ("" if found.total == 1 else f"{found.total} processes seen of 1")
+    except PodctlError as error:
+        why = error.what
+    if why:
+        return Finding("processes", "partly", f"an attempt's processes are not recorded: {why}", _PTRACE_HELP, required=False)
+    return Finding("processes", "yes", "every process of an attempt is recorded", required=False)
 
 
 def _runtime_paths() -> list[Path]:

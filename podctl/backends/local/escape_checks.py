@@ -40,6 +40,7 @@ CHECKS: dict[str, str] = {
     "provider-key": "find the providers' real key in a file, a variable or a command line",
     "ptrace": "trace PID 1, or anything",
     "process-memory": "read memory by process_vm_readv",
+    "unrecorded": "make a process that is left out of the record of processes",
     "unshare-user": "make a user namespace, by unshare, clone or clone3",
     "mount": "mount or unmount",
     "setns": "enter a namespace",

@@ -8,9 +8,10 @@ import signal
 import time
 from contextlib import suppress
 
-from podctl.backends.base import Command, Exit
+from podctl.backends.base import NOT_RECORDED, Command, Exit
 from podctl.backends.local import cgroups
-from podctl.backends.local.init_client import InitClient, Launch
+from podctl.backends.local.init_client import Ended, InitClient, Launch
+from podctl.backends.local.records import RECORD_BYTES, recording
 from podctl.backends.local.sandbox import TEMPORARY_BYTES
 from podctl.errors import EnvironmentProblem
 from podctl.faults import point
@@ -56,6 +57,13 @@ class Capture:
             self.done.set()
 
 
+def sandbox_ending(ended: Ended) -> tuple[int | None, int | None]:
+    """Exit code or signal: bwrap reports a command that died of signal N as exit code 128 + N."""
+    if ended.code is not None and ended.code - 128 in signal.valid_signals():
+        return None, ended.code - 128
+    return ended.code, ended.signal
+
+
 class Execution:
     """One running command; `interrupt` ends it from outside."""
 
@@ -72,24 +80,27 @@ class Execution:
             self._stop.set()
 
     async def run(self, launch: Launch) -> Exit:
-        """Returns only when the whole process tree is dead. Raises `EnvironmentProblem` when it cannot start."""
+        """Returns only when the whole process tree is dead. Raises `EnvironmentProblem` when it cannot start, or when
+        what recorded its processes died."""
         await self._prepare_workspace()
-        out, err = Capture(self._command.output), Capture(self._command.output)
+        out, err, records = Capture(self._command.output), Capture(self._command.output), Capture(RECORD_BYTES)
+        captures = (out, err, records)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         groups = self._group.entries() if self._group else []
+        streams = [null, out.write_fd, err.write_fd, *([records.write_fd] if launch.record else [])]
         started = time.monotonic()
         try:
-            pid = await self._init.spawn(launch, [null, out.write_fd, err.write_fd], groups)
+            pid = await self._init.spawn(launch, streams, groups)
             point("attempt.agent-running")
         finally:
             for fd in (null, *groups):
                 os.close(fd)
-            out.start()
-            err.start()
+            for capture in captures:
+                capture.start()
         limit = await self._watch(pid, out, err)
         ended = await self._init.ended(pid)
         wall = time.monotonic() - started
-        for capture in (out, err):
+        for capture in captures:
             # Everybody who could write is dead: what is left in the pipe is all there is.
             with suppress(TimeoutError):
                 await asyncio.wait_for(capture.done.wait(), 5)
@@ -98,16 +109,16 @@ class Execution:
             limit = "memory"
         if self._init.lost.done():
             raise EnvironmentProblem("the test pod was lost while a command ran in it", code="pod-lost")
+        recorded = recording(bytes(records.kept)) if launch.record else NOT_RECORDED
         if ended.signal is not None and not limit:
             # The agent's own end by a signal comes as an exit code: this was its sandbox, which it cannot reach.
             cause = f"by signal {ended.signal}, from outside the pod"
             raise EnvironmentProblem("the sandbox was killed while a command ran in it", code="sandbox-killed", cause=cause)
         files, refused = await self._collect()
-        code, number = ended.code, ended.signal
-        if code is not None and code - 128 in signal.valid_signals():
-            # bwrap reports a command that died of signal N as exit code 128 + N.
-            number = code - 128
-            code = None
+        code, number = sandbox_ending(ended)
+        own = next((process for process in recorded.kept if process.own), None)
+        if own is not None and ended.code is not None:
+            code, number = own.code, own.signal  # exactly
         return Exit(
             code=code,
             signal=number,
@@ -119,6 +130,7 @@ class Execution:
             stderr=bytes(err.kept),
             files=files,
             refused_files=refused,
+            recording=recorded,
         )
 
     async def _watch(self, pid: int, out: Capture, err: Capture) -> str:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from podctl.errors import EnvironmentProblem
 
 _MESSAGE = 1 << 17
 _SCRIPT = Path(__file__).with_name("podinit.py")
+#: As a module of the package it has its neighbours, and need not be compiled each time. What lies beside the package is
+#: appended: nothing there comes before the standard library.
+_START = "import sys; sys.path.append(sys.argv[3].rsplit('/', 4)[0]); from podctl.backends.local.podinit import main; main()"
 
 
 class PodProblem(EnvironmentProblem):
@@ -27,17 +31,18 @@ class PodProblem(EnvironmentProblem):
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process in the pod ended; ``cpu_s`` and ``max_rss`` (bytes) cover its descendants."""
+    """How a process in the pod ended; ``cpu_s`` and ``max_rss`` (bytes) cover its descendants, ``t`` is wall ns."""
 
     code: int | None
     signal: int | None
     cpu_s: float
     max_rss: int
+    t: int
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A process to start. ``who``: postgres, service or agent; ``net``: inner or door."""
+    """A process to start. ``who``: postgres, service or agent; ``net``: inner or door; ``record`` as in `Command`."""
 
     argv: Sequence[str]
     who: str
@@ -46,6 +51,8 @@ class Launch:
     environment: Mapping[str, str]
     rlimits: Mapping[str, int]
     sandbox: Mapping[str, Any] | None = None
+    record: str = ""
+    record_cores: float = 1.0
 
 
 class InitClient:
@@ -86,9 +93,11 @@ class InitClient:
                 sys.executable,
                 "-I",
                 "-S",
-                str(_SCRIPT),
+                "-c",
+                _START,
                 str(theirs.fileno()),
                 str(dial_theirs.fileno()),
+                str(_SCRIPT),
                 str(directory),  # whoever looks at the machine can tell whose init it is
                 pass_fds=(theirs.fileno(), dial_theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -149,7 +158,8 @@ class InitClient:
         return reply, received
 
     async def spawn(self, launch: Launch, streams: Sequence[int], groups: Sequence[int] = ()) -> int:
-        """Start a process with these stdin, stdout and stderr, in these control groups; its pid in the pod."""
+        """Start a process in these control groups; its pid in the pod. ``streams``: stdin, stdout, stderr, and where
+        the record of its processes goes when there is to be one."""
         message = {
             "argv": list(launch.argv),
             "who": launch.who,
@@ -158,10 +168,16 @@ class InitClient:
             "environment": dict(launch.environment),
             "rlimits": dict(launch.rlimits),
             "sandbox": launch.sandbox,
+            "record": launch.record,
+            "record_cores": launch.record_cores,
         }
         reply, _ = await self.request("spawn", message, [*streams, *groups])
         self._endings.setdefault(reply["pid"], asyncio.get_running_loop().create_future())
         return int(reply["pid"])
+
+    def ending(self, pid: int) -> Ended | None:
+        """How it ended; None while it runs."""
+        return self._endings[pid].result() if self._endings[pid].done() else None
 
     async def ended(self, pid: int) -> Ended:
         """Wait for the end of a spawned process and of everything beneath it."""
@@ -228,7 +244,9 @@ class InitClient:
             loop = asyncio.get_running_loop()
             status = message["status"]
             code = os.waitstatus_to_exitcode(status)
-            ended = Ended(code if code >= 0 else None, -code if code < 0 else None, message["cpu"], message["rss"])
+            ended = Ended(
+                code if code >= 0 else None, -code if code < 0 else None, message["cpu"], message["rss"], time.time_ns()
+            )
             future_end = self._endings.setdefault(message["pid"], loop.create_future())
             if not future_end.done():
                 future_end.set_result(ended)
@@ -244,7 +262,7 @@ class InitClient:
         self._replies.clear()
         for ending in self._endings.values():
             if not ending.done():
-                ending.set_result(Ended(None, signal.SIGKILL, 0.0, 0))
+                ending.set_result(Ended(None, signal.SIGKILL, 0.0, 0, time.time_ns()))
 
 
 def is_init_of(pid: int, directory: Path) -> bool:

@@ -10,14 +10,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from podctl.backends.base import Command, Exit
+from podctl.backends.base import Command, Exit, ServiceProcess
 from podctl.backends.local import cgroups, postgres, sandbox, seccomp
-from podctl.backends.local.execute import Execution
+from podctl.backends.local.execute import Execution, sandbox_ending
 from podctl.backends.local.files import PodFiles
 from podctl.backends.local.init_client import InitClient, Launch, PodProblem
 from podctl.backends.local.network import GATEWAY, GATEWAY_PORT, addresses, hosts_file, placeholders
@@ -92,6 +92,7 @@ class LocalPod:
         self._data_bytes = data_bytes
         self._bound: dict[Path, Path] = {}
         self._pids: dict[Resource, int] = {}
+        self._started: dict[Resource, tuple[tuple[str, ...], int]] = {}  # argv as it may be shown, wall ns
         self._groups: dict[str, cgroups.Group] = {}
         self._addresses = addresses(topology)
 
@@ -174,7 +175,7 @@ class LocalPod:
             socket_directory=str(self.files.sockets(name)),
             settings={**settings_for(postgres.programs().major), "log_directory": str(self.files.server_log(name))},
         )
-        pid = await self._start(Resource("database", name), command, "postgres", str(data))
+        pid = await self._start(Resource("database", name), command, "postgres", str(data), shown=["postgres"])
         conninfo = f"host={self.files.sockets(name)} port={database.port} user=postgres password={password}"
         probe = database_probe(conninfo, self.files.sockets(name) / f".s.PGSQL.{database.port}")
         await self._until_ready(f"database {name}", pid, probe, 30)
@@ -212,7 +213,9 @@ class LocalPod:
         if group is None:
             limits["AS"] = max(service.resources.memory * 4, 1 << 30)
         resource = Resource("service", name)
-        pid = await self._start(resource, argv, "service", "/", environment, limits, box, group, append=True)
+        pid = await self._start(
+            resource, argv, "service", "/", environment, limits, box, group, append=True, shown=service.command
+        )
         point("pod.service-started")
         port = service.ready.port if service.ready and service.ready.port else service.ports[0]
         path = service.ready.path if service.ready else None
@@ -277,11 +280,14 @@ class LocalPod:
             environment={**_ENVIRONMENT, "HOME": "/workspace", **command.environment},
             rlimits=limits,
             sandbox=box,
+            record=command.record,
+            record_cores=command.cpu,
         )
         self.execution = Execution(self.init, command, group)
         watching = asyncio.create_task(self._watch_floods(self.execution))
         try:
-            return await self.execution.run(launch)
+            exit_ = await self.execution.run(launch)
+            return replace(exit_, services=self._service_processes())
         finally:
             watching.cancel()
             self.execution = None
@@ -318,6 +324,17 @@ class LocalPod:
             return None
         self._groups[part] = cgroups.make(self._state.scope, self.id, part, memory=memory, cpu=cpu, processes=processes + 4)
         return self._groups[part]
+
+    def _service_processes(self) -> tuple[ServiceProcess, ...]:
+        assert self.init is not None
+        found = []
+        for resource, pid in self._pids.items():
+            argv, started = self._started[resource]
+            ended = self.init.ending(pid)
+            how = (ended.t, *sandbox_ending(ended)) if ended else (None, None, None)
+            kind: Literal["service", "database"] = "database" if resource.kind == "database" else "service"
+            found.append(ServiceProcess(kind, resource.name, argv, started, *how))
+        return tuple(found)
 
     def _drop_group(self, part: str) -> None:
         group = self._groups.pop(part, None)
@@ -373,7 +390,9 @@ class LocalPod:
         box: dict[str, Any] | None = None,
         group: cgroups.Group | None = None,
         append: bool = False,
+        shown: Sequence[str] | None = None,
     ) -> int:
+        """``shown`` stands in records for an ``argv`` that holds secrets."""
         assert self.init is not None
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
         log = os.open(self.files.logs / f"{resource.kind}-{resource.name}.log", flags, 0o600)
@@ -386,6 +405,7 @@ class LocalPod:
             for fd in (log, null, *entries):
                 os.close(fd)
         self._pids[resource] = pid
+        self._started[resource] = (tuple(argv if shown is None else shown), time.time_ns())
         return pid
 
     async def _inner_socket(self) -> socket.socket:

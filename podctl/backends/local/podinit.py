@@ -1,6 +1,6 @@
 """PID 1 of a local test pod: owns its namespaces and starts every process in it.
 
-Run as a plain script with nothing but the standard library. It makes user, mount, pid, ipc, uts
+Run with nothing but the standard library and two modules beside it. It makes user, mount, pid, ipc, uts
 and two network namespaces: the *inner* one, where services and databases listen, and the *door*
 one, where agents run and where the only listeners are the gateway's. When it dies the kernel
 kills everything in the pod; it dies when its control socket closes.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import array
 import base64
-import ctypes
 import errno
 import fcntl
 import json
@@ -22,19 +21,18 @@ import resource
 import select
 import signal
 import socket
-import stat
 import struct
 import sys
 from typing import Any, NoReturn
+
+from podctl.backends.local import recorder
+from podctl.backends.local.kernel import REFUSALS, alive, call, copy_out, mount, pipe_with, receive, send
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 2, 4, 8, 4096, 16384, 1 << 18, 2
 PR_SET_NO_NEW_PRIVS, PR_SET_NAME = 38, 15
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
-SYS_OPENAT2 = 437
-RESOLVE_BENEATH_NO_LINKS = 0x08 | 0x04 | 0x02
-MESSAGE = 1 << 17
 
 #: ids inside the pod; a pod made by an ordinary user has only one, USER_ID.
 INIT_ID, POSTGRES_ID, SERVICE_ID, AGENT_ID = 0, 1, 2, 3
@@ -42,36 +40,6 @@ USER_ID = 1000
 #: Directories of an agent's scratch space, which bwrap binds to /tmp and /dev/shm.
 SCRATCH_PARTS = ("tmp", "shm")
 IDS = {"postgres": POSTGRES_ID, "service": SERVICE_ID, "agent": AGENT_ID}
-
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def call(function: str, *arguments: Any) -> int:
-    result = getattr(libc, function)(*arguments)
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{function}: {os.strerror(number)}")
-    return int(result)
-
-
-def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    encoded = [value.encode() if value is not None else None for value in (source, target, kind, data)]
-    call("mount", encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
-
-
-def send(channel: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> None:
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    channel.sendmsg([json.dumps(message).encode()], ancillary)
-
-
-def receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """The next message and its descriptors; None at the end."""
-    fds = array.array("i")
-    data, ancillary, _, _ = channel.recvmsg(MESSAGE, socket.CMSG_SPACE(64 * fds.itemsize), socket.MSG_CMSG_CLOEXEC)
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-    return (json.loads(data) if data else None), list(fds)
 
 
 def loopback_up() -> None:
@@ -226,7 +194,14 @@ class Init:
         return {"found": found, "refused": refused}, out
 
     def do_spawn(self, message: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
-        """Start a process: under bwrap when ``sandbox`` is given, else plain."""
+        """Start a process: under bwrap when ``sandbox`` is given, else plain.
+
+        ``record`` (required or wanted, else empty): its processes are recorded into the descriptor after the
+        streams, the recorder taking at most ``record_cores``. The other descriptors are those of its cgroups.
+        """
+        groups = fds[3:]
+        records = groups.pop(0) if message["record"] else -1
+        handshake = recorder.Handshake() if message["record"] else None
         status_read = status_write = -1
         if message.get("sandbox"):
             status_read, status_write = os.pipe2(os.O_CLOEXEC)
@@ -234,10 +209,13 @@ class Init:
         pid = os.fork()
         if pid == 0:
             try:
-                self.become(message, fds, status_write)
+                self.become(message, fds[:3], groups, status_write, handshake)
             except BaseException as error:  # the child must never return into the loop
                 os.write(failure_write, str(error).encode()[:4000])
                 os._exit(127)
+        if handshake is not None:
+            recorder.start(pid, handshake, records, message["record_cores"])
+            handshake.close()
         os.close(failure_write)
         if status_write >= 0:
             os.close(status_write)
@@ -253,8 +231,14 @@ class Init:
         self.spawned.add(pid)
         return {"pid": pid}, []
 
-    def become(self, message: dict[str, Any], fds: list[int], status: int) -> NoReturn:
-        streams, groups = fds[:3], fds[3:]
+    def become(
+        self,
+        message: dict[str, Any],
+        streams: list[int],
+        groups: list[int],
+        status: int,
+        handshake: recorder.Handshake | None,
+    ) -> NoReturn:
         for group in groups:
             os.write(group, b"0")
         if message["net"] == "door":
@@ -271,7 +255,6 @@ class Init:
         os.chdir(message["directory"])
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         argv: list[str] = message["argv"]
-        keep = [0, 1, 2]
         for target, source in enumerate(streams):
             os.dup2(source, target)
         if message.get("sandbox"):
@@ -291,7 +274,8 @@ class Init:
                 "--",
             ]
             argv += message["argv"]
-            keep += [arguments, seccomp, status]
+        if handshake is not None:
+            handshake.wait(required=message["record"] == "required")
         os.execve(argv[0], argv, message["environment"])
 
     def do_kill(self, message: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
@@ -412,54 +396,6 @@ class Init:
         return True
 
 
-REFUSALS = {
-    errno.ELOOP: "it is a symbolic link or lies behind one",
-    errno.EXDEV: "it lies outside the workspace",
-    errno.EISDIR: "it is a directory",
-    errno.ENXIO: "it is not a regular file",
-    errno.EINVAL: "it is not a regular file",
-    errno.EFBIG: "it is larger than the limit",
-}
-
-
-def copy_out(directory: int, name: str, limit: int) -> int:
-    how = struct.pack("QQQ", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0, RESOLVE_BENEATH_NO_LINKS)
-    fd = call("syscall", ctypes.c_long(SYS_OPENAT2), directory, name.encode(), how, ctypes.c_size_t(len(how)))
-    try:
-        facts = os.fstat(fd)
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError(errno.EISDIR if stat.S_ISDIR(facts.st_mode) else errno.EINVAL, name)
-        if facts.st_size > limit:
-            raise OSError(errno.EFBIG, name)
-        copy = os.memfd_create("collected", os.MFD_CLOEXEC)
-        remaining = limit
-        while remaining > 0 and (chunk := os.read(fd, min(remaining, 1 << 20))):
-            os.write(copy, chunk)
-            remaining -= len(chunk)
-        os.lseek(copy, 0, os.SEEK_SET)
-        return copy
-    finally:
-        os.close(fd)
-
-
-def pipe_with(data: bytes) -> int:
-    """A descriptor to read ``data`` from; each reader needs its own, as the offset is shared."""
-    read, write = os.pipe()
-    if len(data) > 60_000:
-        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)
-    os.write(write, data)
-    os.close(write)
-    return read
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def main() -> NoReturn:
     control = socket.socket(fileno=int(sys.argv[1]))
     dialer = socket.socket(fileno=int(sys.argv[2]))
@@ -485,7 +421,3 @@ def main() -> NoReturn:
         send(control, {"event": "failed", "error": str(error), "errno": error.errno})
         os._exit(1)
     init.run()
-
-
-if __name__ == "__main__":
-    main()

@@ -27,6 +27,7 @@ Plan = dict[str, Any]
 Seen = tuple[bool | None, str, bool, str]
 
 CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWUTS = 0x10000000, 0x00020000, 0x04000000
+CLONE_UNTRACED = 0x00800000
 PTRACE_SEIZE = 0x4206
 AF_VSOCK = 40
 
@@ -113,11 +114,20 @@ def unshare_user() -> None:
     checked(libc.unshare(CLONE_NEWUSER))
 
 
-def clone_user() -> None:
-    pid = raw("clone", CLONE_NEWUSER | signal.SIGCHLD, 0, 0, 0, 0)
+def clone(flags: int) -> None:
+    pid = raw("clone", flags | signal.SIGCHLD, 0, 0, 0, 0)
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
+
+
+def clone_user() -> None:
+    clone(CLONE_NEWUSER)
+
+
+def clone_untraced() -> None:
+    """A child that nobody who traces its parent gets to trace."""
+    clone(CLONE_UNTRACED)
 
 
 def clone3_user() -> None:
@@ -212,6 +222,7 @@ def open_socket(family: int, kind: int, protocol: int = 0) -> None:
 CALLS: dict[str, dict[str, Callable[[], None]]] = {
     "ptrace": {"a child": ptrace_child},
     "process-memory": {"process_vm_readv": process_memory},
+    "unrecorded": {"CLONE_UNTRACED": clone_untraced},
     "unshare-user": {"unshare": unshare_user, "clone": clone_user, "clone3": clone3_user},
     "mount": {"tmpfs": mount, "bind": bind_mount, "umount": unmount, "fsopen": fsopen},
     "setns": {"setns": setns},
@@ -232,6 +243,7 @@ if platform.machine() == "x86_64":
 #: What must work inside, in the same manner.
 _CONTROLS: dict[str, tuple[str, Callable[[], None]]] = {
     "tiocsti": ("TIOCGWINSZ works", size_of_terminal),
+    "unrecorded": ("clone works", lambda: clone(0)),
     **{
         name: ("AF_INET works", lambda: open_socket(socket.AF_INET, socket.SOCK_STREAM))
         for name in ("socket-vsock", "socket-netlink", "socket-packet", "socket-raw")

@@ -1,6 +1,6 @@
 """The seccomp filter of a sandbox, as classic BPF.
 
-Refused with EPERM: ptrace and its kin, key rings, BPF, perf, userfaultfd, io_uring, mounting,
+Refused with EPERM: processes that would not be recorded (CLONE_UNTRACED), ptrace and its kin, key rings, BPF, perf, userfaultfd, io_uring, mounting,
 namespaces, modules. `clone3` answers ENOSYS, so that libc falls back to `clone`, whose flags a
 filter can read. Sockets: Unix, IPv4 and IPv6 only (a vsock would leave the private network).
 """
@@ -49,6 +49,7 @@ _SOCKET = {"x86_64": 41, "aarch64": 198}
 _SOCKETPAIR = {"x86_64": 53, "aarch64": 199}
 _IOCTL = {"x86_64": 16, "aarch64": 29}
 
+_UNTRACED = 0x00800000
 _NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 _TERMINAL_INJECTION = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 _FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
@@ -93,10 +94,10 @@ def program(machine: str | None = None) -> bytes:
         refuse_if_equal(number, eperm)
     refuse_if_equal(_CLONE3, enosys)
 
-    # clone: no new namespaces
+    # clone: no new namespaces, and nothing that whoever traces the caller would not trace
     code.append((_EQUAL, 0, 4, _CLONE[machine]))
     load(_ARG0)
-    code.append((_SET, 0, 1, _NAMESPACES))
+    code.append((_SET, 0, 1, _NAMESPACES | _UNTRACED))
     answer(eperm)
     answer(_ALLOW)
     # ioctl: no typing into somebody's terminal
