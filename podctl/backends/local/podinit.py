@@ -133,7 +133,7 @@ class Init:
             # PostgreSQL's shared memory must go with the pod, also after a kill.
             mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=268435456")
         for name in ("passwd", "group", "hosts"):
-            mount(f"{config['directory']}/{name}", f"/etc/{name}", None, MS_BIND)
+            mount(f"{config['directory']}/etc/{name}", f"/etc/{name}", None, MS_BIND)
         self.mount_data()
         loopback_up()
         self.door = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
