@@ -41,6 +41,8 @@ INIT_ID, POSTGRES_ID, SERVICE_ID, AGENT_ID = 0, 1, 2, 3
 USER_ID = 1000
 #: Directories of an agent's scratch space, which bwrap binds to /tmp and /dev/shm.
 SCRATCH_PARTS = ("tmp", "shm")
+#: Of the host's mounts, those at these places and beneath them stay; the runtime's binds are in the pod's directory.
+NEEDED = (b"/usr/", b"/lib", b"/bin/", b"/sbin/", b"/etc/", b"/dev/", b"/proc/")
 IDS = {"postgres": POSTGRES_ID, "service": SERVICE_ID, "agent": AGENT_ID}
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -91,6 +93,22 @@ def bind_runtime(binds: list[list[str]]) -> None:
         mount(source, target, None, MS_BIND | MS_REC)
 
 
+def forget_mounts(directory: str) -> None:
+    """Take away the host's mounts that no process of the pod needs: bubblewrap reads all there are for each of its binds."""
+    own = os.fsencode(directory) + b"/"
+    with open("/proc/self/mountinfo", "rb") as mounts:
+        # Spaces and the like are written in octal.
+        points = {line.split()[4].decode("unicode_escape").encode("latin-1") for line in mounts}
+    for point in sorted(points):
+        beneath = point.rstrip(b"/") + b"/"
+        if own.startswith(beneath) or beneath.startswith((own, *NEEDED)):
+            continue
+        try:
+            call("umount2", point, MNT_DETACH)
+        except OSError:
+            pass  # gone with the one above it
+
+
 def enter(config: dict[str, Any], control: socket.socket) -> None:
     """Into the pod's namespaces, as its init user."""
     rest = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
@@ -106,6 +124,7 @@ def enter(config: dict[str, Any], control: socket.socket) -> None:
     call("unshare", CLONE_NEWNS)
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     bind_runtime(config["binds"])
+    forget_mounts(config["directory"])
     os.setgroups([])
     os.setresgid(*(config["base_uid"],) * 3)
     os.setresuid(*(config["base_uid"],) * 3)
