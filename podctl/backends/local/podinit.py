@@ -166,7 +166,12 @@ class Init:
         if size is None or not self.config["databases"]:
             return
         directory = os.path.join(self.config["directory"], "pg")  # noqa: PTH118
-        mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, f"size={size},mode=0755")
+        options = f"size={size},mode=0755"
+        try:
+            # Files in large pieces where they are large: copying and removing them takes a fifth of the time.
+            mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, f"{options},huge=within_size")
+        except OSError:
+            mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, options)
         for name in self.config["databases"]:
             os.mkdir(f"{directory}/{name}", 0o700)  # noqa: PTH102
             os.chown(f"{directory}/{name}", self.id_of("postgres"), self.id_of("postgres"))
