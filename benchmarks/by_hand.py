@@ -53,8 +53,8 @@ class ByHand:
         for process in services:
             process.kill()
             process.wait()
-        admin.execute("DROP DATABASE main WITH (FORCE)")
         half = time.perf_counter()
+        admin.execute("DROP DATABASE main WITH (FORCE)")
         self._clone(admin)
         found["reset"] = time.perf_counter() - half
         services = self._services()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -39,6 +40,8 @@ def host_run(
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Make a run and wait for it. The first ^C or SIGTERM tears down; the second leaves at once and says what remains."""
+    # Everything imported so far stays: it need not be looked through again and again for garbage.
+    gc.freeze()
     return asyncio.run(_host(prepared, store_directory, baseline, resume, listener, say))
 
 

@@ -21,6 +21,7 @@ from podctl.data.lockdown import CHECK_ROLE
 from podctl.data.roles import (
     apply,
     drop_role,
+    grants_for_agent,
     open_to_services,
     scram_verifier,
     service_role,
@@ -136,15 +137,18 @@ class PostgresDatabase:
         """Make the agent's role with exactly these rights; returns its password. Raises `BoundaryProblem`."""
         password = secrets.token_urlsafe(24)
         verifier = await asyncio.to_thread(scram_verifier, password)
-        statements = statements_for_agent(role, verifier, self.database, rules, self.catalog)
-        await drop_role(self._clone_connection(), role)
-        await apply(self._clone_connection(), statements)
+        grants = grants_for_agent(role, rules, self.catalog)
+        # In the session that stays: a new one, as the clone's is, would first learn what roles are, which takes longer.
+        await drop_role(self._admin_connection(), role, self._clone_connection())
+        await apply(self._admin_connection(), statements_for_agent(role, verifier, self.database))
+        if grants:
+            await apply(self._clone_connection(), grants)
         self._log.agents.add(role)
         return password
 
     async def revoke_agent(self, role: str) -> None:
         """End the role's sessions and remove it, with whatever password or settings it gave itself."""
-        await drop_role(self._clone_connection(), role)
+        await drop_role(self._admin_connection(), role, self._clone_connection())
 
     async def flooded(self) -> str:
         """The limit, `MAX_WAL` or `MAX_LOG`, that was passed since the reset; empty while none is, or nobody can say."""

@@ -17,29 +17,12 @@ from podctl.data.catalog import Catalog, Table
 from podctl.data.connect import Connection, end_sessions, first_line
 from podctl.data.lockdown import SERVICE_GROUP
 from podctl.data.seed import find_table
+from podctl.data.settings import SERVICE_SETTINGS
 from podctl.errors import EnvironmentProblem, SpecError
 from podctl.spec.models import TableRule
 
 Privilege = Literal["read", "insert", "update"]
 _SQL_PRIVILEGE: dict[Privilege, str] = {"read": "SELECT", "insert": "INSERT", "update": "UPDATE"}
-
-# Only a superuser may change these; they are what makes every statement appear in the log with its parameters.
-_LOGGED = {
-    "log_min_duration_statement": "0",
-    "log_parameter_max_length": "4096",
-    "log_min_error_statement": "error",
-}
-# Defaults against accidents: a session may raise its own timeouts, so the attempt's wall-clock limit is the real bound.
-_AGENT_SETTINGS = {
-    **_LOGGED,
-    "log_parameter_max_length_on_error": "4096",
-    "statement_timeout": "30s",
-    "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "60s",
-    "temp_file_limit": "128MB",
-    "search_path": "public",
-}
-_SERVICE_SETTINGS = {**_LOGGED, "log_parameter_max_length_on_error": "4096", "search_path": "public", "temp_file_limit": "1GB"}
 
 
 class BoundaryProblem(SpecError):
@@ -50,10 +33,12 @@ class RoleProblem(EnvironmentProblem):
     """A role could not be made, changed or removed."""
 
 
-def scram_verifier(password: str, salt: bytes | None = None) -> str:
-    """What PostgreSQL stores for a SCRAM-SHA-256 password (RFC 5803), so that the password itself is never sent."""
+def scram_verifier(password: str, salt: bytes | None = None, iterations: int = 4096) -> str:
+    """What PostgreSQL stores for a SCRAM-SHA-256 password (RFC 5803), so that the password itself is never sent.
+
+    ``iterations`` make guessing a weak password slow; fewer than 4096 some drivers refuse.
+    """
     salt = os.urandom(16) if salt is None else salt
-    iterations = 4096
     salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, iterations)
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
     server = hmac.digest(salted, b"Server Key", "sha256")
@@ -65,36 +50,40 @@ def _render(statement: str, **parts: sql.Composable) -> str:
     return sql.SQL(statement).format(**parts).as_string(None)
 
 
-def _settings(role: str, settings: Mapping[str, str]) -> list[str]:
+def settings_of(role: str, settings: Mapping[str, str]) -> list[str]:
+    """The statements that give a role's sessions these settings."""
     return [
         _render(
             "ALTER ROLE {role} SET {name} = {value}",
             role=sql.Identifier(role),
             name=sql.Identifier(name),
-            value=sql.Literal(value),
+            value=sql.SQL(value) if name == "search_path" else sql.Literal(value),
         )
         for name, value in settings.items()
     ]
 
 
-def statements_for_agent(
-    role: str, password: str, database: str, rules: Mapping[str, TableRule], catalog: Catalog
-) -> list[str]:
-    """The statements that make ``role`` with exactly the rights of ``rules`` (table -> rule) in ``database``.
+def statements_for_agent(role: str, password: str, database: str) -> list[str]:
+    """The statements that make ``role``, which may connect to ``database`` and do nothing there.
 
-    ``password`` is the password or, better, its `scram_verifier`. Raises `BoundaryProblem`.
+    ``password`` is the password or, better, its `scram_verifier`.
     """
     name = sql.Identifier(role)
-    statements = [
+    return [
         _render(
             "CREATE ROLE {role} LOGIN NOINHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
             " CONNECTION LIMIT 4 PASSWORD {password}",
             role=name,
             password=sql.Literal(password),
         ),
-        *_settings(role, _AGENT_SETTINGS),
         _render("GRANT CONNECT ON DATABASE {database} TO {role}", database=sql.Identifier(database), role=name),
     ]
+
+
+def grants_for_agent(role: str, rules: Mapping[str, TableRule], catalog: Catalog) -> list[str]:
+    """The statements that give ``role`` exactly the rights of ``rules`` (table -> rule). Raises `BoundaryProblem`."""
+    name = sql.Identifier(role)
+    statements = []
     schemas: dict[str, None] = {}
     sequences: dict[tuple[str, str], None] = {}
     grants: list[str] = []
@@ -172,7 +161,7 @@ def statements_for_service(role: str, password: str) -> list[str]:
             group=sql.Identifier(SERVICE_GROUP),
             password=sql.Literal(password),
         ),
-        *_settings(role, _SERVICE_SETTINGS),
+        *settings_of(role, SERVICE_SETTINGS),
     ]
 
 
@@ -195,20 +184,21 @@ async def apply(connection: Connection, statements: Collection[str]) -> None:
         raise RoleProblem("database roles could not be set up", code="role-failed", cause=first_line(error)) from error
 
 
-async def drop_role(connection: Connection, role: str) -> None:
+async def drop_role(admin: Connection, role: str, inside: Connection | None = None) -> None:
     """End the role's sessions and remove it with everything granted to it; no error if there is none.
 
-    ``connection`` is to the database the role has rights in. Raises `RoleProblem`.
+    ``inside`` is a connection to the database the role has rights in, where it has some. Raises `RoleProblem`.
     """
     name = sql.Identifier(role)
     try:
-        cursor = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
+        cursor = await admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
         if await cursor.fetchone() is None:
             return
-        await connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(name))
+        await admin.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(name))
         # Waited for: a session that is still committing would change rows after they were read.
-        if not await end_sessions(connection, role=role):
+        if not await end_sessions(admin, role=role):
             raise RoleProblem(f"sessions of {role} do not end", code="role-sessions", cause="they ignore being terminated")
-        await apply(connection, [_render("DROP OWNED BY {role}", role=name), _render("DROP ROLE {role}", role=name)])
+        await (inside or admin).execute(sql.SQL("DROP OWNED BY {}").format(name))
+        await admin.execute(sql.SQL("DROP ROLE {}").format(name))
     except psycopg.Error as error:
         raise RoleProblem(f"role {role} could not be removed", code="role-failed", cause=first_line(error)) from error

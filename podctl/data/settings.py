@@ -26,6 +26,10 @@ SERVER_SETTINGS: dict[str, str] = {
     "log_min_error_statement": "error",
     "log_error_verbosity": "default",
     "log_timezone": "UTC",
+    # Every session but the superuser's has its statements logged, with their parameters: only a superuser may change that.
+    "log_min_duration_statement": "0",
+    "log_parameter_max_length": "4096",
+    "log_parameter_max_length_on_error": "4096",
     "log_checkpoints": "off",
     "log_connections": "off",
     # Refusals are recognised by their English text.
@@ -40,13 +44,40 @@ SERVER_SETTINGS: dict[str, str] = {
     # A prepared transaction would outlive its session and hide a change from the attempt that made it.
     "max_prepared_transactions": "0",
     "password_encryption": "scram-sha-256",
+    # Defaults against accidents: a session may raise its own timeouts, so the attempt's wall-clock limit is the real bound.
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
+    "temp_file_limit": "256MB",
+    "search_path": "public",
     "jit": "off",
     "max_parallel_workers_per_gather": "0",
     # The template is analysed and a clone lives for one attempt; a worker inside it delays DROP DATABASE by 100 ms.
     "autovacuum": "off",
     # CREATE and DROP DATABASE make the checkpoints that are needed.
     "checkpoint_timeout": "30min",
+    # Small files, made as needed and not kept for later: they are in memory, and a copied directory has at least one.
+    "wal_init_zero": "off",
+    "wal_recycle": "off",
     "update_process_title": "off",
+}
+
+#: What the settings above say of everybody does not hold for podctl's own sessions.
+SUPERUSER_SETTINGS: dict[str, str] = {
+    "log_min_duration_statement": "-1",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "temp_file_limit": "-1",
+    "search_path": '"$user", public',
+}
+
+#: A service may work as long as it does in production.
+SERVICE_SETTINGS: dict[str, str] = {
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "temp_file_limit": "1GB",
 }
 
 #: PostgreSQL 18 adds these; older servers would refuse to start with them.

@@ -15,12 +15,14 @@ from psycopg import sql
 from podctl.data.catalog import read_catalog
 from podctl.data.connect import Connection, connect, end_sessions, first_line
 from podctl.data.lockdown import ensure_roles, lock_down, prepare_capture
+from podctl.data.roles import apply, scram_verifier, settings_of
 from podctl.data.seed import SeedProblem, load_seed
+from podctl.data.settings import SUPERUSER_SETTINGS
 from podctl.faults import point
 from podctl.spec.models import Seed
 
 #: Part of a template's name; raise it when capture or lock-down change.
-TEMPLATE_FORMAT = 2
+TEMPLATE_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ async def build_template(admin_conninfo: str, name: str, seed: Seed) -> Template
     admin = await connect(admin_conninfo, "postgres")
     try:
         await ensure_roles(admin)
+        await apply(admin, settings_of(admin.info.user, SUPERUSER_SETTINGS))
         if await _exists(admin, name):
             return TemplateFacts(name, seconds=time.monotonic() - started, built=False)
         private = f"podctl_build_{secrets.token_hex(8)}"
@@ -109,6 +112,22 @@ async def _rename(admin: Connection, private: str, name: str) -> bool:
         await drop(admin, private)
         return False
     return True
+
+
+async def trim(admin_conninfo: str, password: str) -> None:
+    """What a server that only ever clones its template can do without; for a server of one template.
+
+    Its copies get smaller by the databases that initdb makes for new databases to start from. And the superuser's random
+    password needs no slow hash: nobody guesses 192 bits, however quick a guess is, while every login pays for it.
+    """
+    admin = await connect(admin_conninfo, "postgres")
+    try:
+        for name in ("template0", "template1"):
+            await drop(admin, name)
+        user, verifier = sql.Identifier(admin.info.user), sql.Literal(scram_verifier(password, iterations=1))
+        await admin.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(user, verifier))
+    finally:
+        await admin.close()
 
 
 async def clone(admin: Connection, template: str, database: str) -> None:

@@ -59,4 +59,4 @@ def counted(usage: dict[str, Any]) -> str:
     if "processes" not in usage:
         return ""
     found = number(usage["processes"])
-    return "processes not recorded" if found is None else f"{found:,.0f} {'process' if found == 1 else 'processes'}"
+    return "processes unknown" if found is None else f"{found:,.0f} {'process' if found == 1 else 'processes'}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -183,4 +184,5 @@ if __name__ == "__main__":
     # Every pod's share of connections must fit; a shell's usual 1,024 descriptors are four pods' worth.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    gc.freeze()  # the modules stay: collections need not look through them
     asyncio.run(_main(int(sys.argv[1])))

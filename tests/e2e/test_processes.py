@@ -44,8 +44,8 @@ CRASHING = SERVICE.replace(
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    tickets = [ticket(how, how) for how in ("children", "crowd", "crash")]
-    project = make_project(tmp_path_factory.mktemp("processes") / "p", agent=AGENT, tickets=tickets, service=CRASHING)
+    tickets = [ticket(how, how) for how in ("children", "crowd")]
+    project = make_project(tmp_path_factory.mktemp("processes") / "p", agent=AGENT, tickets=tickets)
     ran = project.podctl("run", "scenario.yaml", "--html", "page.html")
     assert ran.returncode == 0, ran.stderr
     return project
@@ -118,15 +118,20 @@ def test_more_than_are_kept_are_counted_and_said(project: Project) -> None:
     assert "1,201 processes" in project.podctl("trace", "latest", "crowd").stdout
 
 
-def test_a_service_that_dies_is_in_the_attempt_that_it_died_in(project: Project) -> None:
-    attempt = project.attempts()["crash"]
-    ends = [record for record in project.records("crash", "process.exit") if record["actor"] == "service:counter"]
-    assert [(record["data"]["name"], record["data"]["signal"]) for record in ends] == [("counter", 11)]
+def test_a_service_that_dies_is_in_the_attempt_that_it_died_in(tmp_path: Path) -> None:
+    tickets = [ticket("crash", "crash"), ticket("children", "children")]
+    settings = {"run": {"pods": 1, "retries": 0}}
+    project = make_project(tmp_path / "p", agent=AGENT, tickets=tickets, service=CRASHING, scenario=settings)
+    project.podctl("run", "scenario.yaml")
+    assert project.attempts()["crash"].cause is Cause.SANDBOX_FAILED
+    ends = [record for record in project.records("crash", "process.exit") if record["actor"] != "agent"]
+    assert [(record["actor"], record["data"]) for record in ends] == [
+        ("service:counter", {"name": "counter", "exit_code": None, "signal": 11})
+    ]
     starts = {record["actor"]: record["data"]["argv"] for record in project.records("crash", "process.start")}
     assert starts["service:counter"] == ["${python}", "-B", "service.py"]
     assert starts["database:main-db"] == ["postgres"]
-    assert attempt.cause is Cause.COMPLETED
-    assert attempt.detail == "service counter ended meanwhile, signal 11"
+    assert "counter ended, killed by signal 11" in project.podctl("trace", "latest", "crash").stdout
     assert not [record for record in project.records("children", "process.exit") if record["actor"] != "agent"]
 
 
@@ -183,7 +188,7 @@ def test_where_ptrace_is_refused_a_run_says_so_or_does_not_begin(tmp_path: Path)
     assert any("processes are not recorded" in note for note in project.run().notes)
     (warning,) = [record["data"]["body"] for record in project.records("1", "log")]
     assert warning.startswith("processes were not recorded: ptrace: ")
-    assert "processes not recorded" in project.podctl("trace", "latest", "1").stdout
+    assert "processes unknown" in project.podctl("trace", "latest", "1").stdout
     scenario = project.root / "scenario.yaml"
     scenario.write_text(scenario.read_text().replace("run:\n", "run:\n  processes: required\n"))
     refused = podctl("run", "scenario.yaml")

@@ -171,7 +171,7 @@ elif how == "log flood":
 FINE = Cause.COMPLETED
 ENDINGS = {
     "nothing": (FINE, ""),
-    "exit 163": (Cause.AGENT_FAILED, "signal 35: gone"),
+    "exit 163": (Cause.AGENT_FAILED, "exit code 163: gone"),
     "exit 255": (Cause.AGENT_FAILED, "exit code 255: gone"),
     "ten gigabytes": (Cause.AGENT_EXHAUSTED_BUDGET, "output"),
     "sparse terabyte": (FINE, ""),
@@ -204,7 +204,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         agent_spec={"environment": {"HOSTILE": json.dumps(HOSTILE)}},
         scenario={
             "run": {"pods": 2},
-            "limits": {"wall": "8s", "memory": "256Mi", "disk": "16Mi", "processes": 40, "spans": 1000},
+            "limits": {"wall": "15s", "memory": "256Mi", "disk": "16Mi", "processes": 40, "spans": 1000},
             "model": {"mode": "scripted", "script": "script.yaml", "prices": {"scripted-helper": {"input": 1, "output": 1}}},
         },
     )

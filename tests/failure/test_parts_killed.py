@@ -78,12 +78,13 @@ PARTS: dict[str, Callable[[Process, list[Process]], bool]] = {
 
 
 def mid_attempt(here: Ground, project: Project) -> subprocess.Popen[str]:
-    """A run whose agent has had its model's answer and is at work."""
+    """A run whose agent has had its model's answer for t0 and is at work."""
     running = here.start(project, *RUN)
 
     def answered() -> bool:
         streams = list(project.store.glob("runs/*/attempts/*/streams/gateway.jsonl"))
-        return any('"status":200' in path.read_text() for path in streams) and agent_runs()
+        said = [path.read_text() for path in streams]
+        return any('"status":200' in text and "word0" in text for text in said) and agent_runs()
 
     wait_until(answered, "no agent has come so far")
     return running
@@ -330,9 +331,9 @@ def test_any_next_call_notices(here: Ground, tmp_path: Path) -> None:
         assert noticed.returncode == 0
         assert f"1 pod is left of what died ({run}): podctl gc" in noticed.stderr
         assert ("interrupted" in noticed.stdout) == (command[0] != "validate")
-    again = here.podctl(project, *RUN)
-    assert f"run {run} was cut off" in again.stderr and f"--resume {run}" in again.stderr
-    assert "a dead run had left" in again.stderr
+    said = here.kill_at("run.admitted", project, *RUN)
+    assert f"run {run} was cut off" in said and f"--resume {run}" in said
+    assert "a dead run had left" in said
     assert "died" not in here.podctl(project, "get", "runs").stderr
     assert here.holdings() == CLEAN
 
@@ -376,3 +377,23 @@ def test_a_kept_pod_whose_time_is_over_goes_with_a_keeper_that_hangs(here: Groun
     named = [line["what"] for line in here.gc(project)]
     assert f"process {record.owner.pid} (its keeper)" in named
     assert here.holdings() == CLEAN
+
+
+def test_what_is_half_made_is_named_and_removed_and_a_template_under_way_is_left(here: Ground, tmp_path: Path) -> None:
+    project = killing_project(tmp_path / "p")
+    state = State.open(here.state)
+    half = [
+        state.pods / ".a.new",
+        state.pods / ".b.old",
+        state.templates / "tpl_0.building",
+        state.templates / "tpl_1.building",
+    ]
+    for path in half:
+        (path / "inside").mkdir(parents=True)
+    with state.locked("tpl_1"):
+        said = here.podctl(project, "gc", "--dry-run").stdout
+        assert [str(path) in said for path in half] == [True, True, True, False]
+        assert "3 to remove" in said
+        assert [line["what"] for line in here.gc(project)] == [f"directory {path}" for path in half[:3]]
+        assert [path.exists() for path in half] == [False, False, False, True]
+    assert [line["what"] for line in here.gc(project)] == [f"directory {half[3]}"]

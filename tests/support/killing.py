@@ -41,7 +41,8 @@ said = ask(
     {"model": "MODEL", "max_tokens": 50, "messages": [{"role": "user", "content": ticket["text"]}]},
     authorization="Bearer " + os.environ["OPENAI_API_KEY"],
 )["choices"][0]["message"]["content"]
-time.sleep(PAUSE)
+if ticket["id"] == "t0":
+    time.sleep(PAUSE)
 with psycopg.connect(os.environ["DATABASE_URL"]) as db:
     db.execute("update items set label = %s where id = 1", (said,))
 seen = ask(os.environ["COUNTER_URL"] + "/seen")["seen"]
@@ -52,7 +53,7 @@ SCRIPT = "rules:\n  - {match: 'label (?P<word>\\w+)', reply: '${word}'}\n"
 
 
 def killing_project(root: Path, *, pause: float = 0.0, model: dict[str, Any] | None = None, pods: int = 1) -> Project:
-    """Three tickets: two that the agent gets right, and one that it does not."""
+    """Three tickets: two that the agent gets right, and one that it does not. With t0 it takes ``pause`` seconds."""
     tickets = [ticket(f"t{n}", f"label word{n}", changes=[relabel(1, f"word{n}" if n != 1 else "other")]) for n in range(3)]
     project = make_project(
         root,
@@ -91,12 +92,13 @@ class Ground:
         self.started.append(project.start(*arguments, **{**self.environment, **more}))
         return self.started[-1]
 
-    def kill_at(self, point: str, project: Project, *arguments: str) -> None:
-        """Fails unless the command comes to the point, and is killed there."""
+    def kill_at(self, point: str, project: Project, *arguments: str) -> str:
+        """Fails unless the command comes to the point, and is killed there; what it said on stderr until then."""
         done = self.podctl(project, *arguments, **{SETTING: f"kill:{point}"})
         assert done.returncode == -signal.SIGKILL, (
             f"{point} was not reached: exit {done.returncode}\n{done.stdout}{done.stderr}"
         )
+        return done.stderr
 
     def gc(self, project: Project) -> list[dict[str, Any]]:
         """The receipt's lines; all of them gone."""

@@ -28,12 +28,12 @@ async def look(state: State, weaken: str) -> dict[str, Result]:
     with tempfile.TemporaryDirectory(prefix="pw-", dir="/var/tmp") as name:
         directory = Path(name)
         async with planted(state, directory) as traps:
-            for part in ("agent", "work"):
+            for part in ("agent", "work", "etc"):
                 (directory / part).mkdir()
             for script in Path(probes.__file__).parent.glob("probes*.py"):
                 shutil.copy(script, directory / "agent")
             for file, text in (("hosts", "127.0.0.1 localhost echo\n"), ("passwd", PASSWD), ("group", GROUP)):
-                (directory / file).write_text(text)
+                (directory / "etc" / file).write_text(text)
             plan = {
                 **vars(traps),
                 "process": None,
@@ -71,8 +71,7 @@ async def look(state: State, weaken: str) -> dict[str, Result]:
 
 async def _run(state: State, directory: Path, weaken: str) -> None:
     box = sandbox.Sandbox(
-        hosts=str(directory / "hosts"),
-        identity=(str(directory / "passwd"), str(directory / "group")),
+        etc=str(directory / "etc"),
         binds=((str(directory / "agent"), "/agent"),),
         working_directory="/workspace",
         workspace=str(directory / "work"),

@@ -109,12 +109,10 @@ async def _sandbox(state: State) -> list[Finding]:
         files.lay_out("127.0.0.1 localhost\n")
         bound = {source: files.runtime_target(source, number) for number, source in enumerate(_runtime_paths())}
         client = await InitClient.start(
-            pod, files.root, record.base_uid, [(str(source), str(target)) for source, target in bound.items()]
+            pod, files.root, record.base_uid, [(str(a), str(b)) for a, b in [*bound.items(), *files.etc_binds()]]
         )
         await client.request("workspace", {"size": 1 << 20, "scratch": 1 << 20, "inodes": 100, "files": []})
-        box = sandbox.Sandbox(
-            str(files.hosts), (str(files.passwd), str(files.group)), (), "/workspace", str(files.work), str(files.scratch)
-        )
+        box = sandbox.Sandbox(str(files.etc), (), "/workspace", str(files.work), str(files.scratch))
         bwrap = sandbox.bwrap_path()
         for source, target in bound.items():
             if source in bwrap.parents:

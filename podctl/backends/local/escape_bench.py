@@ -262,7 +262,7 @@ class Bench:
             "neighbour_database_port": NEIGHBOUR_PORTS["database"],
             "neighbour_login": {"user": other.role, "password": other.password},
             "database": pod.login(),
-            "other_databases": ["postgres", "template1", TEMPLATE_DATABASE],
+            "other_databases": ["postgres", TEMPLATE_DATABASE],
             "superuser_password": admin["password"],
         }
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from podctl.backends.local.sandbox import SHARED_ETC
+
 #: Every uid of a pod has a name: initdb refuses one without, and the host's users are nobody's business.
 _USERS = {"root": 0, "postgres": 1, "service": 2, "agent-outside": 3, "user": 1000, "agent": 10001, "nobody": 65534}
 PASSWD = "".join(f"{name}:x:{number}:{number}:{name}:/tmp:/bin/sh\n" for name, number in _USERS.items())
@@ -17,9 +19,7 @@ GROUP = "".join(f"{name}:x:{number}:\n" for name, number in _USERS.items())
 class PodFiles:
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.hosts = root / "hosts"
-        self.passwd = root / "passwd"
-        self.group = root / "group"
+        self.etc = root / "etc"
         self.stub = root / "stub.py"
         self.runtime = root / "rt"
         self.work = root / "work"
@@ -28,14 +28,26 @@ class PodFiles:
 
     def lay_out(self, hosts: str) -> None:
         """Make the skeleton: readable by the pod's users, writable by none of them."""
-        for directory in (self.runtime, self.work, self.scratch):
+        for directory in (self.runtime, self.work, self.scratch, self.etc):
             directory.mkdir(mode=0o711, exist_ok=True)
-            directory.chmod(0o711)
+            directory.chmod(0o755 if directory == self.etc else 0o711)
         self.logs.mkdir(mode=0o700, exist_ok=True)
         stub = Path(__file__).with_name("stub.py").read_text()
-        for path, text in ((self.hosts, hosts), (self.passwd, PASSWD), (self.group, GROUP), (self.stub, stub)):
+        own = {"hosts": hosts, "passwd": PASSWD, "group": GROUP}
+        for path, text in [(self.stub, stub), *((self.etc / name, text) for name, text in own.items())]:
             path.write_text(text)
             path.chmod(0o644)
+
+    def etc_binds(self) -> list[tuple[Path, Path]]:
+        """What the pod's /etc shares with the host's: (host path, place), the places made."""
+        binds = []
+        for source in map(Path, SHARED_ETC):
+            if source.exists():
+                place = self.etc / source.relative_to("/etc")
+                place.parent.mkdir(mode=0o755, exist_ok=True)
+                _make_place(place, source)
+                binds.append((source.resolve(), place))
+        return binds
 
     def data(self, database: str) -> Path:
         return self.root / "pg" / database
@@ -49,12 +61,17 @@ class PodFiles:
     def runtime_target(self, source: Path, number: int) -> Path:
         """The place where a host path is bound for the pod; made to match a directory or a file."""
         target = self.runtime / str(number)
-        if source.is_dir():
-            target.mkdir(exist_ok=True)
-            target.chmod(0o755)
-        else:
-            target.touch()
+        _make_place(target, source)
         return target
+
+
+def _make_place(place: Path, source: Path) -> None:
+    """Something to bind ``source`` over: bound things are what they are bound over, a directory or a file."""
+    if source.is_dir():
+        place.mkdir(exist_ok=True)
+        place.chmod(0o755)
+    else:
+        place.touch()
 
 
 def remove_tree(path: Path) -> None:

@@ -95,6 +95,7 @@ class LocalPod:
         self._started: dict[Resource, tuple[tuple[str, ...], int]] = {}  # argv as it may be shown, wall ns
         self._groups: dict[str, cgroups.Group] = {}
         self._addresses = addresses(topology)
+        self._took: dict[str, float] = {}  # seconds until it was ready, the last time
 
     # ---- steps ----
 
@@ -113,7 +114,7 @@ class LocalPod:
                 directory.parent.chmod(0o711)
                 if self.record.base_uid is not None:
                     os.chown(directory, self.record.base_uid + 1, self.record.base_uid + 1)
-        binds = [(str(source), str(target)) for source, target in self._bound.items()]
+        binds = [(str(source), str(target)) for source, target in [*self._bound.items(), *self.files.etc_binds()]]
         self.init = await InitClient.start(
             self.id,
             self.files.root,
@@ -365,8 +366,7 @@ class LocalPod:
 
     def _sandbox(self, binds: list[tuple[str, str]], working: str, *, workspace: str | None) -> dict[str, Any]:
         box = sandbox.Sandbox(
-            hosts=str(self.files.hosts),
-            identity=(str(self.files.passwd), str(self.files.group)),
+            etc=str(self.files.etc),
             binds=(*binds, (str(self.files.stub), "/stub.py")) if workspace is None else tuple(binds),
             working_directory=working,
             workspace=workspace,
@@ -435,8 +435,11 @@ class LocalPod:
         """Poll until the probe succeeds. Raises `PodProblem` with the log's tail when it dies or takes too long."""
         assert self.init is not None
         deadline = time.monotonic() + timeout
-        for pause in pauses():
+        began = time.monotonic()
+        for pause in pauses(self._took.get(what, 0.0)):
+            await asyncio.sleep(pause)
             if await probe():
+                self._took[what] = time.monotonic() - began
                 return
             died = not self.init.running(pid)
             if died or time.monotonic() > deadline:
@@ -447,4 +450,3 @@ class LocalPod:
                     code="not-ready",
                     cause=tail or "it printed nothing",
                 )
-            await asyncio.sleep(pause)

@@ -69,7 +69,7 @@ def _version(binary: Path) -> str:
 
 def initdb_command(bin_directory: str, data: str, password_file: str) -> list[str]:
     return [
-        f"{bin_directory}/initdb", "-D", data, "-U", "postgres", "--pwfile", password_file, "--no-sync", "--no-instructions",
+        f"{bin_directory}/initdb", "-D", data, "-U", "postgres", "--pwfile", password_file, "--no-sync", "--no-instructions", "--wal-segsize=1",
         "--encoding=UTF8", "--locale=C.UTF-8" if Path("/usr/lib/locale/C.utf8").exists() else "--locale=C",
         "--auth=scram-sha-256",
     ]  # fmt: skip

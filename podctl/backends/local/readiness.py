@@ -15,9 +15,10 @@ _ANSWER_S = 2.0
 _DRAIN_S = 0.25
 
 
-def pauses(clock: Callable[[], float] = time.monotonic) -> Iterator[float]:
-    """Seconds between looks: a few milliseconds at first, later a sixth of the time waited so far."""
+def pauses(expected: float = 0.0, clock: Callable[[], float] = time.monotonic) -> Iterator[float]:
+    """Seconds before each look: most of what is ``expected``, then a few milliseconds, later a sixth of the time so far."""
     began = clock()
+    yield expected * 0.8
     while True:
         yield min(0.1, max(0.004, (clock() - began) / 6))
 

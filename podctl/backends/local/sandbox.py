@@ -16,7 +16,15 @@ from podctl.errors import EnvironmentProblem
 
 #: Read-only parts of the host that any dynamically linked program needs.
 _SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin")
-_ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/mime.types")
+#: Beneath /etc, what programs of the host need there: a pod's own /etc has these, its users and its names.
+SHARED_ETC = (
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/etc/localtime",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/mime.types",
+)
 
 AGENT_UID = 10001
 TEMPORARY_BYTES = 64 * 2**20
@@ -24,14 +32,15 @@ TEMPORARY_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Sandbox:
-    """``binds``: (host path as the pod sees it, path inside), read-only. ``workspace`` is writable.
+    """``etc`` is the directory seen as /etc: one bind, as each costs bubblewrap a look at all of the mounts.
+
+    ``binds``: (host path as the pod sees it, path inside), read-only. ``workspace`` is writable.
 
     ``scratch`` holds directories ``tmp`` and ``shm`` for /tmp and /dev/shm; without it they are bwrap's own, which
     bounds their bytes and not their files.
     """
 
-    hosts: str
-    identity: tuple[str, str]  # files for /etc/passwd and /etc/group
+    etc: str
     binds: tuple[tuple[str, str], ...]
     working_directory: str
     workspace: str | None = None
@@ -97,23 +106,18 @@ def _system_binds() -> tuple[str, ...]:
             arguments += ["--symlink", str(path.readlink()), name]
         elif path.is_dir():
             arguments += ["--ro-bind", name, name]
-    for name in _ETC:
-        if Path(name).exists():
-            arguments += ["--ro-bind", name, name]
     return tuple(arguments)
 
 
 def arguments(sandbox: Sandbox) -> list[str]:
     """bwrap's arguments: every namespace but the network, which the pod's init has set already."""
-    passwd, group = sandbox.identity
     parts = [
         "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try",
         "--disable-userns", "--uid", str(AGENT_UID), "--gid", str(AGENT_UID), "--cap-drop", "ALL",
         "--hostname", "pod", "--die-with-parent", "--new-session",
     ]  # fmt: skip
     parts += _system_binds()
-    parts += ["--ro-bind", sandbox.hosts, "/etc/hosts", "--ro-bind", passwd, "/etc/passwd", "--ro-bind", group, "/etc/group"]
-    parts += ["--proc", "/proc", "--dev", "/dev"]
+    parts += ["--ro-bind", sandbox.etc, "/etc", "--proc", "/proc", "--dev", "/dev"]
     if sandbox.scratch is not None:
         parts += ["--bind", f"{sandbox.scratch}/shm", "/dev/shm", "--bind", f"{sandbox.scratch}/tmp", "/tmp"]
     else:

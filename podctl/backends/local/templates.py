@@ -17,7 +17,7 @@ from podctl.backends.local.pod import TEMPLATE_DATABASE, LocalPod, Runtime
 from podctl.backends.local.state import Owner, State
 from podctl.data.seed import seed_digest
 from podctl.data.settings import settings_for
-from podctl.data.template import build_template, template_name
+from podctl.data.template import build_template, template_name, trim
 from podctl.faults import point
 from podctl.spec.models import Database, Topology
 from podctl.spec.topology import databases
@@ -76,6 +76,7 @@ async def _build(
         conninfo = await pod.start_server(name, password)
         point("template.started")
         facts = await build_template(conninfo, TEMPLATE_DATABASE, database.seed)
+        await trim(conninfo, password)
         await pod.stop_server(name, signal.SIGINT)
         point("template.stopped")
         await pod.close()

@@ -86,7 +86,8 @@ async def asked(answer: bytes, hangs_up: bool) -> bool:
 
 def test_looks_grow_rarer_but_never_rare() -> None:
     now = [0.0]
-    found = pauses(clock(now))
+    found = pauses(0.5, clock(now))
+    assert next(found) == 0.4
     looks = []
     while now[0] < 10:
         looks.append(next(found))

@@ -12,7 +12,7 @@ import pytest
 
 from podctl.data.catalog import Catalog, Column, Table
 from podctl.data.database import PostgresDatabase
-from podctl.data.roles import BoundaryProblem, scram_verifier, statements_for_agent
+from podctl.data.roles import BoundaryProblem, grants_for_agent, scram_verifier, statements_for_agent
 from podctl.spec.models import TableRule
 
 RULES = {
@@ -134,7 +134,6 @@ def test_what_the_boundary_grants_works(agent: psycopg.Connection, statement: st
         "SET temp_file_limit = -1",
         "RESET log_min_duration_statement",
         "ALTER ROLE ag_1 SET log_min_duration_statement = -1",
-        "ALTER ROLE ag_1 RESET log_min_duration_statement",
         "ALTER SYSTEM SET log_destination = 'stderr'",
         # others' time
         "SELECT pg_sleep(0)",
@@ -181,7 +180,12 @@ def test_an_agent_has_four_sessions(pod: Pod) -> None:
 
 def test_resetting_everything_keeps_the_statement_log_on(pod: Pod) -> None:
     with closing(pod.login()) as connection:
-        for statement in ("ALTER ROLE ag_1 RESET ALL", "RESET ALL", "DISCARD ALL"):
+        for statement in (
+            "ALTER ROLE ag_1 RESET log_min_duration_statement",
+            "ALTER ROLE ag_1 RESET ALL",
+            "RESET ALL",
+            "DISCARD ALL",
+        ):
             connection.execute(statement)
     with closing(pod.login()) as connection:
         shown = connection.execute("SELECT current_setting('log_min_duration_statement')").fetchone()
@@ -265,19 +269,21 @@ CATALOG = Catalog({1: Table("public", "orders", "r", (Column("id", "integer", Tr
 )
 def test_a_rule_for_what_is_not_there_is_an_error(rules: dict[str, TableRule], says: str, hint: str) -> None:
     with pytest.raises(BoundaryProblem, match=says) as caught:
-        statements_for_agent("ag", "p", "d", rules, CATALOG)
+        grants_for_agent("ag", rules, CATALOG)
     assert hint in caught.value.hint
 
 
 def test_names_are_quoted() -> None:
     odd = Catalog({1: Table('s"x', "t able", "r", (Column('c"; --', "text"),), 1)})
-    statements = statements_for_agent("ag", "p'w", "d b", {'s"x.t able': TableRule(read=('c"; --',))}, odd)
+    statements = statements_for_agent("ag", "p'w", "d b") + grants_for_agent(
+        "ag", {'s"x.t able': TableRule(read=('c"; --',))}, odd
+    )
     assert 'GRANT SELECT ("c""; --") ON TABLE "s""x"."t able" TO "ag"' in statements
     assert statements[0].endswith("PASSWORD 'p''w'")
 
 
 def test_a_rule_that_grants_nothing_gives_no_way_into_the_schema() -> None:
-    statements = statements_for_agent("ag", "p", "db", {"orders": TableRule(read=False)}, CATALOG)
+    statements = grants_for_agent("ag", {"orders": TableRule(read=False)}, CATALOG)
     assert not [statement for statement in statements if "SCHEMA" in statement or "TABLE" in statement]
 
 
