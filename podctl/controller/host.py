@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -39,6 +40,9 @@ def host_run(
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Make a run and wait for it. The first ^C or SIGTERM tears down; the second leaves at once and says what remains."""
+    # Some ten files a pod: a shell's usual 1,024 are for interactive use.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return asyncio.run(_host(prepared, store_directory, baseline, resume, listener, say))
 
 

@@ -55,7 +55,7 @@ def call(function: str, *arguments: Any) -> int:
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    encoded = [value.encode() if value is not None else None for value in (source, target, kind, data)]
+    encoded = [os.fsencode(value) if value is not None else None for value in (source, target, kind, data)]
     call("mount", encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
 
 
@@ -261,7 +261,10 @@ class Init:
             call("setns", self.door, CLONE_NEWNET)
         os.setsid()
         for name, value in message["rlimits"].items():
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+            number = getattr(resource, f"RLIMIT_{name}")
+            most = resource.getrlimit(number)[1]
+            value = value if most == resource.RLIM_INFINITY else min(value, most)
+            resource.setrlimit(number, (value, value))
         identity = self.id_of(message["who"])
         if not self.single:
             os.setgroups([])
@@ -276,7 +279,7 @@ class Init:
             os.dup2(source, target)
         if message.get("sandbox"):
             sandbox = message["sandbox"]
-            arguments = pipe_with(b"".join(part.encode() + b"\0" for part in sandbox["arguments"]))
+            arguments = pipe_with(b"".join(os.fsencode(part) + b"\0" for part in sandbox["arguments"]))
             seccomp = pipe_with(base64.b64decode(sandbox["seccomp"]))
             for fd in (arguments, seccomp, status):
                 os.set_inheritable(fd, True)
