@@ -190,7 +190,11 @@ class LocalPod:
             host=self._addresses[name],
             port=database.port,
             socket_directory=str(self.files.sockets(name)),
-            settings={**settings_for(postgres.programs().major), "log_directory": str(self.files.server_log(name))},
+            settings={
+                **settings_for(postgres.programs().major),
+                **postgres.shared_memory(),
+                "log_directory": str(self.files.server_log(name)),
+            },
         )
         pid = await self._start(Resource("database", name), command, "postgres", str(data))
         conninfo = make_conninfo(host=str(self.files.sockets(name)), port=database.port, user="postgres", password=password)

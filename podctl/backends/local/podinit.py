@@ -464,6 +464,7 @@ def alive(pid: int) -> bool:
 
 
 def main() -> NoReturn:
+    os.umask(0o022)
     control = socket.socket(fileno=int(sys.argv[1]))
     dialer = socket.socket(fileno=int(sys.argv[2]))
     for channel in (control, dialer):

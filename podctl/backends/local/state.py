@@ -112,6 +112,7 @@ class State:
                 )
             chosen.chmod(0o711)
             state.pods.mkdir(mode=0o711, exist_ok=True)
+            state.pods.chmod(0o711)  # whatever the umask: a pod's users pass through
             state.templates.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise EnvironmentProblem(
@@ -148,6 +149,7 @@ class State:
             record = PodRecord(pod, run, owner, now_ns, now_ns + int(ttl_s * 1e9), base, kept)
             draft = self.pods / f".{pod}{DRAFT}"
             draft.mkdir(mode=0o711)
+            draft.chmod(0o711)
             _write(draft, record)
             point("pod.drafted")
             draft.rename(self.directory(pod))
