@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from enum import IntEnum
 
 
@@ -61,3 +63,31 @@ class EnvironmentProblem(PodctlError):
     """The machine or a dependency cannot do what was asked."""
 
     exit_code = ExitCode.ENVIRONMENT
+
+
+#: errno -> (what the machine is out of, stable code, what to type)
+_REFUSALS = {
+    errno.ENOSPC: (
+        "no space is left on a disk",
+        "disk-full",
+        "free some: podctl gc, or name other places with PODCTL_STATE and --store",
+    ),
+    errno.EDQUOT: ("the disk quota is used up", "disk-full", "free some, or name other places with PODCTL_STATE and --store"),
+    errno.EROFS: ("a file system is read-only", "read-only", "name other places with PODCTL_STATE and --store"),
+    errno.EMFILE: ("too many open files", "too-many-files", "ulimit -n 4096, or fewer --pods"),
+    errno.ENFILE: ("the machine has too many open files", "too-many-files", "fewer --pods"),
+    errno.ENOMEM: ("no memory is left", "out-of-memory", "fewer --pods"),
+    errno.EAGAIN: ("no more processes may be started", "too-many-processes", "ulimit -u, or fewer --pods"),
+    errno.EACCES: ("a file may not be used", "not-permitted", ""),
+    errno.EPERM: ("the system does not permit it", "not-permitted", "podctl doctor"),
+    errno.ENAMETOOLONG: ("a path is too long", "path-too-long", "move the project to a shorter path"),
+}
+
+
+def refused_by_system(error: OSError) -> EnvironmentProblem | None:
+    """The system's refusal in words, when it is one that a user can do something about."""
+    if error.errno not in _REFUSALS:
+        return None
+    what, code, hint = _REFUSALS[error.errno]
+    cause = f"{error.filename}: {os.strerror(error.errno)}" if error.filename else os.strerror(error.errno)
+    return EnvironmentProblem(what, code=code, cause=cause, hint=hint)

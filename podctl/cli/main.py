@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from podctl import __version__
-from podctl.errors import ExitCode, PodctlError
+from podctl.cli.streams import guard_streams
+from podctl.errors import ExitCode, PodctlError, refused_by_system
 
 #: name -> (module, one line of help); kept here so that help needs no imports.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -90,13 +91,10 @@ def podctl(ctx: click.Context, debug: bool) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with its code: expected errors are text, never tracebacks."""
+    guard_streams()
     try:
         code: Any = podctl.main(args=argv, prog_name="podctl", standalone_mode=False)
-    except PodctlError as error:
-        if os.environ.get("PODCTL_DEBUG"):
-            raise
-        click.echo(error.render(), err=True)
-        code = int(error.exit_code)
+        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = int(ExitCode.USAGE)
@@ -107,14 +105,28 @@ def main(argv: list[str] | None = None) -> None:
         code = int(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         code = int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output is gone; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = int(ExitCode.DONE)
     except Exception as error:
         if os.environ.get("PODCTL_DEBUG"):
             raise
-        click.echo(f"error: a bug in podctl: {type(error).__name__}: {error} [bug]", err=True)
-        click.echo("  run again with PODCTL_DEBUG=1 for the traceback, and please report it", err=True)
-        code = int(ExitCode.BUG)
+        code = _tell(error)
+    _let_go_of_output()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(error: Exception) -> int:
+    problem = refused_by_system(error) if isinstance(error, OSError) else error
+    if isinstance(problem, PodctlError):
+        click.echo(problem.render(), err=True)
+        return int(problem.exit_code)
+    click.echo(f"error: a bug in podctl: {type(error).__name__}: {error} [bug]", err=True)
+    click.echo("  run again with PODCTL_DEBUG=1 for the traceback, and please report it", err=True)
+    return int(ExitCode.BUG)
+
+
+def _let_go_of_output() -> None:
+    """What cannot be written any more must not be tried once more at the interpreter's end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

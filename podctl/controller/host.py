@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -40,6 +41,9 @@ def host_run(
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Make a run and wait for it. The first ^C or SIGTERM tears down; the second leaves at once and says what remains."""
+    # Some ten files a pod: a shell's usual 1,024 are for interactive use.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # Everything imported so far stays: it need not be looked through again and again for garbage.
     gc.freeze()
     return asyncio.run(_host(prepared, store_directory, baseline, resume, listener, say))

@@ -234,7 +234,7 @@ class RunController:
     ) -> RunResult:
         complete = len(results) == len(prepared.planned)
         result = RunResult(
-            info=replace(info, ended_ns=self._clock.wall_ns()),
+            info=replace(info, ended_ns=max(info.started_ns, self._clock.wall_ns())),
             status="finished" if complete else "interrupted",
             attempts=tuple(results),
             verdict="inconclusive",

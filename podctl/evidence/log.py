@@ -57,6 +57,7 @@ class RecordWriter:
         self._writer = writer
         self._clock = clock or SystemClock()
         self._seq = first
+        self._earliest = self._latest = 0
 
     @staticmethod
     def open(path: Path, writer: str, clock: Clock | None = None) -> RecordWriter:
@@ -74,10 +75,18 @@ class RecordWriter:
         provenance: Literal["observed", "declared", "inferred"] = "observed",
         t: int | None = None,
     ) -> Record:
-        """Raises `EvidenceProblem` when the record could not be written whole; the stream then ends as before."""
+        """``t`` is for what happened earlier than now.
+
+        Whatever the clock does, times of one writer do not go back, and none is before its first.
+        Raises `EvidenceProblem` when the record could not be written whole; the stream then ends as before.
+        """
         if kind not in KINDS:
             raise ValueError(f"unknown record kind {kind!r}")
-        at = self._clock.wall_ns() if t is None else t
+        if t is None:
+            at = self._latest = max(self._latest, self._clock.wall_ns())
+            self._earliest = self._earliest or at
+        else:
+            at = max(self._earliest, t)
         record = Record(t=at, kind=kind, actor=actor, data=data, provenance=provenance, writer=self._writer, seq=self._seq)
         line = encode(record)
         written = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from podctl.errors import EnvironmentProblem, ExitCode
@@ -11,6 +12,8 @@ REVISIONS = ("0001_podctl_0.1.0",)
 HEAD = REVISIONS[-1]
 
 _NEWER = re.compile(r"^\d{4}_podctl_([0-9][0-9A-Za-z.]*)$")
+#: Of SQLite's 512 bytes of a path, with room for "-journal".
+_LONGEST = 500
 UNCHANGED = "nothing was changed"
 
 
@@ -27,7 +30,12 @@ def in_words(original: BaseException, name: str, wait_s: float) -> StoreProblem:
         return locked(name, wait_s)
     if kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such table" in told or "no such column" in told:
         return damaged(name, told)
-    return StoreProblem(f"the store {name} cannot be used", code="store-unusable", cause=told)
+    if kind == "SQLITE_FULL":
+        hint = "free some: podctl gc, or name a directory on a larger disk with --store"
+        return StoreProblem(f"no space is left for the store {name}", code="disk-full", cause=told, hint=hint)
+    long = kind == "SQLITE_CANTOPEN" and len(os.fsencode(name)) > _LONGEST
+    hint = f"SQLite opens no path of more than {_LONGEST} bytes: name a shorter directory with --store" if long else ""
+    return StoreProblem(f"the store {name} cannot be used", code="store-unusable", cause=told, hint=hint)
 
 
 def locked(name: str, wait_s: float) -> StoreProblem:

@@ -344,7 +344,7 @@ class Attempt:
             confidence=confidence if confidence is not None else totals.confidence,
             pod=self._spec.id,
             started_ns=started,
-            ended_ns=self._clock.wall_ns(),
+            ended_ns=max(started, self._clock.wall_ns()),
         )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import platform
+import resource
 import secrets
 import shutil
 import sys
@@ -22,6 +23,9 @@ from podctl.backends.local.records import RECORD_BYTES, recording
 from podctl.backends.local.state import Owner, State
 from podctl.errors import PodctlError
 
+#: Files that a process here must be allowed to open.
+LEAST_FILES = 256
+
 _USERNS_HELP = (
     "allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000; on Ubuntu 24.04 also "
     "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; in a container run it with --security-opt seccomp=unconfined "
@@ -35,7 +39,7 @@ _PTRACE_HELP = (
 
 
 async def findings(state: State) -> list[Finding]:
-    found = [_python(), _platform(), _postgres(), _bubblewrap(), _seccomp(), _cgroups(), _disk(state)]
+    found = [_python(), _platform(), _postgres(), _bubblewrap(), _seccomp(), _cgroups(), _disk(state), _files()]
     if sys.platform == "linux":
         found += await _sandbox(state)
         found.append(escape_level.finding(state))
@@ -94,6 +98,17 @@ def _disk(state: State) -> Finding:
     enough = free > 2**30
     detail = f"{free / 2**30:.1f} GiB free in {state.root}"
     return Finding("disk", "yes" if enough else "no", detail, "free some disk, or set PODCTL_STATE to a larger one")
+
+
+def _files() -> Finding:
+    """A PostgreSQL server alone needs 62."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Finding(
+        "open files",
+        "yes" if most >= LEAST_FILES else "no",
+        f"at most {most}",
+        "raise the limit of open files where podctl is started: ulimit -n 4096",
+    )
 
 
 async def _sandbox(state: State) -> list[Finding]:

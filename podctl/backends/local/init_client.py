@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -27,6 +28,16 @@ _START = "import sys; sys.path.append(sys.argv[3].rsplit('/', 4)[0]); from podct
 
 class PodProblem(EnvironmentProblem):
     """The pod could not be made, or was lost."""
+
+
+def program_failed(what: str, code: str, said: bytes) -> PodProblem:
+    """A helper program in the pod failed; ``said`` is its standard error."""
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    full = next((line for line in lines if os.strerror(errno.ENOSPC) in line), None)
+    if full is not None:
+        hint = "free some: podctl gc, or set PODCTL_STATE to a directory on a larger disk"
+        return PodProblem(what, code="disk-full", cause=full, hint=hint)
+    return PodProblem(what, code=code, cause="\n".join(lines[:10]))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def call(function: str, *arguments: Any) -> int:
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    encoded = [value.encode() if value is not None else None for value in (source, target, kind, data)]
+    encoded = [os.fsencode(value) if value is not None else None for value in (source, target, kind, data)]
     call("mount", encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3])
 
 

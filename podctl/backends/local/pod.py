@@ -15,11 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from psycopg.conninfo import make_conninfo
+
 from podctl.backends.base import Command, Exit, ServiceProcess
 from podctl.backends.local import cgroups, postgres, sandbox, seccomp
-from podctl.backends.local.execute import Execution, sandbox_ending
+from podctl.backends.local.execute import Capture, Execution, sandbox_ending
 from podctl.backends.local.files import PodFiles
-from podctl.backends.local.init_client import InitClient, Launch, PodProblem
+from podctl.backends.local.init_client import InitClient, Launch, PodProblem, program_failed
 from podctl.backends.local.network import GATEWAY, GATEWAY_PORT, addresses, hosts_file, placeholders
 from podctl.backends.local.readiness import ServiceProbe, database_probe, pauses
 from podctl.backends.local.state import PodRecord, State
@@ -34,6 +36,8 @@ from podctl.spec.placeholders import expand
 from podctl.spec.topology import databases, service_order
 
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TZ": "UTC"}
+#: Bytes of a Unix socket's path.
+_SOCKET_PATH = 107
 #: Of each process of a server: a query that asks for more memory fails instead of taking the machine's, and a file (a
 #: table's segments are 1 GiB) does not grow beyond.
 _SERVER_LIMITS = {"CORE": 0, "AS": 1 << 30, "FSIZE": 1 << 30}
@@ -104,6 +108,7 @@ class LocalPod:
         for number, source in enumerate(self._runtime.paths):
             self._bound[source] = self.files.runtime_target(source, number)
         for name in databases(self._topology):
+            self._refuse_long_socket(name)
             own = [self.files.sockets(name), self.files.server_log(name)]
             if self._data_bytes is None:
                 own.append(self.files.data(name))
@@ -131,16 +136,31 @@ class LocalPod:
         self.record = replace(self.record, **facts)
         self._state.write(self.record)
 
+    def _refuse_long_socket(self, name: str) -> None:
+        path = self.files.sockets(name) / f".s.PGSQL.{self._topology.databases[name].port}"
+        beyond = len(os.fsencode(path)) - _SOCKET_PATH
+        if beyond > 0:
+            raise PodProblem(
+                f"the path for the server of {name} is too long",
+                code="path-too-long",
+                cause=f"its socket {path} takes {beyond} bytes more than the {_SOCKET_PATH} that Linux allows",
+                hint=f"set PODCTL_STATE to a path at least {beyond} bytes shorter",
+            )
+
     async def make_database(self, name: str) -> None:
         template = self._templates[name]
         data = self.files.data(name)
         source = self._runtime.target(template / "data", self._bound)
         copy = await self._plain(["/bin/cp", "-R", f"{source}/.", str(data)])
         if copy.code != 0:
-            raise PodProblem(f"the template of {name} could not be copied", code="database-copy", cause=copy.stderr.decode())
+            raise program_failed(f"the template of {name} could not be copied", "database-copy", copy.stderr)
         point("pod.database-copied")
-        password = (template / "password").read_text()
-        conninfo = await self.start_server(name, password)
+        try:
+            conninfo = await self.start_server(name, (template / "password").read_text())
+        except (PodProblem, FileNotFoundError) as error:
+            what, cause = (error.what, error.cause) if isinstance(error, PodProblem) else ("a template is damaged", str(error))
+            hint = f"if its template is damaged, this has it made again: rm -r {template}"
+            raise PodProblem(what, code="database-start", cause=cause, hint=hint) from error
         point("pod.server-started")
         self.databases[name] = await PostgresDatabase.open(
             name,
@@ -161,7 +181,7 @@ class LocalPod:
         made = await self._plain(postgres.initdb_command(self._programs("bin"), str(data), str(password_file)))
         password_file.unlink()
         if made.code != 0:
-            raise PodProblem("initdb failed", code="initdb", cause=made.stderr.decode("utf-8", "replace").strip())
+            raise program_failed("initdb failed", "initdb", made.stderr)
         (data / "pg_hba.conf").write_text(postgres.HBA)
 
     async def start_server(self, name: str, password: str) -> str:
@@ -174,10 +194,14 @@ class LocalPod:
             host=self._addresses[name],
             port=database.port,
             socket_directory=str(self.files.sockets(name)),
-            settings={**settings_for(postgres.programs().major), "log_directory": str(self.files.server_log(name))},
+            settings={
+                **settings_for(postgres.programs().major),
+                **postgres.shared_memory(),
+                "log_directory": str(self.files.server_log(name)),
+            },
         )
         pid = await self._start(Resource("database", name), command, "postgres", str(data), shown=["postgres"])
-        conninfo = f"host={self.files.sockets(name)} port={database.port} user=postgres password={password}"
+        conninfo = make_conninfo(host=str(self.files.sockets(name)), port=database.port, user="postgres", password=password)
         probe = database_probe(conninfo, self.files.sockets(name) / f".s.PGSQL.{database.port}")
         await self._until_ready(f"database {name}", pid, probe, 30)
         return conninfo
@@ -417,19 +441,20 @@ class LocalPod:
     async def _plain(self, argv: list[str]) -> Exit:
         """A short helper program of ours in the pod, its errors captured."""
         assert self.init is not None
-        read, write = os.pipe2(os.O_CLOEXEC)
+        # Read while it runs: one that complains of every file of a full disk would wait for a reader of its pipe.
+        said = Capture(65536)
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         environment = {**_ENVIRONMENT, "LD_LIBRARY_PATH": self._programs("lib")}
         try:
             pid = await self.init.spawn(
-                Launch(argv, "postgres", "inner", "/", environment, _SERVER_LIMITS), [null, null, write]
+                Launch(argv, "postgres", "inner", "/", environment, _SERVER_LIMITS), [null, null, said.write_fd]
             )
         finally:
-            os.close(write)
+            said.start()
             os.close(null)
         ended = await self.init.ended(pid)
-        with os.fdopen(read, "rb") as stream:
-            return Exit(code=ended.code, signal=ended.signal, stderr=stream.read(65536))
+        await said.done.wait()
+        return Exit(code=ended.code, signal=ended.signal, stderr=bytes(said.kept))
 
     async def _until_ready(self, what: str, pid: int, probe: Callable[[], Awaitable[bool]], timeout: float) -> None:
         """Poll until the probe succeeds. Raises `PodProblem` with the log's tail when it dies or takes too long."""

@@ -269,7 +269,10 @@ class Init:
             call("setns", self.door, CLONE_NEWNET)
         os.setsid()
         for name, value in message["rlimits"].items():
-            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+            number = getattr(resource, f"RLIMIT_{name}")
+            most = resource.getrlimit(number)[1]
+            value = value if most == resource.RLIM_INFINITY else min(value, most)
+            resource.setrlimit(number, (value, value))
         identity = self.id_of(message["who"])
         if not self.single:
             os.setgroups([])
@@ -283,7 +286,7 @@ class Init:
             os.dup2(source, target)
         if message.get("sandbox"):
             sandbox = message["sandbox"]
-            arguments = pipe_with(b"".join(part.encode() + b"\0" for part in sandbox["arguments"]))
+            arguments = pipe_with(b"".join(os.fsencode(part) + b"\0" for part in sandbox["arguments"]))
             seccomp = pipe_with(base64.b64decode(sandbox["seccomp"]))
             for fd in (arguments, seccomp, status):
                 os.set_inheritable(fd, True)
@@ -421,6 +424,7 @@ class Init:
 
 
 def main() -> NoReturn:
+    os.umask(0o022)
     control = socket.socket(fileno=int(sys.argv[1]))
     dialer = socket.socket(fileno=int(sys.argv[2]))
     for channel in (control, dialer):

@@ -75,6 +75,11 @@ def initdb_command(bin_directory: str, data: str, password_file: str) -> list[st
     ]  # fmt: skip
 
 
+def shared_memory() -> dict[str, str]:
+    """The setting for a machine without /dev/shm."""
+    return {} if Path("/dev/shm").is_dir() else {"dynamic_shared_memory_type": "mmap"}
+
+
 def server_command(
     bin_directory: str, data: str, *, host: str, port: int, socket_directory: str, settings: Mapping[str, str]
 ) -> list[str]:

@@ -92,13 +92,14 @@ class State:
     @staticmethod
     def here(root: Path | None = None) -> State:
         """As it is, and nothing made: what is in it may be missing, or somebody else's."""
-        return State(root or Path(os.environ.get("PODCTL_STATE") or f"/var/tmp/podctl-{os.getuid()}"))
+        return State((root or Path(os.environ.get("PODCTL_STATE") or f"/var/tmp/podctl-{os.getuid()}")).absolute())
 
     @staticmethod
     def open(root: Path | None = None) -> State:
         """Raises `EnvironmentProblem` when the directory is somebody else's or cannot be made."""
         state = State.here(root)
         chosen = state.root
+        _refuse_unusable_path(chosen)
         try:
             chosen.mkdir(mode=0o711, exist_ok=True)
             facts = chosen.lstat()
@@ -111,6 +112,7 @@ class State:
                 )
             chosen.chmod(0o711)
             state.pods.mkdir(mode=0o711, exist_ok=True)
+            state.pods.chmod(0o711)  # whatever the umask: a pod's users pass through
             state.templates.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise EnvironmentProblem(
@@ -147,6 +149,7 @@ class State:
             record = PodRecord(pod, run, owner, now_ns, now_ns + int(ttl_s * 1e9), base, kept)
             draft = self.pods / f".{pod}{DRAFT}"
             draft.mkdir(mode=0o711)
+            draft.chmod(0o711)
             _write(draft, record)
             point("pod.drafted")
             draft.rename(self.directory(pod))
@@ -206,3 +209,16 @@ def _write(directory: Path, record: PodRecord) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(asdict(record)))
     temporary.replace(path)
+
+
+def _refuse_unusable_path(path: Path) -> None:
+    """PostgreSQL's programs hand paths beneath it to a shell. Raises `EnvironmentProblem`."""
+    odd = sorted(set(str(path)) & set("\"'$`\\,\n"))
+    if odd:
+        raise EnvironmentProblem(
+            f"pods cannot be kept in {str(path)!r}",
+            code="state-path",
+            cause=f"its path has {' '.join(odd)!r} in it",
+            unchanged="nothing was made",
+            hint=f"set PODCTL_STATE to a plain path; not set, it is /var/tmp/podctl-{os.getuid()}",
+        )

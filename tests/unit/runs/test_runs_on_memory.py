@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from podctl.clock import SystemClock
 from podctl.controller.run import RunController, prepare
 from podctl.errors import EnvironmentProblem
 from podctl.evidence.causes import Cause
+from podctl.evidence.reading import read_attempt
 from podctl.evidence.results import RunResult
 from podctl.evidence.store import Store
 from podctl.runs.runner import plan_attempts
@@ -131,3 +133,41 @@ def test_the_order_is_the_seeds_and_repeats_are_spread_out() -> None:
     assert first == again != other
     assert [attempt.repeat for attempt in first] == [1] * 10 + [2] * 10
     assert {attempt.id for attempt in first} == {f"{position:04d}-{repeat}" for position in range(1, 11) for repeat in (1, 2)}
+
+
+class JumpyClock(SystemClock):
+    """Set back by an hour and ahead by a day in turns, as by a time service on a bad day."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    def wall_ns(self) -> int:
+        self._asked += 1
+        return super().wall_ns() + (self._asked % 3 - 1) * 3600 * 10**9 * (24 if self._asked % 2 else 1)
+
+
+def test_a_wall_clock_that_jumps_breaks_neither_order_nor_limits(tmp_path: Path) -> None:
+    async def work(call: Call) -> int:
+        await asyncio.sleep(30 if b'"t2"' in call.files["ticket.json"] else 0)
+        return await finish(call)
+
+    project = make_project(
+        tmp_path / "p",
+        agent="",
+        tickets=[ticket(f"t{n}") for n in range(4)],
+        command=["work"],
+        scenario={"limits": {"wall": "1s"}},
+    )
+    store = Store.open(project.store, JumpyClock())
+    backend = MemoryBackend({"work": work}, SEED, isolates=True)
+    began = time.monotonic()
+    result = asyncio.run(
+        RunController(store, backend, clock=JumpyClock()).run(prepare(load_bundle(project.root / "scenario.yaml")))
+    )
+    assert time.monotonic() - began < 10
+    assert sorted(attempt.cause for attempt in result.attempts) == [Cause.AGENT_TIMED_OUT, *[Cause.COMPLETED] * 3]
+    for attempt in result.attempts:
+        assert attempt.ended_ns >= attempt.started_ns
+        kinds = [record.kind for record in read_attempt(store.attempt_directory(result.info.id, attempt.id))]
+        assert (kinds[0], kinds[-1]) == ("attempt.start", "attempt.end"), kinds
+        assert kinds.index("process.start") < kinds.index("process.exit")
