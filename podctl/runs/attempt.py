@@ -33,6 +33,7 @@ from podctl.runs.processes import record_processes, record_services
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck
 from podctl.spec.topology import databases
+from podctl.stats.units import plural
 from podctl.tickets.types import Ticket
 
 
@@ -363,7 +364,9 @@ def judge_exit(exit_: Exit, totals: Totals) -> Ending:
         return Ending(Cause.AGENT_EXHAUSTED_BUDGET, f"the limit on {exit_.limit} was reached")
     if exit_.code != 0:
         if totals.provider_failures:
-            return Ending(Cause.MODEL_PROVIDER_FAILED, f"{totals.provider_failures} model calls failed at the provider")
+            return Ending(
+                Cause.MODEL_PROVIDER_FAILED, f"{plural(totals.provider_failures, 'model call')} failed at the provider"
+            )
         if totals.limits_hit:
             return Ending(Cause.AGENT_EXHAUSTED_BUDGET, f"the limit on {totals.limits_hit[0]} was reached")
         how = f"signal {_signal_name(exit_.signal)}" if exit_.signal else f"exit code {exit_.code}"

@@ -43,10 +43,19 @@ class Provider(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     seen: list[dict[str, Any]]
+    #: Question -> how often it is refused before it is answered.
+    away: dict[str, int]
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         type(self).seen.append({"key": self.headers["authorization"], "body": body})
+        question = body["messages"][0]["content"]
+        if self.away.get(question, 0) > 0:
+            self.away[question] -= 1
+            self.send_response(503)
+            self.send_header("content-length", "0")
+            self.end_headers()
+            return
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
@@ -67,7 +76,7 @@ class Provider(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def provider() -> Any:
-    Provider.seen = []
+    Provider.seen, Provider.away = [], {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
@@ -75,10 +84,10 @@ def provider() -> Any:
     server.server_close()
 
 
-def project_for(root: Path, port: int, **model: Any) -> Project:
+def project_for(root: Path, port: int, *, agent: str = AGENT, **model: Any) -> Project:
     return make_project(
         root,
-        agent=AGENT,
+        agent=agent,
         tickets=[ticket(f"t{n}", f"question {n}") for n in range(4)],
         scenario={
             "checks": [{"kind": "state"}, {"kind": "output", "name": "text", "path": "output.text", "equals": "Hello pod"}],
@@ -126,6 +135,23 @@ def test_a_budget_is_held_before_the_call(tmp_path: Path, provider: Any) -> None
     assert finished.returncode == 100, finished.stdout + finished.stderr
     assert project.run().attempts[0].cause is Cause.AGENT_EXHAUSTED_BUDGET
     assert Provider.seen == []
+
+
+def test_a_provider_that_is_away_is_no_fault_of_the_agent(tmp_path: Path, provider: Any) -> None:
+    once = AGENT.replace("OpenAI()", "OpenAI(max_retries=0)")
+    project = project_for(tmp_path / "p", provider.server_port, agent=once)
+    Provider.away = {"question 1": 3, "question 2": 1000}
+    finished = project.podctl("run", "scenario.yaml", "-q", **KEY)
+    attempts = project.attempts()
+    assert {ticket: (attempts[ticket].cause, attempts[ticket].tries) for ticket in attempts} == {
+        "t0": (Cause.COMPLETED, 1),
+        "t1": (Cause.COMPLETED, 2),
+        "t2": (Cause.MODEL_PROVIDER_FAILED, 3),
+        "t3": (Cause.COMPLETED, 1),
+    }
+    assert attempts["t2"].detail == "1 model call failed at the provider"
+    assert "infrastructure ended 1 of 4 attempts" in finished.stdout and finished.returncode == 3
+    assert project.run().spent_dollars == 3 * DOLLARS
 
 
 def test_a_recorded_run_repeats_with_the_provider_gone(tmp_path: Path, provider: Any) -> None:
