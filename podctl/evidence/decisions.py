@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Any
 
+from podctl.evidence.calls import items, mapping
 from podctl.evidence.records import Record
 from podctl.evidence.safe import well_formed
 
@@ -71,13 +73,19 @@ def parse_decision_lines(content: bytes) -> tuple[list[dict[str, Any]], list[str
     return decisions, problems
 
 
-def unsupported_evidence(decision: dict[str, Any], records: Iterable[Record]) -> list[str]:
-    """Span ids that the decision cites and that the attempt does not have, in the order cited."""
-    known = {str(record.data.get("span_id")) for record in records if record.kind in ("span", "tool.call")}
-    cited = [decision.get("span_id"), *decision.get("evidence", [])]
-    cited += [feature.get("source_span") for feature in decision.get("features", [])]
-    named = dict.fromkeys(span if isinstance(span, str) else repr(span) for span in cited if span)
-    return [span for span in named if span not in known]
+def with_unsupported(records: Iterable[Record]) -> list[Record]:
+    """The records; a decision that cites spans which the attempt does not have names them under ``unsupported``."""
+    told = list(records)
+    known = {str(record.data.get("span_id")) for record in told if record.kind in ("span", "tool.call")}
+    return [_with_unsupported(record, known) if record.kind == "decision" else record for record in told]
+
+
+def _with_unsupported(record: Record, known: Collection[str]) -> Record:
+    decision = mapping(record.data.get("decision"))
+    cited = [decision.get("span_id"), *items(decision.get("evidence"))]
+    cited += [mapping(feature).get("source_span") for feature in items(decision.get("features"))]
+    missing = [span for span in dict.fromkeys(str(span) for span in cited if span) if span not in known]
+    return replace(record, data={**record.data, "unsupported": missing}) if missing else record
 
 
 def _text(value: Any) -> str:

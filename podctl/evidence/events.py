@@ -232,6 +232,7 @@ def _decision(record: Record) -> Said:
     if policy:
         verdict = text(policy.get("verdict"))
         lines.append(f"policy {text(policy.get('id'))} {text(policy.get('version'))}" + (f" says {verdict}" if verdict else ""))
+    lines += [f"cites span {text(span)}, which is not in the evidence" for span in items(record.data.get("unsupported"))]
     head = text(decision.get("kind")) or "decision"
     return Said("decision", listed(f"{head}: {chosen}" if chosen else head, sure), tuple(lines))
 

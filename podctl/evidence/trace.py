@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from podctl.evidence.calls import Totals, in_order, totals, without_answered_starts
+from podctl.evidence.decisions import with_unsupported
 from podctl.evidence.events import Said, describe, listed, money, text, tokens_text
 from podctl.evidence.identity import Identity
 from podctl.evidence.processes import with_whole_processes
@@ -54,7 +55,7 @@ def timeline(
 ) -> Timeline:
     """By time. A layer or kind that is named keeps only its events; a kind may be given as its first part (``sql``)."""
     ordered = in_order(records)
-    shown = with_whole_processes(without_answered_starts(ordered))
+    shown = with_unsupported(with_whole_processes(without_answered_starts(ordered)))
     start = next((record.t for record in ordered if record.kind == "attempt.start"), ordered[0].t if ordered else 0)
     events = [_event(record, start) for record in shown if _wanted(record, layers, kinds)]
     return Timeline(identity, tuple(events), len(shown) - len(events), totals(ordered))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from podctl.evidence import processes
 from podctl.evidence.calls import in_order, without_answered_starts
+from podctl.evidence.decisions import with_unsupported
 from podctl.evidence.processes import with_whole_processes
 from podctl.evidence.records import KINDS, Layer, Record
 from podctl.reports.text import pairs_text, value_text, visible
@@ -32,7 +33,7 @@ class TimelineRow:
 
 def timeline(records: Iterable[Record]) -> list[TimelineRow]:
     """Rows in the order of time. Records cut for their size keep their row and say so."""
-    ordered = with_whole_processes(without_answered_starts(in_order(records)))
+    ordered = with_unsupported(with_whole_processes(without_answered_starts(in_order(records))))
     if not ordered:
         return []
     start = next((r.t for r in ordered if r.kind == "attempt.start"), ordered[0].t)
@@ -161,8 +162,10 @@ def _decision(data: dict[str, Any]) -> Described:
     ]
     confidence = decision.get("confidence")
     stated = [f"confidence {_text(confidence)}"] if confidence is not None else []
+    missing = [_text(span, 40) for span in _items(data.get("unsupported"))]
+    cited = [f"cites what is not in the evidence: {', '.join(missing[:4])}"] if missing else []
     title = f"decided {_text(decision.get('kind'))}" + (f": {chosen}" if chosen else "")
-    return title, "; ".join(stated + rejected[:4]), "neutral"
+    return title, "; ".join(cited + stated + rejected[:4]), "warn" if missing else "neutral"
 
 
 def _usage(data: dict[str, Any]) -> Described:

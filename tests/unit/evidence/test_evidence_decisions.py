@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from podctl.evidence.decisions import (
     DecisionProblem,
     parse_decision,
     parse_decision_lines,
-    unsupported_evidence,
+    with_unsupported,
 )
 from podctl.evidence.records import Record
 
@@ -111,9 +112,14 @@ def test_cited_spans_that_do_not_exist_are_named() -> None:
         Record(2, "tool.call", "agent", {"span_id": "aaaaaaaaaaaaaaaa"}, "declared"),
         Record(3, "log", "agent", {"span_id": "bbbbbbbbbbbbbbbb"}, "declared"),
     ]
-    assert unsupported_evidence(parse_decision(WHOLE), records) == ["bbbbbbbbbbbbbbbb"]
-    assert unsupported_evidence(parse_decision(WHOLE), []) == ["00f067aa0ba902b7", "bbbbbbbbbbbbbbbb", "aaaaaaaaaaaaaaaa"]
-    assert unsupported_evidence(parse_decision({"kind": "x"}), []) == []
-    assert unsupported_evidence(parse_decision({"features": [{"source_span": ["a"]}, {"source_span": None}]}), records) == [
-        "['a']"
-    ]
+
+    def unsupported(decision: Any, records: list[Record]) -> Any:
+        marked = with_unsupported([*records, Record(4, "decision", "agent", {"decision": decision}, "declared")])
+        assert marked[:-1] == records
+        return marked[-1].data.get("unsupported")
+
+    assert unsupported(parse_decision(WHOLE), records) == ["bbbbbbbbbbbbbbbb"]
+    assert unsupported(parse_decision(WHOLE), []) == ["00f067aa0ba902b7", "bbbbbbbbbbbbbbbb", "aaaaaaaaaaaaaaaa"]
+    assert unsupported(parse_decision({"kind": "x"}), []) is None
+    assert unsupported(parse_decision({"features": [{"source_span": ["a"]}, {"source_span": None}]}), records) == ["['a']"]
+    assert unsupported("no decision", records) is None

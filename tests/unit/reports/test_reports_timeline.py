@@ -30,6 +30,13 @@ def test_what_each_kind_says() -> None:
     )
 
 
+def test_a_decision_that_cites_what_is_not_there_is_marked() -> None:
+    cited = {"kind": "refund", "evidence": ["aaaa", "bbbb"]}
+    span = Record(START_NS, "span", "agent", {"span_id": "aaaa"}, "declared")
+    rows = timeline([span, Record(START_NS + 1, "decision", "agent", {"decision": cited}, "declared")])
+    assert (rows[1].detail, rows[1].tone) == ("cites what is not in the evidence: bbbb", "warn")
+
+
 def test_an_unknown_cost_is_not_free() -> None:
     (row,) = timeline([Record(START_NS, "model.call", "agent", {"model": "m", "dollars": None})])
     assert "cost unknown" in row.detail
@@ -64,7 +71,7 @@ def test_no_data_of_any_shape_breaks_a_row(kind: str, data: st.DataObject) -> No
     """Agents write decisions and spans themselves: any JSON may stand where a field should be."""
     keys = [
         "ticket", "pod", "argv", "exit_code", "signal", "old", "new", "key", "op", "status", "ms", "tokens", "tool_calls", "dollars", "error",
-        "arguments", "decision", "severity", "body", "attributes", "wall_s", "detail", "cause",
+        "arguments", "decision", "severity", "body", "attributes", "wall_s", "detail", "cause", "unsupported",
     ]  # fmt: skip
     record = Record(START_NS, kind, "agent", data.draw(st.dictionaries(st.sampled_from(keys), JSON, max_size=6)))
     (row,) = timeline([record])
