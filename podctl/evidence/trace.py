@@ -16,14 +16,14 @@ from podctl.evidence.safe import fitted, printable_value
 
 _MARKED = frozenset({"boundary.attempt", "gateway.refused"})
 _COUNTED = (
-    ("model.call", "model calls"),
-    ("http.call", "HTTP calls"),
-    ("sql.statement", "statements"),
-    ("row.change", "row changes"),
-    ("tool.call", "tool calls"),
-    ("decision", "decisions"),
-    ("boundary.attempt", "attempts across the boundary"),
-    ("gateway.refused", "refusals"),
+    ("model.call", "model call", "model calls"),
+    ("http.call", "HTTP call", "HTTP calls"),
+    ("sql.statement", "statement", "statements"),
+    ("row.change", "row change", "row changes"),
+    ("tool.call", "tool call", "tool calls"),
+    ("decision", "decision", "decisions"),
+    ("boundary.attempt", "attempt across the boundary", "attempts across the boundary"),
+    ("gateway.refused", "refusal", "refusals"),
 )
 
 
@@ -135,7 +135,9 @@ def _foot(found: Totals) -> list[str]:
     lines = []
     if found.phases:
         lines.append("phases  " + ", ".join(f"{text(name)} {seconds:.2f} s" for name, seconds in found.phases.items()))
-    counts = listed(*(f"{found.counts[kind]:,} {name}" for kind, name in _COUNTED if found.counts.get(kind)))
+    counts = listed(
+        *(f"{count:,} {one if count == 1 else many}" for kind, one, many in _COUNTED if (count := found.counts.get(kind)))
+    )
     wall = "" if found.wall_s is None else f"{found.wall_s:.2f} s"
     spent = "" if not found.counts.get("model.call") else listed(tokens_text(found.tokens), money(found.dollars))
     simulated = "simulated" if found.simulated else ""

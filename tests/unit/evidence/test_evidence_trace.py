@@ -143,7 +143,7 @@ def test_a_timeline_says_what_happened_in_order() -> None:
         "+1.500s  podctl  process   agent ended, killed by signal SIGKILL",
         "+1.600s  podctl  end       agent exhausted budget, dollars",
         "phases  clone 0.12 s, agent 1.50 s",
-        "counts  2 model calls, 1 HTTP calls, 2 statements, 2 row changes, 1 decisions, 1 attempts across the boundary, 1 refusals",
+        "counts  2 model calls, 1 HTTP call, 2 statements, 2 row changes, 1 decision, 1 attempt across the boundary, 1 refusal",
         "totals  1.60 s, 1,204 tokens in (200 cached), 88 out (8 reasoning), cost unknown",
     ]
     at = 0
