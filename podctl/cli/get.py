@@ -31,8 +31,12 @@ def get_command(what: str, run: str | None, store: Path | None, output: str) -> 
 def _runs(_: str | None, store: Path | None, output: str) -> None:
     from podctl.stats.units import dollars
 
-    with_store = open_store(store)
-    summaries = with_store.list_runs()
+    summaries = open_store(store).list_runs()
+    if output == "json":
+        from podctl.reports.jsonreport import plain
+
+        emit_json("RunList", plain(summaries))
+        return
     if output == "name":
         for summary in summaries:
             click.echo(summary.info.id)
@@ -51,22 +55,21 @@ def _runs(_: str | None, store: Path | None, output: str) -> None:
         for summary in summaries
     ]
     headings = ("RUN", "SCENARIO", "AGENT", "STATUS", "VERDICT", "PASSED", "DONE", "SPENT")
-    if output == "json":
-        emit_json("RunList", [dict(zip((h.lower() for h in headings), row, strict=True)) for row in rows])
-    elif not rows:
+    if not rows:
         click.echo("no runs yet: podctl run SCENARIO, or podctl demo", err=True)
     else:
         table(headings, rows)
 
 
 def _attempts(run: str | None, store: Path | None, output: str) -> None:
-    from podctl.evidence import codec
     from podctl.stats.units import dollars
 
     opened = open_store(store)
     found = opened.find_run(run or "latest")
     if output == "json":
-        emit_json("AttemptList", [codec.to_json(attempt) for attempt in opened.load_run(found).attempts])
+        from podctl.reports.jsonreport import plain
+
+        emit_json("AttemptList", plain(opened.load_run(found).attempts))
         return
     attempts = opened.list_attempts(found)
     if output == "name":
@@ -90,25 +93,28 @@ def _attempts(run: str | None, store: Path | None, output: str) -> None:
 
 
 def _pods(_: str | None, store: Path | None, output: str) -> None:
+    from podctl.reports.jsonreport import plain
+
     state = machine_state()
-    rows = []
+    pods = []
     for record in state.records():
         alive = record.owner.alive()
         left = (record.expires_ns - time.time_ns()) / 1e9
         status = ("kept" if record.kept else "running") if alive and left > 0 else "orphan"
-        rows.append(
-            (record.id, record.run, status, str(record.owner.pid), f"{max(0, left):.0f}s", str(state.directory(record.id)))
-        )
-    headings = ("POD", "RUN", "STATUS", "OWNER", "TTL", "DIRECTORY")
+        pods.append((record, status, left))
     if output == "json":
-        emit_json("PodList", [dict(zip((h.lower() for h in headings), row, strict=True)) for row in rows])
+        emit_json("PodList", [{**plain(record), "status": status} for record, status, _ in pods])
     elif output == "name":
-        for row in rows:
-            click.echo(row[0])
-    elif not rows:
+        for record, _, _ in pods:
+            click.echo(record.id)
+    elif not pods:
         click.echo("no pods on this machine", err=True)
     else:
-        table(headings, rows)
+        rows = [
+            (record.id, record.run, status, str(record.owner.pid), f"{max(0, left):.0f}s", str(state.directory(record.id)))
+            for record, status, left in pods
+        ]
+        table(("POD", "RUN", "STATUS", "OWNER", "TTL", "DIRECTORY"), rows)
 
 
 @click.command("describe")
@@ -124,32 +130,17 @@ def describe_command(what: str, name: str, store: Path | None) -> int:
     """
     import yaml
 
+    from podctl.reports.jsonreport import plain
+
     if what == "run":
-        from podctl.evidence import codec
-
         opened = open_store(store)
-        result = opened.load_run(opened.find_run(name))
-        body = {"run": codec.to_json(result.info), "status": result.status, "verdict": result.verdict}
-        body["findings"] = [codec.to_json(finding) for finding in result.findings]
-        body["attempts"] = len(result.attempts)
-        body["spent_dollars"] = None if result.spent_dollars is None else str(result.spent_dollars)
-        body["notes"] = list(result.notes)
+        body = plain(opened.load_run(opened.find_run(name)))
+        body["attempts"] = len(body["attempts"])
     else:
-        from dataclasses import asdict
-
         record = machine_state().read(name)
         if record is None:
             raise PodctlError(f"no pod {name}", code="no-such-pod", hint="podctl get pods", exit_code=ExitCode.USAGE)
-        body = asdict(record)
+        body = plain(record)
         body["owner"]["alive"] = record.owner.alive()
-    click.echo(yaml.safe_dump(_plain(body), sort_keys=False, allow_unicode=True).rstrip())
+    click.echo(yaml.safe_dump(body, sort_keys=False, allow_unicode=True).rstrip())
     return 0
-
-
-def _plain(value: object) -> object:
-    """Tuples as lists: YAML has no tuples."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

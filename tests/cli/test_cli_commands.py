@@ -75,7 +75,11 @@ def test_init_gives_a_project_that_validates_plans_and_runs(tmp_path: Path) -> N
     assert all((project.root / name).stat().st_size > 200 for name in reports.values())
     assert json.loads((project.root / "r.json").read_text())["verdict"] == "pass"
     listed = json.loads(project.podctl("get", "runs", "-o", "json").stdout)
-    assert [item["verdict"] for item in listed["items"]] == ["pass"]
+    (run,) = listed["items"]
+    assert (run["verdict"], run["passed"], run["spentDollars"], run["info"]["agentName"]) == ("pass", 12, "0", "first-agent")
+    attempts = json.loads(project.podctl("get", "attempts", "latest", "-o", "json").stdout)["items"]
+    assert attempts == json.loads((project.root / "r.json").read_text())["attempts"], "two commands say the same differently"
+    assert f"agentVersion: '{run['info']['agentVersion']}'" in project.podctl("describe", "run", "latest").stdout
     assert here.podctl("init", "mine").returncode == 2, "init must not overwrite"
 
 
