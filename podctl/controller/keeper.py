@@ -10,13 +10,11 @@ import asyncio
 import base64
 import json
 import os
-import secrets
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from podctl.agents import contract
 from podctl.agents.identity import agent_digest
 from podctl.backends.base import Command
 from podctl.backends.local.backend import LocalBackend
@@ -24,11 +22,11 @@ from podctl.backends.local.state import State
 from podctl.controller.run import admit
 from podctl.errors import PodctlError
 from podctl.gateway.client import Gateway
-from podctl.gateway.contract import AttemptPass, GatewayConfig, provider_keys
+from podctl.gateway.contract import GatewayConfig, provider_keys
 from podctl.pods.plan import PodSpec, steps
+from podctl.runs.access import give_access, new_role
 from podctl.spec.bundle import Bundle
 from podctl.spec.load import load_bundle
-from podctl.spec.topology import databases
 
 SOCKET = "keeper.sock"
 
@@ -42,7 +40,6 @@ class Keeper:
         self._backend = LocalBackend(self._state, ttl_s=ttl_s, kept=True)
         self._done = asyncio.Event()
         self._busy = asyncio.Lock()
-        self._role = f"ag_{secrets.token_hex(5)}"
         self._environment: dict[str, str] = {}
 
     async def keep(self, ready: Any) -> None:
@@ -83,33 +80,17 @@ class Keeper:
     async def _open_attempt(self, gateway: Gateway) -> None:
         doors, dialer = self._backend.doors(self._spec.id, gateway.pid)
         await gateway.open_pod(self._spec.id, doors, dialer)
-        agent, limits = self._bundle.agent, self._bundle.scenario.limits
-        credentials = {}
-        for name in databases(self._bundle.topology):
-            rules = self._bundle.boundary.databases.get(name, {})
-            credentials[name] = (self._role, await self._backend.database(self._spec.id, name).grant_agent(self._role, rules))
-        key = f"pod-{secrets.token_urlsafe(24)}"
-        await gateway.open_attempt(
-            AttemptPass(
-                attempt=f"kept.{self._spec.id}",
-                pod=self._spec.id,
-                key=key,
-                evidence=self._directory / "gateway.jsonl",
-                tokens=limits.tokens,
-                dollars=limits.dollars,
-                spans=limits.spans,
-                services=agent.tools,
-            )
-        )
-        self._environment = contract.environment(
-            agent,
-            agent_digest(agent),
-            self._bundle.topology,
-            attempt=f"kept.{self._spec.id}",
+        access = await give_access(
+            self._backend,
+            gateway,
+            self._bundle,
+            agent_digest(self._bundle.agent),
             pod=self._spec.id,
-            key=key,
-            credentials=credentials,
+            attempt=f"kept.{self._spec.id}",
+            role=new_role(),
+            evidence=self._directory / "gateway.jsonl",
         )
+        self._environment = access.environment
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -55,10 +55,16 @@ def timeline(
 ) -> Timeline:
     """By time. A layer or kind that is named keeps only its events; a kind may be given as its first part (``sql``)."""
     ordered = in_order(records)
-    shown = with_unsupported(with_whole_processes(without_answered_starts(ordered)))
-    start = next((record.t for record in ordered if record.kind == "attempt.start"), ordered[0].t if ordered else 0)
+    shown, start = told(ordered)
     events = [_event(record, start) for record in shown if _wanted(record, layers, kinds)]
     return Timeline(identity, tuple(events), len(shown) - len(events), totals(ordered))
+
+
+def told(records: Iterable[Record]) -> tuple[list[Record], int]:
+    """What a reader is told, by time, one record for what two or more say of the same thing; and when the attempt began, in ns."""
+    ordered = in_order(records)
+    began = next((record.t for record in ordered if record.kind == "attempt.start"), ordered[0].t if ordered else 0)
+    return with_unsupported(with_whole_processes(without_answered_starts(ordered))), began
 
 
 def _wanted(record: Record, layers: Collection[str], kinds: Collection[str]) -> bool:

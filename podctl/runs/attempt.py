@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,12 +22,13 @@ from podctl.evidence.redact import Redactor
 from podctl.evidence.results import AttemptResult, CheckResult
 from podctl.faults import point
 from podctl.gateway.client import Gateway
-from podctl.gateway.contract import AttemptPass, GatewayLost, Totals
+from podctl.gateway.contract import GatewayLost, Totals
 from podctl.grading.checks import GradeContext, grade
 from podctl.grading.problems import GraderProblem, ResultProblem
 from podctl.grading.result import parse_result
 from podctl.grading.sqlref import expected_changes
 from podctl.pods.plan import PodSpec, steps
+from podctl.runs.access import give_access, new_role
 from podctl.runs.processes import record_processes, record_services
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck
@@ -98,7 +98,7 @@ class Attempt:
         self._directory = directory
         self._clock = clock
         self._name = f"{run}.{planned.id}"
-        self._role = f"ag_{secrets.token_hex(5)}"
+        self._role = new_role()
         self._phases = Phases(clock)
         self._totals = Totals()
         self.stop_reason = ""
@@ -163,39 +163,20 @@ class Attempt:
 
     async def _execute(self, writer: RecordWriter) -> Exit:
         agent, limits = self._bundle.agent, self._bundle.scenario.limits
-        names = databases(self._bundle.topology)
-        credentials = {}
-        for name in names:
-            rules = self._bundle.boundary.databases.get(name, {})
-            credentials[name] = (self._role, await self._backend.database(self._spec.id, name).grant_agent(self._role, rules))
-        point("attempt.granted")
-        key = f"pod-{secrets.token_urlsafe(24)}"
-        await self._gateway.open_attempt(
-            AttemptPass(
-                attempt=self._name,
-                pod=self._spec.id,
-                key=key,
-                evidence=stream_path(self._directory, "gateway"),
-                tokens=limits.tokens,
-                dollars=limits.dollars,
-                spans=limits.spans,
-                services=agent.tools,
-                identity={"name": agent.name, "version": agent.version, "digest": self._identity.digest},
-            )
+        access = await give_access(
+            self._backend,
+            self._gateway,
+            self._bundle,
+            self._identity,
+            pod=self._spec.id,
+            attempt=self._name,
+            role=self._role,
+            evidence=stream_path(self._directory, "gateway"),
         )
-        point("attempt.opened")
         self._phases.end("grant")
         command = Command(
             argv=agent.command,
-            environment=contract.environment(
-                agent,
-                self._identity,
-                self._bundle.topology,
-                attempt=self._name,
-                pod=self._spec.id,
-                key=key,
-                credentials=credentials,
-            ),
+            environment=access.environment,
             directory=agent.directory,
             read_only=agent.read_only,
             files={contract.TICKET: contract.ticket_file(self._planned.ticket)},
@@ -208,7 +189,6 @@ class Attempt:
             output=limits.output,
             record="required" if self._bundle.scenario.run.processes == "required" else "wanted",
         )
-        redactor = Redactor([key, *(password for _role, password in credentials.values())])
         writer.append("process.start", "agent", {"name": agent.name, "argv": list(agent.command)})
         try:
             exit_ = await self._backend.execute(self._spec.id, command)
@@ -218,9 +198,9 @@ class Attempt:
             self._totals = await self._gateway.close_attempt(self._name)
             point("attempt.closed")
         record_services(writer, exit_.services)
-        record_processes(writer, agent.name, exit_, redactor)
+        record_processes(writer, agent.name, exit_, Redactor(access.secrets))
         await self._check_pod()
-        for name in names:
+        for name in databases(self._bundle.topology):
             await self._backend.database(self._spec.id, name).revoke_agent(self._role)
         point("attempt.revoked")
         for stream in ("stdout", "stderr"):

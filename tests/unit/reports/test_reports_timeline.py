@@ -15,36 +15,60 @@ def test_rows_are_in_time_and_count_from_the_start() -> None:
     rows = timeline(list(reversed(example_records("0001-1"))))
     assert [row.seconds for row in rows] == sorted(row.seconds for row in rows)
     assert rows[0].seconds == 0
-    assert rows[-1].title == "ended: completed"
+    assert rows[-1].title == "end completed, exit code 0"
 
 
-def test_what_each_kind_says() -> None:
+def test_rows_say_what_the_trace_says_and_mark_what_stands_out() -> None:
     rows = {row.title: row for row in timeline(example_records("0001-1"))}
-    assert rows["model gpt-5-mini"].detail == "2,280 tokens, $0.0041, asks for get_order, 1.8 s"
-    assert rows["update shop-db.orders id=4107"].detail == "total_cents: 5400 → 4590"
-    assert rows["boundary: payments by sql, refused"].tone == "boundary"
-    decision = rows["decided refund: refund in full (declared)"]
+    model = rows["model openai, gpt-5-mini: 200, 2,100 tokens in, 180 out, $0.0041, 1.84 s"]
+    assert (model.detail, model.tone) == ("asks for get_order()", "neutral")
+    change = rows["row update shop-db.orders id=4107 (by agent_rw)"]
+    assert (change.detail, change.tone) == ("~ total_cents: 5400 → 4590", "change")
+    assert rows["BOUNDARY ATTEMPT ACROSS THE BOUNDARY by sql: payments, 42501"].tone == "boundary"
+    decision = rows["decision refund: refund in full, confidence 0.81 (declared)"]
     assert (decision.layer, decision.detail) == (
         "reasoning",
-        "confidence 0.81; not refund one item: no line item named in the ticket",
+        "* refund in full; - refund one item, rejected: no line item named in the ticket",
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "tone"),
+    [
+        ("attempt.end", {"cause": "completed"}, "good"),
+        ("attempt.end", {"cause": "agent_failed"}, "bad"),
+        ("process.exit", {"name": "x", "exit_code": 0}, "neutral"),
+        ("process.exit", {"name": "x", "exit_code": 1}, "bad"),
+        ("process.exit", {"name": "x", "exit_code": None, "signal": 9}, "bad"),
+        ("http.call", {"status": 200}, "neutral"),
+        ("http.call", {"status": 409}, "warn"),
+        ("http.call", {"status": None, "error": "timed out"}, "warn"),
+        ("sql.statement", {"error": "no such table"}, "warn"),
+        ("model.call", {"error": "busy"}, "warn"),
+        ("gateway.refused", {"what": "x"}, "warn"),
+        ("log", {"severity": "error"}, "warn"),
+        ("log", {"severity": "INFO"}, "neutral"),
+    ],
+)
+def test_the_tone_is_what_happened(kind: str, data: dict[str, object], tone: str) -> None:
+    assert timeline([Record(START_NS, kind, "agent", data)])[0].tone == tone
 
 
 def test_a_decision_that_cites_what_is_not_there_is_marked() -> None:
     cited = {"kind": "refund", "evidence": ["aaaa", "bbbb"]}
     span = Record(START_NS, "span", "agent", {"span_id": "aaaa"}, "declared")
     rows = timeline([span, Record(START_NS + 1, "decision", "agent", {"decision": cited}, "declared")])
-    assert (rows[1].detail, rows[1].tone) == ("cites what is not in the evidence: bbbb", "warn")
+    assert (rows[1].detail, rows[1].tone) == ("cites span bbbb, which is not in the evidence", "warn")
 
 
 def test_an_unknown_cost_is_not_free() -> None:
     (row,) = timeline([Record(START_NS, "model.call", "agent", {"model": "m", "dollars": None})])
-    assert "cost unknown" in row.detail
+    assert "cost unknown" in row.title
 
 
 def test_a_cut_record_keeps_its_row() -> None:
     (row,) = timeline([Record(START_NS, "http.call", "agent", {"truncated": 2_000_000, "start": "{"})])
-    assert (row.title, row.detail) == ("http.call", "2000000 bytes, cut")
+    assert row.title == "http.call a record of 2000000 bytes, cut: {"
 
 
 def test_no_records_no_rows() -> None:

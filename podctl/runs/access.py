@@ -1,0 +1,70 @@
+"""What an agent may use in its pod: a role in each database, a pass at the gateway, and an environment that names them."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from podctl.agents import contract
+from podctl.agents.identity import AgentIdentity
+from podctl.backends.base import Backend
+from podctl.faults import point
+from podctl.gateway.client import Gateway
+from podctl.gateway.contract import AttemptPass
+from podctl.spec.bundle import Bundle
+from podctl.spec.topology import databases
+
+
+@dataclass(frozen=True)
+class Access:
+    """``secrets`` are the key and the passwords in ``environment``: worth nothing outside the pod, and not to be written down."""
+
+    environment: dict[str, str]
+    secrets: tuple[str, ...]
+
+
+def new_role() -> str:
+    return f"ag_{secrets.token_hex(5)}"
+
+
+async def give_access(
+    backend: Backend,
+    gateway: Gateway,
+    bundle: Bundle,
+    identity: AgentIdentity,
+    *,
+    pod: str,
+    attempt: str,
+    role: str,
+    evidence: Path,
+) -> Access:
+    """Make ``role`` in each database of the pod with the boundary's rights, and open ``attempt`` at the gateway.
+
+    ``evidence`` is the stream that the gateway writes. Raises `PodctlError`.
+    """
+    agent, limits = bundle.agent, bundle.scenario.limits
+    credentials = {}
+    for name in databases(bundle.topology):
+        rules = bundle.boundary.databases.get(name, {})
+        credentials[name] = (role, await backend.database(pod, name).grant_agent(role, rules))
+    point("attempt.granted")
+    key = f"pod-{secrets.token_urlsafe(24)}"
+    await gateway.open_attempt(
+        AttemptPass(
+            attempt=attempt,
+            pod=pod,
+            key=key,
+            evidence=evidence,
+            tokens=limits.tokens,
+            dollars=limits.dollars,
+            spans=limits.spans,
+            services=agent.tools,
+            identity={"name": identity.name, "version": identity.version, "digest": identity.digest},
+        )
+    )
+    point("attempt.opened")
+    environment = contract.environment(
+        agent, identity, bundle.topology, attempt=attempt, pod=pod, key=key, credentials=credentials
+    )
+    return Access(environment, (key, *(password for _, password in credentials.values())))
