@@ -81,7 +81,11 @@ async def _host(
             _leave(state, say)
 
     tasks: list[asyncio.Task[None]] = []
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    handled = [signal.SIGINT, signal.SIGTERM]
+    # Under nohup a run is meant to outlive its terminal.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handled.append(signal.SIGHUP)
+    for number in handled:
         loop.add_signal_handler(number, on_signal)
     try:
         result = await controller.run(prepared, baseline=baseline, resume=resume)
@@ -90,7 +94,7 @@ async def _host(
     finally:
         await backend.close()
         store.close()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in handled:
             loop.remove_signal_handler(number)
     return Outcome(result, tuple(controller.teardown_problems), controller.interrupted)
 

@@ -58,6 +58,19 @@ def test_the_first_signal_tears_down(project: Project, number: signal.Signals, a
         assert traces_of(project.run()) == []
 
 
+def test_a_run_under_nohup_outlives_its_terminal(project: Project) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as from nohup
+    try:
+        running = project.start("run", "scenario.yaml", "-q")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for_ended(project, 1)
+    running.send_signal(signal.SIGHUP)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 0, said
+    assert len(project.run().attempts) == 8
+
+
 def test_a_killed_run_is_swept_and_resumed_without_doing_anything_twice(project: Project) -> None:
     running = project.start("run", "scenario.yaml", "-q")
     wait_for_ended(project, 3)
