@@ -130,8 +130,8 @@ def test_a_failed_ticket_shows_diff_and_timeline() -> None:
         "collateral",
         "intended",
         "partially_refunded",
-        "boundary: payments by sql, refused",
-        "not refund one item",
+        "ATTEMPT ACROSS THE BOUNDARY by sql: payments",
+        "refund one item, rejected",
     ):
         assert text in page
 
