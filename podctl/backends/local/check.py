@@ -63,7 +63,7 @@ def _postgres() -> Finding:
     try:
         programs = postgres.programs()
     except PodctlError as error:
-        return Finding("postgresql", "no", error.what, error.hint)
+        return Finding("postgresql", "no", error.cause, error.hint)
     return Finding("postgresql", "yes", f"{programs.version} ({programs.origin})")
 
 
