@@ -42,7 +42,7 @@ def orphans(state: State) -> tuple[list[str], list[PodRef]]:
             dead.append(name)
             continue
         # A living run looks after its own pods, however long it takes; a kept pod's time is its owner's promise.
-        over = record.kept and since_boot_ns() >= record.over_ns
+        over = record.kept and 0 < record.over_ns <= since_boot_ns()
         if record.owner.alive() and not over:
             living.append(
                 PodRef(

@@ -144,10 +144,9 @@ class Execution:
         }
         try:
             await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
-            # After podctl was stopped for a while both the end and the limit are news at once, and the end came first.
-            if not self._init.running(pid):
-                return ""
             name = next(name for name, wait in waits.items() if wait.done()).strip()
+            if name == "wall" and not self._init.running(pid):
+                return ""  # podctl was stopped for a while: both are news at once, and the end came first
             return self._reason if name == "stop" else name
         finally:
             for wait in waits.values():

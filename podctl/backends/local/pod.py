@@ -28,6 +28,7 @@ from podctl.backends.local.init_client import InitClient, Launch, PodProblem, pr
 from podctl.backends.local.network import GATEWAY, GATEWAY_PORT, addresses, hosts_file, placeholders
 from podctl.backends.local.readiness import ServiceProbe, database_probe, pauses
 from podctl.backends.local.state import PodRecord, State
+from podctl.data.connect import first_line
 from podctl.data.database import PostgresDatabase
 from podctl.data.roles import service_role
 from podctl.data.settings import settings_for
@@ -213,7 +214,7 @@ class LocalPod:
 
     def database_problem(self, name: str, what: str, error: Exception) -> PodProblem:
         """Why the server failed. What it says to a session is not always that its disk is full: its log says so, or the disk."""
-        cause = error.cause if isinstance(error, PodctlError) else str(error).splitlines()[0]
+        cause = error.cause if isinstance(error, PodctlError) else first_line(error)
         logs = (self.files.server_log(name) / "postgresql.json", self.files.logs / f"database-{name}.log")
         said = b"".join(log.read_bytes()[-65536:] for log in logs if log.exists())
         if os.strerror(errno.ENOSPC).encode() in said or shutil.disk_usage(self.files.root).free < 2**20:
