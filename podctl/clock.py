@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Protocol
 
@@ -20,6 +21,33 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+
+class Stopwatch:
+    """Counts the seconds in which this process could run, from when it is made.
+
+    What passes while it is stopped, by ^Z or in a paused container, is nobody's fault and does not count.
+    """
+
+    #: Seconds between two looks; a gap of more than two is a stop.
+    _LOOK_S = 1.0
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._seen = self._clock.monotonic()
+        self._counted = 0.0
+
+    def read(self) -> float:
+        """To be read at least every two seconds: `reached` does."""
+        now = self._clock.monotonic()
+        gap, self._seen = now - self._seen, now
+        self._counted += gap if gap <= 2 * self._LOOK_S else self._LOOK_S
+        return self._counted
+
+    async def reached(self, seconds: float) -> None:
+        """Wait until so many have been counted."""
+        while (left := seconds - self.read()) > 0:
+            await asyncio.sleep(min(left, self._LOOK_S))
 
 
 class ManualClock:

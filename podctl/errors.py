@@ -65,6 +65,10 @@ class EnvironmentProblem(PodctlError):
     exit_code = ExitCode.ENVIRONMENT
 
 
+#: What to type where pods and templates, or the store, have no room.
+NO_ROOM_FOR_PODS = "free some: podctl gc, or set PODCTL_STATE to a directory on a larger disk"
+NO_ROOM_FOR_STORE = "free some: podctl gc, or name a directory on a larger disk with --store"
+
 #: errno -> (what the machine is out of, stable code, what to type)
 _REFUSALS = {
     errno.ENOSPC: (

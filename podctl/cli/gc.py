@@ -21,13 +21,11 @@ def gc_command(dry_run: bool, output: str) -> int:
     podctl gc --dry-run
     podctl gc
     """
-    import time
-
     from podctl.controller.sweep import orphans, remains, sweep
 
     state = machine_state()
     if dry_run:
-        dead, living = orphans(state, time.time_ns())
+        dead, living = orphans(state)
         for pod in dead:
             click.echo(f"would remove {pod}  {state.directory(pod)}")
         half = remains(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -114,6 +115,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _tell(error: Exception) -> int:
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        error = BlockingIOError(errno.EAGAIN, str(error))
     problem = refused_by_system(error) if isinstance(error, OSError) else error
     if isinstance(problem, PodctlError):
         click.echo(problem.render(), err=True)

@@ -91,6 +91,10 @@ async def _host(
         result = await controller.run(prepared, baseline=baseline, resume=resume)
         if controller.had_finished:
             say(f"run {result.info.id} has finished: nothing was made again")
+    except BaseException:
+        if controller.begun:
+            say(f"run {controller.begun} is kept as far as it came: --resume {controller.begun} goes on with it")
+        raise
     finally:
         await backend.close()
         store.close()

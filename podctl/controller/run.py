@@ -90,6 +90,7 @@ class RunController:
         self._runner: Runner | None = None
         self.interrupted = False
         self.had_finished = False
+        self.begun = ""  # the run's id, once it stands in the store
         self.teardown_problems: list[str] = []
 
     async def interrupt(self) -> None:
@@ -113,6 +114,7 @@ class RunController:
         await self._backend.prepare(bundle)
         point("run.templates-ready")
         info = self._take_over(before.info) if before is not None else self._begin(prepared)
+        self.begun = info.id
         gateway: Gateway | None = None
         results: list[AttemptResult] = []
         notes: list[str] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from podctl.backends.base import PodRef, Removal
 from podctl.backends.local import cgroups
 from podctl.backends.local.files import remove_tree
 from podctl.backends.local.reap import end, group_directories, reap, remove_group
-from podctl.backends.local.state import State
+from podctl.backends.local.state import State, since_boot_ns
 from podctl.backends.local.templates import BUILDING
 from podctl.faults import point
 
@@ -33,7 +32,7 @@ class Receipt:
         return len({removal.pod for removal in self.removals})
 
 
-def orphans(state: State, now_ns: int) -> tuple[list[str], list[PodRef]]:
+def orphans(state: State) -> tuple[list[str], list[PodRef]]:
     """Pods that nobody owns any more and kept pods whose time is over; and the pods that are somebody's."""
     dead: list[str] = []
     living: list[PodRef] = []
@@ -43,7 +42,7 @@ def orphans(state: State, now_ns: int) -> tuple[list[str], list[PodRef]]:
             dead.append(name)
             continue
         # A living run looks after its own pods, however long it takes; a kept pod's time is its owner's promise.
-        over = record.kept and now_ns >= record.expires_ns
+        over = record.kept and 0 < record.over_ns <= since_boot_ns()
         if record.owner.alive() and not over:
             living.append(
                 PodRef(
@@ -55,11 +54,11 @@ def orphans(state: State, now_ns: int) -> tuple[list[str], list[PodRef]]:
     return dead, living
 
 
-async def sweep(state: State, now_ns: int | None = None) -> Receipt:
+async def sweep(state: State) -> Receipt:
     """Remove every orphan. Idempotent; a living run's pods are never touched."""
     removals: list[Removal] = []
     with state.locked("sweep"):
-        dead, living = orphans(state, time.time_ns() if now_ns is None else now_ns)
+        dead, living = orphans(state)
         point("gc.listed")
         for pod in dead:
             record = state.read(pod)

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from podctl.errors import EnvironmentProblem
+from podctl.errors import NO_ROOM_FOR_PODS, EnvironmentProblem
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -50,6 +50,20 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         return error.diag.message_primary.splitlines()[0]
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def server_failed(what: str, code: str, error: psycopg.Error) -> EnvironmentProblem:
+    """A statement of podctl's own failed."""
+    if isinstance(error, psycopg.errors.DiskFull):
+        return EnvironmentProblem(what, code="disk-full", cause=first_line(error), hint=NO_ROOM_FOR_PODS)
+    return EnvironmentProblem(what, code=code, cause=first_line(error))
+
+
+def is_the_machines(error: psycopg.Error) -> bool:
+    """Whether no statement is to blame: resources, an end from outside or the system (SQLSTATE 53, 57P, 58), a lost server."""
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate.startswith(("53", "57P", "58"))
 
 
 async def end_sessions(connection: Connection, *, database: str | None = None, role: str | None = None) -> bool:

@@ -16,7 +16,7 @@ import psycopg
 
 from podctl.data.catalog import Catalog, Kind, read_catalog
 from podctl.data.changes import CaptureProblem, ChangeAssembler, read_changes
-from podctl.data.connect import Connection, connect, first_line
+from podctl.data.connect import Connection, connect, first_line, server_failed
 from podctl.data.lockdown import CHECK_ROLE
 from podctl.data.roles import (
     apply,
@@ -125,9 +125,7 @@ class PostgresDatabase:
             marks.append(("grant", clock()))
             self._wal_start = await _wal_position(self._clone)
         except psycopg.Error as error:
-            raise EnvironmentProblem(
-                f"database {self.database} could not be reset", code="reset-failed", cause=first_line(error)
-            ) from error
+            raise server_failed(f"database {self.database} could not be reset", "reset-failed", error) from error
         self._assembler = ChangeAssembler(self.catalog, self.name)
         self.changes_dropped = 0
         self._log.start_anew()
@@ -250,9 +248,7 @@ class PostgresDatabase:
                 )
             return changes
         except psycopg.Error as error:
-            raise EnvironmentProblem(
-                f"no clone of {self.name} for the reference", code="reference-clone", cause=first_line(error)
-            ) from error
+            raise server_failed(f"no clone of {self.name} for the reference", "reference-clone", error) from error
         finally:
             if connection is not None:
                 await connection.close()

@@ -13,9 +13,9 @@ import psycopg
 from psycopg import sql
 
 from podctl.data.catalog import Catalog, Table, read_catalog
-from podctl.data.connect import Connection, first_line
+from podctl.data.connect import Connection, first_line, is_the_machines, server_failed
 from podctl.data.sqltext import SqlTextProblem, Statement, split_statements
-from podctl.errors import SpecError
+from podctl.errors import PodctlError, SpecError
 from podctl.spec.models import Seed
 
 _COPY_LINE = re.compile(r"^COPY .*?, line (\d+)")
@@ -71,13 +71,18 @@ def _problem(path: Path, line: int | None, cause: str, hint: str = "") -> SeedPr
     return SeedProblem(f"seeding failed at {where}", code="seed-failed", cause=cause, hint=hint)
 
 
+def _failed(path: Path, line: int | None, error: psycopg.Error) -> PodctlError:
+    problem = _problem(path, line, _explain(error))
+    return server_failed(problem.what, "database-failed", error) if is_the_machines(error) else problem
+
+
 async def _run_script(connection: Connection, path: Path) -> None:
     try:
         for statement in split_statements(_text(path)):
             try:
                 await _run(connection, statement)
             except psycopg.Error as error:
-                raise _problem(path, _error_line(statement, error), _explain(error)) from error
+                raise _failed(path, _error_line(statement, error), error) from error
     except SqlTextProblem as error:
         raise _problem(path, error.line, error.reason) from error
 
@@ -133,7 +138,7 @@ async def _load_csv(connection: Connection, catalog: Catalog, name: str, path: P
                 await copy.write(text[start : start + _CHUNK])
     except psycopg.Error as error:
         match = _COPY_LINE.search(error.diag.context or "")
-        raise _problem(path, int(match[1]) if match else None, _explain(error)) from error
+        raise _failed(path, int(match[1]) if match else None, error) from error
 
 
 def _did_you_mean(names: list[str]) -> str:

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from podctl.data.catalog import read_catalog
-from podctl.data.connect import Connection, connect, end_sessions, first_line
+from podctl.data.connect import Connection, connect, end_sessions, first_line, is_the_machines, server_failed
 from podctl.data.lockdown import ensure_roles, lock_down, prepare_capture
 from podctl.data.roles import apply, scram_verifier, settings_of
 from podctl.data.seed import SeedProblem, load_seed
@@ -90,9 +90,10 @@ async def _fill(admin_conninfo: str, database: str, seed: Seed) -> tuple[dict[st
             await connection.execute("VACUUM (FREEZE, ANALYZE)")
             point("template.frozen")
         except psycopg.Error as error:
-            raise SeedProblem(
-                "the seeded database could not be prepared for capture", code="seed-capture", cause=first_line(error)
-            ) from error
+            what = "the seeded database could not be prepared for capture"
+            if is_the_machines(error):
+                raise server_failed(what, "database-failed", error) from error
+            raise SeedProblem(what, code="seed-capture", cause=first_line(error)) from error
         cursor = await connection.execute("SELECT oid::int8, reltuples::int8 FROM pg_class")
         tuples: dict[int, int] = dict(await cursor.fetchall())
         rows = {table.shown: max(tuples.get(oid, 0), 0) for oid, table in catalog.tables.items() if table.relkind in "rp"}

@@ -23,6 +23,7 @@ from podctl.evidence.store_problems import (
     in_words,
     locked,
     of_unknown_revision,
+    unusable,
 )
 
 _MIGRATION_LOCK = 0x706F6463  # "podc": PostgreSQL's advisory lock while migrating
@@ -163,7 +164,7 @@ def _file_lock(path: Path, wait_s: float) -> Iterator[None]:
     try:
         descriptor = os.open(path.with_name("store.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StoreProblem(f"the store {path} cannot be used", code="store-unusable", cause=str(error)) from error
+        raise unusable(str(path), error) from error
     try:
         while True:
             try:

@@ -12,11 +12,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from podctl.clock import Clock, SystemClock
-from podctl.errors import EnvironmentProblem
+from podctl.errors import EnvironmentProblem, refused_by_system
 from podctl.evidence.records import KINDS, Record
 from podctl.faults import point
 
@@ -95,7 +96,7 @@ class RecordWriter:
                 written += os.write(self._fd, line[written:])
         except OSError as error:
             self._take_back(written)
-            raise EvidenceProblem("evidence could not be written", code="evidence-write", cause=str(error)) from error
+            raise _unwritten("evidence could not be written", error) from error
         self._seq += 1
         return record
 
@@ -242,4 +243,20 @@ def _write_whole(target: Path, lines: list[bytes]) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise EvidenceProblem("evidence could not be sealed", code="evidence-write", cause=str(error)) from error
+        with suppress(OSError):
+            temporary.unlink()  # room for others
+        raise _unwritten("evidence could not be sealed", error) from error
+
+
+def keep_file(path: Path, data: bytes) -> None:
+    """What an attempt left, beside its records. Raises `EvidenceProblem`."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise _unwritten(f"{path} could not be written", error) from error
+
+
+def _unwritten(what: str, error: OSError) -> EvidenceProblem:
+    refusal = refused_by_system(error)
+    hint = refusal.hint if refusal is not None else ""
+    return EvidenceProblem(what, code="evidence-write", cause=str(error), hint=hint)

@@ -24,7 +24,7 @@ from podctl.evidence.owner import Owner
 from podctl.evidence.records import Tokens
 from podctl.evidence.results import AttemptResult, RunInfo, RunResult
 from podctl.evidence.schema import attempts, runs, tries
-from podctl.evidence.store_problems import UNCHANGED, StoreProblem, no_attempt, no_run
+from podctl.evidence.store_problems import UNCHANGED, StoreProblem, no_attempt, no_run, unusable
 from podctl.evidence.store_read import NAME, WAIT_S, Query, StoreReader
 from podctl.evidence.store_rows import (
     AttemptState,
@@ -57,7 +57,7 @@ class Store(StoreReader):
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreProblem(f"the store {directory} cannot be used", code="store-unusable", cause=str(error)) from error
+            raise unusable(str(directory), error) from error
         database = open_url(url, wait_s) if url else open_sqlite(directory / "store.db", wait_s)
         return Store(directory, database, clock)
 

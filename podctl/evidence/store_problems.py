@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from podctl.errors import EnvironmentProblem, ExitCode
+from podctl.errors import NO_ROOM_FOR_STORE, EnvironmentProblem, ExitCode, refused_by_system
 
 #: The migrations in order. Each name says which podctl brought it: an older one tells its user what to install.
 REVISIONS = ("0001_podctl_0.1.0",)
@@ -30,12 +30,32 @@ def in_words(original: BaseException, name: str, wait_s: float) -> StoreProblem:
         return locked(name, wait_s)
     if kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such table" in told or "no such column" in told:
         return damaged(name, told)
-    if kind == "SQLITE_FULL":
-        hint = "free some: podctl gc, or name a directory on a larger disk with --store"
-        return StoreProblem(f"no space is left for the store {name}", code="disk-full", cause=told, hint=hint)
+    if kind == "SQLITE_FULL" or (kind.startswith("SQLITE_IOERR") and _is_full(name)):
+        return StoreProblem(f"no space is left for the store {name}", code="disk-full", cause=told, hint=NO_ROOM_FOR_STORE)
     long = kind == "SQLITE_CANTOPEN" and len(os.fsencode(name)) > _LONGEST
     hint = f"SQLite opens no path of more than {_LONGEST} bytes: name a shorter directory with --store" if long else ""
     return StoreProblem(f"the store {name} cannot be used", code="store-unusable", cause=told, hint=hint)
+
+
+def _is_full(name: str) -> bool:
+    """Less than the next page that SQLite would take: of its files in shared memory it only says that they failed."""
+    try:
+        disk = os.statvfs(os.path.dirname(name))  # noqa: PTH120
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < 65536
+
+
+def unusable(name: str, error: OSError) -> StoreProblem:
+    refusal = refused_by_system(error)
+    code = "disk-full" if refusal is not None and refusal.code == "disk-full" else "store-unusable"
+    return StoreProblem(
+        f"the store {name} cannot be used",
+        code=code,
+        cause=str(error),
+        hint="name a directory that can be written, on a disk with room, with --store",
+        unchanged=UNCHANGED,
+    )
 
 
 def locked(name: str, wait_s: float) -> StoreProblem:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from podctl.errors import EnvironmentProblem
@@ -22,6 +24,8 @@ from podctl.reports.markdown import render_markdown
 from podctl.reports.model import Report, build_report
 from podctl.reports.timeline import TimelineRow, timeline
 
+_KEPT = "the run and its evidence are as they were"
+
 
 def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> tuple[Report, dict[str, Path]]:
     """The HTML report in the run's directory, and what else was asked for: the report, and kind -> path."""
@@ -34,8 +38,9 @@ def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> 
             return []
 
     report = build_report(result, timeline_of, show_command=f"podctl trace {run} ATTEMPT", reproduce_command=_again(result))
+    kept = f"run {run} and its evidence are kept; its verdict is {result.verdict}"
     written = {"html": store / "runs" / run / "report.html"}
-    _write(written["html"], render_html(report))
+    _write(written["html"], render_html(report), kept, f"podctl report {run}")
     renderers: dict[str, Callable[[], str]] = {
         "html": lambda: render_html(report),
         "junit": lambda: render_junit(report),
@@ -43,7 +48,7 @@ def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> 
         "json": lambda: render_json(report),
     }
     for kind, path in extra.items():
-        _write(path, renderers[kind]())
+        _write(path, renderers[kind](), kept, f"podctl report {run} --{kind} {shlex.quote(str(path))}")
         written[kind] = path
     return report, written
 
@@ -51,12 +56,13 @@ def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> 
 def export(result: RunResult, store: StoreReader, form: str, out: Path) -> int:
     """Write a run's evidence for other tools; the number of files."""
     if form == "junit":
-        _write(out, render_junit(build_report(result)))
+        _write(out, render_junit(build_report(result)), _KEPT)
         return 1
     render = to_atif if form == "atif" else to_otlp
     for attempt in result.attempts:
         records = read_attempt(store.attempt_directory(result.info.id, attempt.id))
-        _write(out / f"{attempt.id}.{form}.json", json.dumps(render(records, Identity.of(result.info, attempt)), indent=1))
+        text = json.dumps(render(records, Identity.of(result.info, attempt)), indent=1)
+        _write(out / f"{attempt.id}.{form}.json", text, _KEPT)
     return len(result.attempts)
 
 
@@ -64,18 +70,22 @@ def _again(result: RunResult) -> str:
     return f"podctl run {result.info.settings.get('scenario', 'SCENARIO')}"
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, kept: str, again: str = "") -> None:
+    """``kept`` says what a failure does not touch, ``again`` what to type after it."""
+    temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(text, encoding="utf-8")
+        # Of a path that is no UTF-8 a report shows the bytes as escapes.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         point("report.drafted")
         temporary.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
         raise EnvironmentProblem(
             f"{path} could not be written",
             code="report-unwritten",
             cause=str(error),
-            unchanged="the run and its evidence are kept",
-            hint="podctl report writes it again",
+            unchanged=kept,
+            hint=f"when that is mended: {again}" if again else "",
         ) from error

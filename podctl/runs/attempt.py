@@ -17,7 +17,7 @@ from podctl.clock import Clock
 from podctl.errors import EnvironmentProblem, PodctlError, SpecError
 from podctl.evidence.causes import Cause
 from podctl.evidence.decisions import parse_decision_lines
-from podctl.evidence.log import RecordWriter, seal_attempt, stream_path
+from podctl.evidence.log import EvidenceProblem, RecordWriter, keep_file, seal_attempt, stream_path
 from podctl.evidence.redact import Redactor
 from podctl.evidence.results import AttemptResult, CheckResult
 from podctl.faults import point
@@ -104,7 +104,10 @@ class Attempt:
         self.stop_reason = ""
 
     async def work(self, reset_s: float, queue_s: float) -> tuple[AttemptResult, Totals]:
-        """Never raises for what an agent did; infrastructure's failures become causes. `Totals` hold every cent."""
+        """Never raises for what an agent did; infrastructure's failures become causes. `Totals` hold every cent.
+
+        Raises `GatewayLost`, `SpecError`, and `EvidenceProblem` when what happened cannot be written down: the run ends.
+        """
         self._phases.seconds["reset"] = round(reset_s, 6)
         self._phases.start()
         started = self._clock.wall_ns()
@@ -131,7 +134,7 @@ class Attempt:
                     if forbidden:
                         ending = Ending(Cause.BOUNDARY_VIOLATION, f"{forbidden} changes beyond the boundary", ending.result)
                     self._phases.end("grade")
-            except (GatewayLost, SpecError):
+            except (GatewayLost, SpecError, EvidenceProblem):
                 raise
             except GraderProblem as error:
                 ending = Ending(Cause.GRADER_FAILED, _one_line(error))
@@ -204,9 +207,9 @@ class Attempt:
             await self._backend.database(self._spec.id, name).revoke_agent(self._role)
         point("attempt.revoked")
         for stream in ("stdout", "stderr"):
-            (self._directory / stream).write_bytes(getattr(exit_, stream))
+            keep_file(self._directory / stream, getattr(exit_, stream))
         if contract.RESULT in exit_.files:
-            (self._directory / contract.RESULT).write_bytes(exit_.files[contract.RESULT])
+            keep_file(self._directory / contract.RESULT, exit_.files[contract.RESULT])
         point("attempt.kept")
         return exit_
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from podctl.agents.identity import AgentIdentity
 from podctl.backends.base import Backend
-from podctl.clock import Clock
+from podctl.clock import Clock, Stopwatch
 from podctl.errors import PodctlError, SpecError
 from podctl.evidence.causes import Cause
 from podctl.evidence.reading import read_attempt
@@ -298,7 +298,7 @@ class Runner:
         await self.interrupt("broken")
 
     async def _run_deadline(self) -> None:
-        await asyncio.sleep(self._bundle.scenario.limits.run_wall)
+        await Stopwatch(self._clock).reached(self._bundle.scenario.limits.run_wall)
         self.notes.append("the run's wall time was over before every attempt was made")
         await self.interrupt()
 

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -85,11 +85,13 @@ class Ground:
     def holdings(self) -> Holdings:
         return holdings(self.state, self.temporary, State(self.state).scope)
 
-    def podctl(self, project: Project, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return project.podctl(*arguments, **{**self.environment, **more})
+    def podctl(
+        self, project: Project, *arguments: str, through: Sequence[str] = (), **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        return project.podctl(*arguments, through=through, **{**self.environment, **more})
 
-    def start(self, project: Project, *arguments: str, **more: str) -> subprocess.Popen[str]:
-        self.started.append(project.start(*arguments, **{**self.environment, **more}))
+    def start(self, project: Project, *arguments: str, through: Sequence[str] = (), **more: str) -> subprocess.Popen[str]:
+        self.started.append(project.start(*arguments, through=through, **{**self.environment, **more}))
         return self.started[-1]
 
     def kill_at(self, point: str, project: Project, *arguments: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,19 +63,23 @@ class Project:
     def store(self) -> Path:
         return self.root / ".podctl"
 
-    def podctl(self, *arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    def podctl(
+        self, *arguments: str, timeout: float = 120, through: Sequence[str] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """``through``: a program that starts podctl, and its arguments."""
         return subprocess.run(
-            [sys.executable, "-m", "podctl", *arguments],
+            [*through, sys.executable, "-m", "podctl", *arguments],
             cwd=self.root,
             env=environment_for(environment),
             capture_output=True,
             text=True,
+            errors="backslashreplace",
             timeout=timeout,
         )
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, through: Sequence[str] = (), **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "podctl", *arguments],
+            [*through, sys.executable, "-m", "podctl", *arguments],
             cwd=self.root,
             env=environment_for(environment),
             stdout=subprocess.PIPE,

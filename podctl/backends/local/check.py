@@ -21,7 +21,7 @@ from podctl.backends.local.files import PodFiles
 from podctl.backends.local.init_client import InitClient, Launch
 from podctl.backends.local.records import RECORD_BYTES, recording
 from podctl.backends.local.state import Owner, State
-from podctl.errors import PodctlError
+from podctl.errors import EnvironmentProblem, PodctlError
 
 #: Files that a process here must be allowed to open.
 LEAST_FILES = 256
@@ -32,6 +32,8 @@ _USERNS_HELP = (
     "--security-opt systempaths=unconfined, or run podctl on the host"
 )
 
+_FILES_HELP = "raise the limit of open files where podctl is started: ulimit -n 4096"
+
 _PTRACE_HELP = (
     "allow ptrace: kernel.yama.ptrace_scope below 3 (it needs a restart to be lowered); in a container --security-opt "
     "seccomp=unconfined, or a profile that allows ptrace"
@@ -41,7 +43,8 @@ _PTRACE_HELP = (
 async def findings(state: State) -> list[Finding]:
     found = [_python(), _platform(), _postgres(), _bubblewrap(), _seccomp(), _cgroups(), _disk(state), _files()]
     if sys.platform == "linux":
-        found += await _sandbox(state)
+        if found[-1].state == "yes":  # what can open no files can try nothing, nor remove what it tried
+            found += await _sandbox(state)
         found.append(escape_level.finding(state))
     return found
 
@@ -63,7 +66,7 @@ def _postgres() -> Finding:
     try:
         programs = postgres.programs()
     except PodctlError as error:
-        return Finding("postgresql", "no", error.what, error.hint)
+        return Finding("postgresql", "no", error.cause, error.hint)
     return Finding("postgresql", "yes", f"{programs.version} ({programs.origin})")
 
 
@@ -103,12 +106,20 @@ def _disk(state: State) -> Finding:
 def _files() -> Finding:
     """A PostgreSQL server alone needs 62."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return Finding(
-        "open files",
-        "yes" if most >= LEAST_FILES else "no",
-        f"at most {most}",
-        "raise the limit of open files where podctl is started: ulimit -n 4096",
-    )
+    return Finding("open files", "yes" if most >= LEAST_FILES else "no", f"at most {most}", _FILES_HELP)
+
+
+def refuse_few_files() -> None:
+    """Raises `EnvironmentProblem` where not even a trusted agent's pod could be made, or removed again."""
+    found = _files()
+    if found.state != "yes":
+        raise EnvironmentProblem(
+            f"too few files may be open here: {found.detail}",
+            code="too-few-files",
+            cause=f"pods need {LEAST_FILES}",
+            unchanged="nothing was made",
+            hint=found.remedy,
+        )
 
 
 async def _sandbox(state: State) -> list[Finding]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from contextlib import suppress
 
 from podctl.backends.base import NOT_RECORDED, Command, Exit
@@ -13,6 +12,7 @@ from podctl.backends.local import cgroups
 from podctl.backends.local.init_client import Ended, InitClient, Launch
 from podctl.backends.local.records import RECORD_BYTES, recording
 from podctl.backends.local.sandbox import TEMPORARY_BYTES
+from podctl.clock import Stopwatch
 from podctl.errors import EnvironmentProblem
 from podctl.faults import point
 
@@ -88,7 +88,7 @@ class Execution:
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         groups = self._group.entries() if self._group else []
         streams = [null, out.write_fd, err.write_fd, *([records.write_fd] if launch.record else [])]
-        started = time.monotonic()
+        watch = Stopwatch()
         try:
             pid = await self._init.spawn(launch, streams, groups)
             point("attempt.agent-running")
@@ -97,9 +97,9 @@ class Execution:
                 os.close(fd)
             for capture in captures:
                 capture.start()
-        limit = await self._watch(pid, out, err)
+        limit = await self._watch(pid, out, err, watch)
         ended = await self._init.ended(pid)
-        wall = time.monotonic() - started
+        wall = watch.read()
         for capture in captures:
             # Everybody who could write is dead: what is left in the pipe is all there is.
             with suppress(TimeoutError):
@@ -133,20 +133,20 @@ class Execution:
             recording=recorded,
         )
 
-    async def _watch(self, pid: int, out: Capture, err: Capture) -> str:
+    async def _watch(self, pid: int, out: Capture, err: Capture, watch: Stopwatch) -> str:
         """Wait for the end or for a limit; a limit kills. The limit's name, or nothing."""
         waits = {
             "": asyncio.ensure_future(self._init.ended(pid)),
-            "wall": asyncio.ensure_future(asyncio.sleep(self._command.wall_s)),
+            "wall": asyncio.ensure_future(watch.reached(self._command.wall_s)),
             "output": asyncio.ensure_future(out.full.wait()),
             "output ": asyncio.ensure_future(err.full.wait()),
             "stop": asyncio.ensure_future(self._stop.wait()),
         }
         try:
             await asyncio.wait(waits.values(), return_when=asyncio.FIRST_COMPLETED)
-            if waits[""].done():
-                return ""
             name = next(name for name, wait in waits.items() if wait.done()).strip()
+            if name == "wall" and not self._init.running(pid):
+                return ""  # podctl was stopped for a while: both are news at once, and the end came first
             return self._reason if name == "stop" else name
         finally:
             for wait in waits.values():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from podctl.backends.local.state import UID_BLOCK, Owner
-from podctl.errors import EnvironmentProblem
+from podctl.errors import NO_ROOM_FOR_PODS, EnvironmentProblem
 
 _MESSAGE = 1 << 17
 _SCRIPT = Path(__file__).with_name("podinit.py")
@@ -35,8 +35,7 @@ def program_failed(what: str, code: str, said: bytes) -> PodProblem:
     lines = said.decode("utf-8", "replace").strip().splitlines()
     full = next((line for line in lines if os.strerror(errno.ENOSPC) in line), None)
     if full is not None:
-        hint = "free some: podctl gc, or set PODCTL_STATE to a directory on a larger disk"
-        return PodProblem(what, code="disk-full", cause=full, hint=hint)
+        return PodProblem(what, code="disk-full", cause=full, hint=NO_ROOM_FOR_PODS)
     return PodProblem(what, code=code, cause="\n".join(lines[:10]))
 
 

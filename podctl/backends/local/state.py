@@ -7,11 +7,13 @@ rename: what has a pod's name has a `pod.json`, which names the owner and the ui
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from podctl.backends.local.files import remove_tree
-from podctl.errors import EnvironmentProblem
+from podctl.errors import NO_ROOM_FOR_PODS, EnvironmentProblem
 from podctl.faults import point
 
 #: A pod's record, and the endings of the names of directories that are not a pod yet, or no longer.
@@ -56,6 +58,11 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def since_boot_ns() -> int:
+    """Goes on while the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 def start_ticks(pid: int) -> int | None:
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
@@ -75,6 +82,7 @@ class PodRecord:
     base_uid: int | None
     kept: bool = False
     init: Owner | None = None
+    over_ns: int = 0  # the end of its time by the machine's clock since boot, which nobody sets; no owner outlives a boot
     networks: tuple[str, ...] = ()  # as /proc/PID/ns/net names them
     gateway: Owner | None = None  # the run's, which has sockets of those networks
 
@@ -115,12 +123,7 @@ class State:
             state.pods.chmod(0o711)  # whatever the umask: a pod's users pass through
             state.templates.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise EnvironmentProblem(
-                f"cannot keep pods in {chosen}",
-                code="state-unwritable",
-                cause=str(error),
-                hint="set PODCTL_STATE to a short path on a disk with room",
-            ) from error
+            raise unwritable(chosen, error) from error
         return state
 
     def held(self, name: str) -> ExitStack:
@@ -146,13 +149,18 @@ class State:
         """Claim the pod's directory and its uids. Raises `EnvironmentProblem` when none are left."""
         with self.locked():
             base = self._free_uids() if own_uids else None
-            record = PodRecord(pod, run, owner, now_ns, now_ns + int(ttl_s * 1e9), base, kept)
+            ttl_ns = int(ttl_s * 1e9)
+            record = PodRecord(pod, run, owner, now_ns, now_ns + ttl_ns, base, kept, over_ns=since_boot_ns() + ttl_ns)
             draft = self.pods / f".{pod}{DRAFT}"
-            draft.mkdir(mode=0o711)
-            draft.chmod(0o711)
-            _write(draft, record)
-            point("pod.drafted")
-            draft.rename(self.directory(pod))
+            try:
+                draft.mkdir(mode=0o711)
+                draft.chmod(0o711)
+                _write(draft, record)
+                point("pod.drafted")
+                draft.rename(self.directory(pod))
+            except OSError as error:
+                remove_tree(draft)
+                raise unwritable(self.root, error) from error
         return record
 
     def _free_uids(self) -> int:
@@ -209,6 +217,16 @@ def _write(directory: Path, record: PodRecord) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(asdict(record)))
     temporary.replace(path)
+
+
+def unwritable(root: Path, error: OSError) -> EnvironmentProblem:
+    full = error.errno == errno.ENOSPC
+    return EnvironmentProblem(
+        f"cannot keep pods in {root}",
+        code="disk-full" if full else "state-unwritable",
+        cause=str(error),
+        hint=NO_ROOM_FOR_PODS if full else "set PODCTL_STATE to a short path on a disk with room",
+    )
 
 
 def _refuse_unusable_path(path: Path) -> None:

@@ -11,6 +11,8 @@ import signal
 import time
 from pathlib import Path
 
+import psycopg
+
 from podctl.backends.local import postgres
 from podctl.backends.local.files import remove_tree
 from podctl.backends.local.pod import TEMPLATE_DATABASE, LocalPod, Runtime
@@ -18,6 +20,7 @@ from podctl.backends.local.state import Owner, State
 from podctl.data.seed import seed_digest
 from podctl.data.settings import settings_for
 from podctl.data.template import build_template, template_name, trim
+from podctl.errors import EnvironmentProblem
 from podctl.faults import point
 from podctl.spec.models import Database, Topology
 from podctl.spec.topology import databases
@@ -61,7 +64,8 @@ async def _build(
     if target.exists():
         remove_tree(target)
     alone = Topology(apiVersion="podctl/v1", kind="Topology", name=topology.name, databases={name: database})
-    pod_id = f"tpl-{secrets.token_hex(4)}"
+    # As long as the names of a run's pods: a path that is too long for their sockets shows here, before the run begins.
+    pod_id = f"tpl-{secrets.token_hex(5)[1:]}"
     record = state.create(
         pod_id, "template", owner=Owner.me(), now_ns=time.time_ns(), ttl_s=3600, kept=False, own_uids=own_uids
     )
@@ -75,8 +79,11 @@ async def _build(
         point("template.initialised")
         conninfo = await pod.start_server(name, password)
         point("template.started")
-        facts = await build_template(conninfo, TEMPLATE_DATABASE, database.seed)
-        await trim(conninfo, password)
+        try:
+            facts = await build_template(conninfo, TEMPLATE_DATABASE, database.seed)
+            await trim(conninfo, password)
+        except (psycopg.Error, EnvironmentProblem) as error:
+            raise pod.database_problem(name, f"the template of {name} could not be made", error) from error
         await pod.stop_server(name, signal.SIGINT)
         point("template.stopped")
         await pod.close()
