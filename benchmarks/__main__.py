@@ -1,8 +1,8 @@
 """What podctl costs on this machine, each figure beside its floor or a peer measured in the same run.
 
-    python -m benchmarks [NAME …] [--quick] [--long]
+    python -m benchmarks [NAME …] [--tiny | --quick | --long]
 
-Without names everything is measured. --quick repeats less; --long adds what takes more than a quarter of an hour.
+Without names everything is measured. Exits with 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from benchmarks.effort import Effort
 from benchmarks.table import Row, render
 
 #: In the order of the table; each is a module here with ``measure(effort)``.
-NAMES = ("cli", "pods", "store", "throughput")
+NAMES = ("cli", "pods", "memory", "store", "throughput", "growth", "gateway", "capture", "containers")
+
+SIZES = {
+    "tiny": "each thing once, on next to nothing: whether the benchmarks work, no figures to go by",
+    "quick": "repeat less: a few minutes for everything",
+    "long": "10,000 attempts where it is about growth: half an hour more",
+}
 
 
 def main() -> int:
@@ -28,8 +34,9 @@ def main() -> int:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
-    parser.add_argument("--quick", action="store_true", help="repeat less: a few minutes for everything")
-    parser.add_argument("--long", action="store_true", help="10,000 attempts where it is about growth")
+    size = parser.add_mutually_exclusive_group()
+    for name, meaning in SIZES.items():
+        size.add_argument(f"--{name}", dest="size", action="store_const", const=name, default="usual", help=meaning)
     chosen = parser.parse_args()
     unknown = set(chosen.names) - set(NAMES)
     if unknown:
@@ -46,7 +53,7 @@ def main() -> int:
             print(f"{name} …", end=" ", file=sys.stderr, flush=True)
             place = Path(directory) / name
             place.mkdir(mode=0o711)
-            rows += importlib.import_module(f"benchmarks.{name}").measure(Effort(place, chosen.quick, chosen.long))
+            rows += importlib.import_module(f"benchmarks.{name}").measure(Effort(place, chosen.size))
             print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
     print(render(rows))
     return 1 if any(row.met is False for row in rows) else 0

@@ -22,13 +22,13 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.load import load_bundle
 
 MEGABYTES = 50
-FORKS = "i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done"
+FORKS = "i=0; while [ $i -lt {} ]; do /bin/true; i=$((i+1)); done"
 
 
 def measure(effort: Effort) -> list[Row]:
-    project = make_project(effort.directory / "p", megabytes=MEGABYTES)
+    project = make_project(effort.directory / "p", megabytes=effort.pick(0, MEGABYTES, MEGABYTES))
     bundle = load_bundle(project.scenario)
-    found = asyncio.run(_pods(bundle, effort.times(15)))
+    found = asyncio.run(_pods(bundle, effort.times(15), effort.pick(10, 1000, 1000)))
     state = State.open()
     template = state.templates / directory_name(bundle.topology.databases["main-db"])
     hand = ByHand(effort.directory, template, project.root / "service" / "service.py")
@@ -62,7 +62,7 @@ def measure(effort: Effort) -> list[Row]:
     ]
 
 
-async def _pods(bundle: Bundle, pods: int) -> dict[str, list[float]]:
+async def _pods(bundle: Bundle, pods: int, forks: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = defaultdict(list)
     backend = LocalBackend(State.open())
     await backend.prepare(bundle)
@@ -80,9 +80,9 @@ async def _pods(bundle: Bundle, pods: int) -> dict[str, list[float]]:
             found["sandbox"].append(done.wall_s)
             unrecorded = await backend.execute(spec.id, replace(command, record=""))
             found["sandbox, not recorded"].append(unrecorded.wall_s)
-        forks = replace(command, argv=("/bin/sh", "-c", FORKS))
-        found["forks"].append((await backend.execute(spec.id, forks)).wall_s)
-        found["forks, not recorded"].append((await backend.execute(spec.id, replace(forks, record=""))).wall_s)
+        forking = replace(command, argv=("/bin/sh", "-c", FORKS.format(forks)))
+        found["forks"].append((await backend.execute(spec.id, forking)).wall_s)
+        found["forks, not recorded"].append((await backend.execute(spec.id, replace(forking, record=""))).wall_s)
         found["teardown"].append(await _timed(backend.delete(spec.id)))
     await backend.close()
     return found

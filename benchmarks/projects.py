@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from podctl.backends.local.backend import LocalBackend
+from podctl.pods.plan import PodSpec, batches, steps
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,6 +62,14 @@ NOOP = ["/bin/sh", "-c", """echo '{"status": "done"}' > result.json"""]
 
 
 @dataclass(frozen=True)
+class Done:
+    """``peak_mb``: of the largest process that it was or waited for."""
+
+    stdout: str
+    peak_mb: float
+
+
+@dataclass(frozen=True)
 class Project:
     root: Path
 
@@ -67,19 +81,30 @@ class Project:
     def scenario(self) -> Path:
         return self.root / "scenario.yaml"
 
-    def podctl(self, *arguments: str, timeout: float = 3600) -> subprocess.CompletedProcess[str]:
-        """Raises `RuntimeError` with what it printed when it fails."""
-        done = subprocess.run(
-            [sys.executable, "-m", "podctl", *arguments],
-            cwd=self.root,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        if done.returncode:
-            raise RuntimeError(f"podctl {' '.join(arguments)} exited with {done.returncode}:\n{done.stderr[-2000:]}")
-        return done
+    def podctl(self, *arguments: str, under: tuple[str, ...] = (), timeout: float = 3600) -> Done:
+        """``under``: a command that runs it. Raises `RuntimeError` with what it printed when it fails."""
+        command = [*under, sys.executable, "-m", "podctl", *arguments]
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            process = subprocess.Popen(
+                command, cwd=self.root, env=environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            )
+            late = threading.Timer(timeout, process.kill)
+            late.start()
+            _, status, usage = os.wait4(process.pid, 0)
+            late.cancel()
+            process.returncode = os.waitstatus_to_exitcode(status)
+            out.seek(0)
+            err.seek(0)
+            if process.returncode:
+                said = err.read().decode()[-2000:]
+                raise RuntimeError(f"podctl {' '.join(arguments)} exited with {process.returncode}:\n{said}")
+            return Done(out.read().decode(), usage.ru_maxrss / 1024)
+
+
+async def bring(backend: LocalBackend, spec: PodSpec) -> None:
+    """Make the pod, in the same batches of steps as a run does."""
+    for batch in batches(steps(spec, await backend.observe(spec.id)), spec.topology):
+        await asyncio.gather(*(backend.apply(spec, step) for step in batch))
 
 
 def environment() -> dict[str, str]:
@@ -94,14 +119,16 @@ def make_project(
     service: str = SMALL_SERVICE,
     tickets: int = 10,
     command: list[str] | None = None,
+    seed: str = "",
     **scenario: Any,
 ) -> Project:
-    """``megabytes`` of table data; every ticket expects that nothing changes; ``scenario`` goes on top of the scenario."""
+    """``megabytes`` of table data, and what ``seed`` makes; every ticket expects that nothing changes; ``scenario`` goes on
+    top of the scenario."""
     root.mkdir(parents=True)
     for name in ("agent", "service"):
         (root / name).mkdir()
     (root / "service" / "service.py").write_text(service)
-    (root / "schema.sql").write_text(_SEED.format(rows=max(20, int(megabytes * _ROWS_A_MEGABYTE))))
+    (root / "schema.sql").write_text(_SEED.format(rows=max(20, int(megabytes * _ROWS_A_MEGABYTE))) + seed)
     lines = [json.dumps({"id": f"T-{n:05d}", "queue": "q", "reference": {"changes": []}}) for n in range(tickets)]
     (root / "tickets.jsonl").write_text("\n".join(lines) + "\n")
     specs: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ ATTEMPTS, RECORDS_EACH = 10_000, 100
 
 
 def measure(effort: Effort) -> list[Row]:
-    attempts = ATTEMPTS // 5 if effort.quick else ATTEMPTS
+    attempts = effort.pick(20, ATTEMPTS // 5, ATTEMPTS)
     directory = effort.directory / ".podctl"
     make_store(directory, attempts, RECORDS_EACH)
     size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) / 2**20

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """``figures`` in ``unit``, one a repetition. ``target`` is the most they may be at the median, or the least with ``at_least``.
+    """``figures`` in ``unit``, one a repetition; none when it could not be measured. ``target`` is the most they may be at the median, or the least with ``at_least``.
 
     ``beside`` is the floor or peer measured in the same run, in words with its own figure.
     """
@@ -27,13 +27,15 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        if self.target is None:
+        if self.target is None or not self.figures:
             return None
         return self.median >= self.target if self.at_least else self.median <= self.target
 
 
 def spread(figures: Sequence[float], unit: str) -> str:
     """``21.3 [20.9–40.1] ms``; a single figure without its bounds."""
+    if not figures:
+        return "not measured"
     shown = _digits(statistics.median(figures))
     if len(figures) > 1:
         shown += f" [{_digits(min(figures))}–{_digits(max(figures))}]"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-import resource
+import statistics
+import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.effort import Effort
-from benchmarks.projects import SMALL_SERVICE, STANDARD_SERVICE, Project, make_project
+from benchmarks.projects import ROOT, SMALL_SERVICE, STANDARD_SERVICE, Project, make_project
 from benchmarks.table import Row
 
 PODS = 8
 ATTEMPTS = 1000
+NO_PTRACE = (sys.executable, str(ROOT / "tests" / "support" / "without_ptrace.py"))
 
 
 @dataclass(frozen=True)
@@ -23,43 +26,49 @@ class Rate:
     seconds: float
     cpu: float
     peak_mb: float
+    phases: Mapping[str, float]
 
     @property
     def rate(self) -> float:
         return self.attempts / self.seconds
 
+    def told(self) -> str:
+        return ", ".join(f"{name} {took:.0f}" for name, took in self.phases.items()) + " ms at the median"
+
 
 def measure(effort: Effort) -> list[Row]:
-    attempts = 200 if effort.quick else ATTEMPTS
-    rows = []
-    for name, services, source, target in (
-        ("two services", 2, SMALL_SERVICE, 15.0),
-        ("two http.server services", 2, STANDARD_SERVICE, None),
-        ("no services", 0, SMALL_SERVICE, None),
+    attempts = effort.pick(4, 200, ATTEMPTS)
+    rows: list[Row] = []
+    for name, services, source, target, under in (
+        ("two services", 2, SMALL_SERVICE, 15.0, ()),
+        ("  where the kernel refuses to trace, so processes are not recorded", 2, SMALL_SERVICE, None, NO_PTRACE),
+        ("  two http.server services", 2, STANDARD_SERVICE, None, ()),
+        ("  no services", 0, SMALL_SERVICE, None, ()),
     ):
         made = attempts if target else attempts // 4
         project = make_project(
-            effort.directory / name.replace(" ", "-"), services=services, service=source, tickets=made, run={"pods": PODS}
+            effort.directory / str(len(rows)), services=services, service=source, tickets=made, run={"pods": PODS}
         )
-        found = rate(project, made)
-        beside = f"{found.cpu:.0f} ms of processor time an attempt: two cores could do {2000 / found.cpu:.1f}/s"
-        rows.append(
-            Row(f"no-op agent, {PODS} pods, {made:,} attempts, {name}", [found.rate], "/s", beside, target, at_least=True)
-        )
+        found = rate(project, made, under=under)
+        beside = f"{found.cpu:.0f} ms of processor time an attempt: two cores could do {2000 / found.cpu:.1f}/s; {found.told()}"
+        title = f"no-op agent, {PODS} pods, {made:,} attempts, {name}" if target else name
+        rows.append(Row(title, [found.rate], "/s", beside, target, at_least=True))
     return rows
 
 
-def rate(project: Project, attempts: int, *options: str) -> Rate:
+def rate(project: Project, attempts: int, *options: str, under: tuple[str, ...] = ()) -> Rate:
     """One whole run, from the command's start to its end. Raises `RuntimeError` when an attempt did not pass."""
-    project.podctl("run", "scenario.yaml", "--sample", "1")  # the template is there, bytecode too
+    project.podctl("run", "scenario.yaml", "--sample", "1", under=under)  # the template is there, bytecode too
     before, began = _busy(), time.perf_counter()
-    done = project.podctl("run", "scenario.yaml", "-o", "json", *options)
+    done = project.podctl("run", "scenario.yaml", "-o", "json", *options, under=under)
     took = time.perf_counter() - began
     busy = _busy() - before
-    passed = sum(attempt["passed"] for attempt in json.loads(done.stdout)["attempts"])
+    made = json.loads(done.stdout)["attempts"]
+    passed = sum(attempt["passed"] for attempt in made)
     if passed != attempts:
         raise RuntimeError(f"{passed} of {attempts} attempts passed")
-    return Rate(attempts, took, busy / attempts * 1000, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+    phases = {name: 1000 * statistics.median(attempt["phases"][name] for attempt in made) for name in made[0]["phases"]}
+    return Rate(attempts, took, busy / attempts * 1000, done.peak_mb, phases)
 
 
 def _busy() -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Any
 
 MARK = "[redacted]"
@@ -20,12 +21,11 @@ class Redactor:
     percent-encoded, and escaped as in JSON or JSON within JSON. Secrets shorter than `SHORTEST` bytes are left."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        kept = sorted({secret for secret in secrets if len(_utf8(secret)) >= SHORTEST})
-        self._patterns = [re.compile(pattern) for secret in kept for pattern in _patterns(secret)]
+        self._secrets = [_Secret(secret) for secret in sorted(set(secrets)) if len(_utf8(secret)) >= SHORTEST]
 
     def bytes(self, data: bytes) -> bytes:
         """The caller passes whole messages: a secret that is cut in two by a chunk's end is not seen."""
-        found = sorted(span for pattern in self._patterns for span in _spans(pattern, data))
+        found = sorted(span for secret in self._secrets for span in secret.spans(data))
         if not found:
             return data
         kept: list[bytes] = []
@@ -37,13 +37,13 @@ class Redactor:
         return _MARK.join([*kept, data[at:]])
 
     def text(self, text: str) -> str:
-        if not self._patterns:
+        if not self._secrets:
             return text
         return self.bytes(_utf8(text)).decode("utf-8", "surrogatepass")
 
     def value(self, value: Any) -> Any:
         """A JSON value with every string, key and number of it redacted; the rest is as it was."""
-        return self._value(value, 0) if self._patterns else value
+        return self._value(value, 0) if self._secrets else value
 
     def _value(self, value: Any, depth: int) -> Any:
         if isinstance(value, str):
@@ -66,6 +66,21 @@ class Redactor:
         except ValueError:  # an integer of thousands of digits
             return False
         return self.text(shown) == shown
+
+
+class _Secret:
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    @cached_property
+    def _patterns(self) -> list[re.Pattern[bytes]]:
+        """Compiled when they are needed: it takes milliseconds, and an attempt has secrets of its own."""
+        return [re.compile(pattern) for pattern in _patterns(self._secret)]
+
+    def spans(self, data: bytes) -> list[tuple[int, int]]:
+        if len(data) < len(self._secret):  # every form takes a byte for each character at the least
+            return []
+        return [span for pattern in self._patterns for span in _spans(pattern, data)]
 
 
 def _spans(pattern: re.Pattern[bytes], data: bytes) -> Iterator[tuple[int, int]]:
