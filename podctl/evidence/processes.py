@@ -44,9 +44,12 @@ def name(data: dict[str, Any]) -> str:
 
 
 def command_line(data: dict[str, Any], limit: int) -> str:
-    """The arguments as a shell would take them, cut to ``limit`` characters; what was not kept is marked."""
+    """The arguments as a shell would take them, cut to ``limit`` characters; what was not kept is marked.
+
+    A part of the pod without a command of its own is a stub.
+    """
     words = [str(word) for word in items(data.get("argv"))]
-    line = shlex.join(words) if words else "forked, executed nothing"
+    line = shlex.join(words) if words else "forked, executed nothing" if "pid" in data else "a stub"
     return line[:limit] + "…" if len(line) > limit or data.get("cut") else line
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from podctl.evidence.calls import totals
 from podctl.evidence.causes import Cause
+from podctl.evidence.events import describe
 from podctl.evidence.identity import Identity
 from podctl.evidence.records import KINDS, Record, Tokens
 from podctl.evidence.results import AttemptResult, CheckResult, DiffEntry
@@ -303,3 +304,10 @@ def test_no_hostile_row_reaches_the_terminal(entries: list[DiffEntry]) -> None:
 def test_every_kind_is_told_even_without_data(kind: str) -> None:
     (event,) = timeline([record(0, kind, {})], IDENTITY).events
     assert event.said.label
+
+
+def test_what_has_no_command_is_a_stub_or_a_fork() -> None:
+    stub = Record(1, "process.start", "service:mail", {"name": "mail", "argv": []})
+    fork = Record(1, "process.start", "agent", {"pid": 7, "argv": [], "ms": 1, "exit_code": 0})
+    assert describe(stub).text == "mail started: a stub"
+    assert describe(fork).text.endswith(": forked, executed nothing")
