@@ -71,7 +71,8 @@ class Totals:
     """``dollars`` is None when the cost of some model call is not known; ``wall_s`` None when no record says it."""
 
     counts: dict[str, int]  # record kind -> number
-    tokens: Tokens
+    tokens: Tokens  # of the calls that say
+    untold: int  # calls whose tokens are not known
     dollars: Decimal | None
     simulated: bool
     wall_s: float | None
@@ -90,6 +91,7 @@ def totals(records: Sequence[Record]) -> Totals:
     return Totals(
         counts=dict(Counter(record.kind for record in settled)),
         tokens=sum((tokens_of(call) or Tokens() for call in calls), Tokens()),
+        untold=sum(tokens_of(call) is None for call in calls),
         dollars=dollars,
         simulated=any(call.data.get("simulated") is True for call in calls),
         wall_s=number(usage.get("wall_s")),

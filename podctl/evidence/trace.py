@@ -145,7 +145,10 @@ def _foot(found: Totals) -> list[str]:
         *(f"{count:,} {one if count == 1 else many}" for kind, one, many in _COUNTED if (count := found.counts.get(kind)))
     )
     wall = "" if found.wall_s is None else f"{found.wall_s:.2f} s"
-    spent = "" if not found.counts.get("model.call") else listed(tokens_text(found.tokens), money(found.dollars))
+    calls = found.counts.get("model.call", 0)
+    known = tokens_text(found.tokens if calls > found.untold else None)
+    unknown = f"tokens of {found.untold:,} more unknown" if calls > found.untold > 0 else ""
+    spent = listed(known, unknown, money(found.dollars)) if calls else ""
     simulated = "simulated" if found.simulated else ""
     if counts:
         lines.append(f"counts  {counts}")

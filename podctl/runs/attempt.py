@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,7 @@ class Attempt:
             except PodctlError as error:
                 cause = Cause.SEED_FAILED if error.code.startswith("seed") else Cause.SANDBOX_FAILED
                 ending = Ending(cause, _one_line(error))
+            ending = judge_provider(ending, checks, self._totals)
             if self.stop_reason == "cancelled":
                 ending = Ending(Cause.CANCELLED, "the run was interrupted")
             result = self._result(ending, exit_, checks, changes, counts, confidence, started, queue_s)
@@ -308,7 +309,7 @@ class Attempt:
             repeat=self._planned.repeat,
             position=self._planned.position,
             cause=ending.cause,
-            passed=ending.cause is Cause.COMPLETED and bool(checks) and all(check.passed for check in checks),
+            passed=ending.cause is Cause.COMPLETED and all_passed(checks),
             detail=ending.detail,
             checks=tuple(checks),
             tokens=totals.tokens,
@@ -332,6 +333,20 @@ class Attempt:
         )
 
 
+def all_passed(checks: Sequence[CheckResult]) -> bool:
+    return bool(checks) and all(check.passed for check in checks)
+
+
+def judge_provider(ending: Ending, checks: Sequence[CheckResult], totals: Totals) -> Ending:
+    """What an agent does wrong after its model's provider failed says nothing about the agent; what it does right does."""
+    may_be = (Cause.COMPLETED, Cause.AGENT_FAILED, Cause.AGENT_REFUSED, Cause.AGENT_TIMED_OUT)
+    if not totals.provider_failures or ending.cause not in may_be or (ending.cause is Cause.COMPLETED and all_passed(checks)):
+        return ending
+    then = ending.detail or ("finished, with the wrong result" if ending.cause is Cause.COMPLETED else ending.cause.value)
+    failed = f"{plural(totals.provider_failures, 'model call')} failed at the provider"
+    return Ending(Cause.MODEL_PROVIDER_FAILED, f"{failed}; then: {then}", ending.result)
+
+
 def judge_exit(exit_: Exit, totals: Totals) -> Ending:
     """Why the agent ended. A limit that ended it comes before what its exit code says."""
     exhausted = {"tokens", "dollars", "spans", "output", "memory", "database writes", "database log"}
@@ -346,11 +361,7 @@ def judge_exit(exit_: Exit, totals: Totals) -> Ending:
     if exit_.limit in exhausted:
         return Ending(Cause.AGENT_EXHAUSTED_BUDGET, f"the limit on {exit_.limit} was reached")
     if exit_.code != 0:
-        if totals.provider_failures:
-            return Ending(
-                Cause.MODEL_PROVIDER_FAILED, f"{plural(totals.provider_failures, 'model call')} failed at the provider"
-            )
-        if totals.limits_hit:
+        if totals.limits_hit and not totals.provider_failures:
             return Ending(Cause.AGENT_EXHAUSTED_BUDGET, f"the limit on {totals.limits_hit[0]} was reached")
         how = f"signal {_signal_name(exit_.signal)}" if exit_.signal else f"exit code {exit_.code}"
         last = exit_.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]

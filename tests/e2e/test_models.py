@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +15,7 @@ from project import Project, make_project, ticket
 
 from podctl.evidence.causes import Cause
 
+QUESTIONS = [f"question {n}" for n in range(4)]
 CHUNKS = ["Hel", "lo ", "pod"]
 USAGE = {
     "prompt_tokens": 120,
@@ -84,11 +86,11 @@ def provider() -> Any:
     server.server_close()
 
 
-def project_for(root: Path, port: int, *, agent: str = AGENT, **model: Any) -> Project:
+def project_for(root: Path, port: int, *, agent: str = AGENT, texts: Sequence[str] = QUESTIONS, **model: Any) -> Project:
     return make_project(
         root,
         agent=agent,
-        tickets=[ticket(f"t{n}", f"question {n}") for n in range(4)],
+        tickets=[ticket(f"t{n}", text) for n, text in enumerate(texts)],
         scenario={
             "checks": [{"kind": "state"}, {"kind": "output", "name": "text", "path": "output.text", "equals": "Hello pod"}],
             "model": {
@@ -149,9 +151,35 @@ def test_a_provider_that_is_away_is_no_fault_of_the_agent(tmp_path: Path, provid
         "t2": (Cause.MODEL_PROVIDER_FAILED, 3),
         "t3": (Cause.COMPLETED, 1),
     }
-    assert attempts["t2"].detail == "1 model call failed at the provider"
+    assert attempts["t2"].detail.startswith(
+        "1 model call failed at the provider; then: exit code 1: openai.InternalServerError"
+    )
     assert "infrastructure ended 1 of 4 attempts" in finished.stdout and finished.returncode == 3
     assert project.run().spent_dollars == 3 * DOLLARS
+
+
+#: Guesses what its ticket says where its model fails.
+LENIENT = """
+import json, os, openai
+ticket = json.load(open(os.environ["PODCTL_TICKET"]))
+ask = [{"role": "user", "content": ticket["text"]}]
+try:
+    chunks = openai.OpenAI(max_retries=0).chat.completions.create(model="house-model", max_tokens=9, stream=True, messages=ask)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+except openai.OpenAIError:
+    text = ticket["text"]
+json.dump({"status": "done", "output": {"text": text}}, open("result.json", "w"))
+"""
+
+
+def test_what_an_agent_makes_of_a_failed_call_counts_only_when_it_is_right(tmp_path: Path, provider: Any) -> None:
+    project = project_for(tmp_path / "p", provider.server_port, agent=LENIENT, texts=["Hello pod", "a wrong guess"])
+    Provider.away = {"Hello pod": 1000, "a wrong guess": 1000}
+    project.podctl("run", "scenario.yaml", "-q", **KEY)
+    right, wrong = (project.attempts()[ticket] for ticket in ("t0", "t1"))
+    assert (right.cause, right.passed) == (Cause.COMPLETED, True)
+    assert (wrong.cause, wrong.passed, wrong.tries) == (Cause.MODEL_PROVIDER_FAILED, False, 3)
+    assert wrong.detail == "1 model call failed at the provider; then: finished, with the wrong result"
 
 
 def test_a_recorded_run_repeats_with_the_provider_gone(tmp_path: Path, provider: Any) -> None:

@@ -145,7 +145,7 @@ def test_a_timeline_says_what_happened_in_order() -> None:
         "+1.600s  podctl  end       agent exhausted budget, dollars",
         "phases  clone 0.12 s, agent 1.50 s",
         "counts  2 model calls, 1 HTTP call, 2 statements, 2 row changes, 1 decision, 1 attempt across the boundary, 1 refusal",
-        "totals  1.60 s, 1,204 tokens in (200 cached), 88 out (8 reasoning), cost unknown",
+        "totals  1.60 s, 1,204 tokens in (200 cached), 88 out (8 reasoning), tokens of 1 more unknown, cost unknown",
     ]
     at = 0
     for want in wanted:
@@ -158,6 +158,16 @@ def test_totals_leave_an_unknown_cost_unknown() -> None:
     assert totals(RECORDS).dollars is None
     known = totals([one for one in RECORDS if one.data.get("call_id") != "c2"])
     assert (known.dollars, known.tokens, known.counts["model.call"]) == (Decimal("0.0012"), Tokens(1000, 200, 4, 80, 8), 1)
+
+
+def test_unknown_tokens_are_not_none() -> None:
+    def foot(*tokens: dict[str, int] | None) -> str:
+        calls = [Record(n, "model.call", "agent", {"status": 200, "tokens": one}) for n, one in enumerate(tokens)]
+        return render_text(timeline(calls, IDENTITY)).splitlines()[-1]
+
+    assert "tokens unknown" in foot(None)
+    assert "7 tokens in, 2 out, tokens of 1 more unknown" in foot({"input": 7, "output": 2}, None)
+    assert "unknown" not in foot({"input": 7, "output": 2}).replace("cost unknown", "")
 
 
 def test_filters_hide_events_but_not_totals() -> None:
