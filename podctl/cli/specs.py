@@ -31,7 +31,7 @@ def init_command(directory: Path) -> int:
 @click.command("validate")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def validate_command(files: tuple[Path, ...]) -> int:
-    """Check spec files, a scenario with everything it refers to; all mistakes at once, each with its position.
+    """Check spec files, a scenario with everything it refers to, tickets row by row; each mistake with its position.
 
     \b
     podctl validate scenarios/*.yaml
@@ -43,12 +43,26 @@ def validate_command(files: tuple[Path, ...]) -> int:
     for path in files:
         try:
             kind = load_any(path)
+            _check_tickets(path, kind)
         except PodctlError as error:
             click.echo(error.render(), err=True)
             code = ExitCode.USAGE
         else:
             click.echo(f"{path}: a valid {kind}")
     return int(code)
+
+
+def _check_tickets(path: Path, kind: str) -> None:
+    """What the files say may be right and the tickets they lead to wrong. Raises `SpecError`."""
+    from podctl.controller.run import prepare
+    from podctl.spec.load import load_bundle, load_model
+    from podctl.spec.models import Tickets
+    from podctl.tickets.sources import load_tickets
+
+    if kind == "Scenario":
+        prepare(load_bundle(path))
+    elif kind == "Tickets":
+        load_tickets(load_model(path, Tickets))
 
 
 @click.command("schema")

@@ -36,10 +36,18 @@ def test_a_reference_to_a_database_that_is_not_there(tmp_path: Path) -> None:
     change = {"database": "orders", "table": "items", "op": "insert", "values": {"id": 1}}
     tickets = [ticket("t1"), ticket("t2", changes=[change]), ticket("t3", changes=[change])]
     project = make_project(tmp_path / "p", agent=AGENT, tickets=tickets)
-    for command in ("run", "plan"):
+    for command in ("run", "plan", "validate"):
         refused = project.podctl(command, "scenario.yaml")
         assert refused.returncode == 2, refused.stdout + refused.stderr
         assert "ticket t2 names database 'orders'" in refused.stderr and "mirrors main-db" in refused.stderr
+
+
+def test_wrong_tickets_are_found_by_validating_them_or_the_scenario(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", agent=AGENT, tickets=[ticket("t1"), {**ticket("t2"), "reference": {"changed": []}}])
+    for path in ("tickets.yaml", "scenario.yaml"):
+        refused = project.podctl("validate", path)
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+        assert "(line 2): the reference: unknown key 'changed'" in refused.stderr
 
 
 def test_an_ignored_column_that_is_not_there(tmp_path: Path) -> None:
