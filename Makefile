@@ -9,7 +9,7 @@ $(BIN)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
-.PHONY: setup demo lint test campaign
+.PHONY: setup demo lint test test-cluster campaign
 setup: $(BIN)/.installed
 
 demo: setup
@@ -23,6 +23,10 @@ lint: setup
 
 test: lint
 	$(BIN)/pytest
+
+# All that is tested on a cluster: make test-cluster KUBECONFIG=FILE PODCTL_IMAGE=IMAGE
+test-cluster: setup
+	$(BIN)/pytest -m cluster
 
 campaign: setup
 	$(BIN)/pytest -m campaign

@@ -2,7 +2,8 @@
 
     python -m benchmarks [NAME …] [--tiny | --quick | --long]
 
-Without names everything is measured. Exits with 1 when a target is missed.
+Without names everything is measured that needs this machine alone; cluster needs KUBECONFIG and PODCTL_IMAGE.
+Exits with 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from benchmarks.table import Row, render
 
 #: In the order of the table; each is a module here with ``measure(effort)``.
 NAMES = ("cli", "pods", "memory", "store", "throughput", "growth", "gateway", "capture", "containers")
+#: Measured when named: it needs KUBECONFIG and PODCTL_IMAGE.
+ON_REQUEST = ("cluster",)
 
 SIZES = {
     "tiny": "each thing once, on next to nothing: whether the benchmarks work, no figures to go by",
@@ -33,14 +36,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES + ON_REQUEST)}")
     size = parser.add_mutually_exclusive_group()
     for name, meaning in SIZES.items():
         size.add_argument(f"--{name}", dest="size", action="store_const", const=name, default="usual", help=meaning)
     chosen = parser.parse_args()
-    unknown = set(chosen.names) - set(NAMES)
+    unknown = set(chosen.names) - {*NAMES, *ON_REQUEST}
     if unknown:
-        parser.error(f"no benchmark called {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
+        parser.error(f"no benchmark called {', '.join(sorted(unknown))}: choose from {', '.join(NAMES + ON_REQUEST)}")
     # As an installed podctl would be: its modules compiled once, and found compiled afterwards.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}")

@@ -13,7 +13,7 @@ from benchmarks.by_hand import ByHand, bare_bwrap
 from benchmarks.effort import Effort, seconds
 from benchmarks.projects import make_project
 from benchmarks.table import Row, ms, spread
-from podctl.backends.base import Command
+from podctl.backends.base import Backend, Command
 from podctl.backends.local.backend import LocalBackend
 from podctl.backends.local.state import State
 from podctl.backends.local.templates import directory_name
@@ -69,10 +69,10 @@ async def _pods(bundle: Bundle, pods: int, forks: int) -> dict[str, list[float]]
     command = Command(argv=("/bin/true",), environment={}, directory=bundle.agent.directory)
     for number in range(pods):
         spec = PodSpec(f"bench-{number}", "bench", bundle.topology)
-        found["ready"].append(await _timed(_bring(backend, spec, found)))
+        found["ready"].append(await timed(bring(backend, spec, found)))
         for generation in range(2, 4):
             spec = replace(spec, generation=generation)
-            found["renewed"].append(await _timed(_bring(backend, spec, found)))
+            found["renewed"].append(await timed(bring(backend, spec, found)))
         for _ in range(3):
             began = time.perf_counter()
             done = await backend.execute(spec.id, command)
@@ -83,23 +83,23 @@ async def _pods(bundle: Bundle, pods: int, forks: int) -> dict[str, list[float]]
         forking = replace(command, argv=("/bin/sh", "-c", FORKS.format(forks)))
         found["forks"].append((await backend.execute(spec.id, forking)).wall_s)
         found["forks, not recorded"].append((await backend.execute(spec.id, replace(forking, record=""))).wall_s)
-        found["teardown"].append(await _timed(backend.delete(spec.id)))
+        found["teardown"].append(await timed(backend.delete(spec.id)))
     await backend.close()
     return found
 
 
-async def _bring(backend: LocalBackend, spec: PodSpec, found: dict[str, list[float]]) -> None:
+async def bring(backend: Backend, spec: PodSpec, found: dict[str, list[float]]) -> None:
     """The same batches of steps as a run makes."""
     for batch in batches(steps(spec, await backend.observe(spec.id)), spec.topology):
         first = batch[0]
-        took = await _timed(asyncio.gather(*(backend.apply(spec, step) for step in batch)))
+        took = await timed(asyncio.gather(*(backend.apply(spec, step) for step in batch)))
         if first.action == "reset":
             found["reset"].append(took)
         elif spec.generation == 1:
             found[f"make {first.resource.kind}{'s, at once' if len(batch) > 1 else ''}"].append(took)
 
 
-async def _timed(work: Awaitable[object]) -> float:
+async def timed(work: Awaitable[object]) -> float:
     began = time.perf_counter()
     await work
     return time.perf_counter() - began

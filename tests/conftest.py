@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import cluster as clusters
 import pytest
 
 
@@ -20,3 +21,30 @@ def own_state() -> Iterator[None]:
     left = sorted(path.name for path in pods.iterdir()) if pods.exists() else []
     shutil.rmtree(directory, ignore_errors=True)
     assert left == [], f"the tests left pods behind: {left}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a cluster come last: none is there while others look at the machine."""
+    on_cluster = [item for item in items if item.get_closest_marker("cluster")]
+    why_not = clusters.why_not() if on_cluster else ""
+    for item in on_cluster if why_not else []:
+        item.add_marker(pytest.mark.skip(why_not))
+    items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """A cluster, brought up when the first test asks for it."""
+    with clusters.running():
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+    """A cluster that was not tested must not be overlooked: it is the last that is said."""
+    yield
+    said = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    skipped = [text[text.index(clusters.NO_CLUSTER) :].rstrip(")'") for text in said if clusters.NO_CLUSTER in text]
+    if skipped:
+        terminalreporter.section(f"{len(skipped)} tests did not run", sep="!", red=True, bold=True)
+        terminalreporter.line(skipped[0], red=True, bold=True)

@@ -25,6 +25,18 @@ def store_option(function: F) -> F:
     )(function)
 
 
+def backend_option(function: Any) -> Any:
+    """``--backend``; kubernetes is experimental and says so."""
+    return click.option(
+        "--backend",
+        type=click.Choice(["local", "kubernetes"]),
+        default="local",
+        envvar="PODCTL_BACKEND",
+        show_default=True,
+        help="Where pods are made; kubernetes is experimental (docs/kubernetes.md).",
+    )(function)
+
+
 def output_option(*formats: str) -> Callable[[F], F]:
     return click.option(
         "-o", "--output", type=click.Choice(["table", *formats]), default="table", show_default=True, help="How to print."

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from podctl.cli.common import emit_json, is_quiet, output_option
-from podctl.errors import ExitCode
+from podctl.cli.common import backend_option, emit_json, is_quiet, output_option
+from podctl.errors import ExitCode, SpecError
 
 
 @click.command("doctor")
 @click.option("--escape", is_flag=True, help="Make two pods and try to get out of one, as an agent would; about 20 s.")
+@backend_option
 @output_option("json")
-def doctor_command(escape: bool, output: str) -> int:
+def doctor_command(escape: bool, backend: str, output: str) -> int:
     """Try everything that isolation needs, and say what to type where it is missing.
 
     Exits with 3 when a run of an untrusted agent would be refused; with --escape, when a check failed or proved nothing.
@@ -26,14 +28,32 @@ def doctor_command(escape: bool, output: str) -> int:
     """
     from podctl.backends.local.state import State
 
-    return _escape(State.open(), output) if escape else _findings(State.open(), output)
+    if escape and backend != "local":
+        raise SpecError("the escape suite has no probes for a cluster yet", code="usage", hint="podctl doctor --escape")
+    if escape:
+        return _escape(State.open(), output)
+    return _findings(asyncio.run(_local(State.open()) if backend == "local" else _cluster()), output)
 
 
-def _findings(state: Any, output: str) -> int:
+async def _local(state: Any) -> list[Any]:
     from podctl.backends.local.backend import LocalBackend
+
+    return await LocalBackend(state).check()
+
+
+async def _cluster() -> list[Any]:
+    from podctl.backends.kubernetes.backend import KubernetesBackend
+
+    backend = await KubernetesBackend.open(os.environ)
+    try:
+        return await backend.check()
+    finally:
+        await backend.close()
+
+
+def _findings(findings: list[Any], output: str) -> int:
     from podctl.controller.run import missing
 
-    findings = asyncio.run(LocalBackend(state).check())
     if output == "json":
         emit_json("Doctor", [asdict(finding) for finding in findings])
     else:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from typing import Any
 
 import click
 
-from podctl.cli.common import emit_json, machine_state, output_option
+from podctl.cli.common import backend_option, emit_json, machine_state, output_option
 from podctl.errors import ExitCode
 
 
 @click.command("gc")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@backend_option
 @output_option("json")
-def gc_command(dry_run: bool, output: str) -> int:
+def gc_command(dry_run: bool, backend: str, output: str) -> int:
     """Remove pods whose podctl is dead or whose time is over; pods of living runs are left alone.
 
     \b
@@ -23,17 +25,19 @@ def gc_command(dry_run: bool, output: str) -> int:
     """
     from podctl.controller.sweep import orphans, remains, sweep
 
-    state = machine_state()
-    if dry_run:
-        dead, living = orphans(state)
-        for pod in dead:
-            click.echo(f"would remove {pod}  {state.directory(pod)}")
-        half = remains(state)
-        for path in half:
-            click.echo(f"would remove {path}")
-        click.echo(f"{len(dead) + len(half)} to remove, {len(living)} of living runs")
+    if backend == "kubernetes":
+        dead_pods, living, receipt = asyncio.run(_cluster(dry_run))
+        would_go = [f"{pod.id}  {pod.directory}" for pod in dead_pods]
+    else:
+        state = machine_state()
+        names, living = orphans(state)
+        would_go = [f"{pod}  {state.directory(pod)}" for pod in names] + [str(path) for path in remains(state)]
+        receipt = None if dry_run else asyncio.run(sweep(state))
+    if receipt is None:
+        for what in would_go:
+            click.echo(f"would remove {what}")
+        click.echo(f"{len(would_go)} to remove, {len(living)} of living runs")
         return 0
-    receipt = asyncio.run(sweep(state))
     if output == "json":
         emit_json("Receipt", [asdict(removal) for removal in receipt.removals])
     else:
@@ -42,3 +46,16 @@ def gc_command(dry_run: bool, output: str) -> int:
             click.echo(f"{removal.pod}  {removal.what}: {outcome}")
         click.echo(f"{receipt.pods} pods removed, {len(receipt.living)} of living runs left alone")
     return 0 if receipt.complete else int(ExitCode.TEARDOWN_INCOMPLETE)
+
+
+async def _cluster(dry_run: bool) -> tuple[list[Any], list[Any], Any]:
+    """The orphans and the living of the cluster of KUBECONFIG; and the receipt, unless nothing is to be removed."""
+    from podctl.backends.kubernetes.api import Cluster
+    from podctl.controller.clusters import cluster_orphans, cluster_sweep
+
+    cluster = await Cluster.open()
+    try:
+        dead, living = await cluster_orphans(cluster)
+        return dead, living, None if dry_run else await cluster_sweep(cluster)
+    finally:
+        await cluster.close()

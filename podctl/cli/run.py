@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from podctl.cli.common import is_quiet, store_directory, store_option
+from podctl.cli.common import backend_option, is_quiet, store_directory, store_option
 from podctl.faults import point
 
 
@@ -32,8 +32,9 @@ from podctl.faults import point
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="What to print on stdout.")
 @click.option("--strict", is_flag=True, help="Exit with 5 when the verdict is inconclusive.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@backend_option
 @store_option
-def run_command(scenario: Path, store: Path | None, strict: bool, quiet: bool, output: str, **given: Any) -> int:
+def run_command(scenario: Path, store: Path | None, strict: bool, quiet: bool, output: str, backend: str, **given: Any) -> int:
     """Run an agent version over the sampled tickets in isolated test pods, and say whether it may go on.
 
     \b
@@ -53,7 +54,15 @@ def run_command(scenario: Path, store: Path | None, strict: bool, quiet: bool, o
     point("run.prepared")
     directory = store_directory(store)
     with progress_for(quiet) as listener:
-        outcome = host_run(prepared, directory, baseline=given["baseline"], resume=given["resume"], listener=listener, say=say)
+        outcome = host_run(
+            prepared,
+            directory,
+            baseline=given["baseline"],
+            resume=given["resume"],
+            listener=listener,
+            say=say,
+            backend=backend,
+        )
     extra = {kind: given[name] for kind, name in _FILES.items() if given[name] is not None}
     report, written = write_reports(outcome.result, directory, extra)
     point("run.reported")

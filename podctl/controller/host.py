@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from podctl.backends.base import Backend
 from podctl.backends.local.backend import LocalBackend
 from podctl.backends.local.state import State
 from podctl.clock import SystemClock
 from podctl.controller.run import Prepared, RunController
-from podctl.controller.sweep import sweep
+from podctl.controller.sweep import Receipt, sweep
 from podctl.errors import ExitCode
 from podctl.evidence.results import RunResult
 from podctl.evidence.store import Store
@@ -39,6 +40,7 @@ def host_run(
     resume: str | None = None,
     listener: Listener = silent,
     say: Callable[[str], None] = lambda _: None,
+    backend: str = "local",
 ) -> Outcome:
     """Make a run and wait for it. The first ^C or SIGTERM tears down; the second leaves at once and says what remains."""
     # Some ten files a pod: a shell's usual 1,024 are for interactive use.
@@ -46,7 +48,7 @@ def host_run(
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # Everything imported so far stays: it need not be looked through again and again for garbage.
     gc.freeze()
-    return asyncio.run(_host(prepared, store_directory, baseline, resume, listener, say))
+    return asyncio.run(_host(prepared, store_directory, baseline, resume, listener, say, backend))
 
 
 async def _host(
@@ -56,14 +58,13 @@ async def _host(
     resume: str | None,
     listener: Listener,
     say: Callable[[str], None],
+    where: str,
 ) -> Outcome:
-    state = State.open()
-    receipt = await sweep(state)
+    backend, receipt, left = await _backend(where, prepared)
     point("run.swept")
     if receipt.removals:
         say(f"removed {receipt.pods} {'pod' if receipt.pods == 1 else 'pods'} that a dead run had left (podctl gc)")
     store = Store.open(store_directory, SystemClock())
-    backend = LocalBackend(state, ttl_s=prepared.bundle.scenario.run.ttl)
     controller = RunController(store, backend, listener=listener)
     cut_off = store.cut_off()
     if cut_off and not resume:
@@ -78,7 +79,7 @@ async def _host(
             say("stopping: ending what runs and removing the pods; once more leaves at once")
             tasks.append(loop.create_task(controller.interrupt()))
         else:
-            _leave(state, say)
+            _leave(left(), where, say)
 
     tasks: list[asyncio.Task[None]] = []
     handled = [signal.SIGINT, signal.SIGTERM]
@@ -103,9 +104,28 @@ async def _host(
     return Outcome(result, tuple(controller.teardown_problems), controller.interrupted)
 
 
-def _leave(state: State, say: Callable[[str], None]) -> None:
-    mine = [record.id for record in state.records() if record.owner.pid == os.getpid()]
-    say(f"left with {len(mine)} pods not removed: {', '.join(mine) or 'none'}\n  podctl gc removes them")
+async def _backend(where: str, prepared: Prepared) -> tuple[Backend, Receipt, Callable[[], list[str]]]:
+    """The backend, what was swept before, and how to tell which pods of it are still there."""
+    ttl = prepared.bundle.scenario.run.ttl
+    if where == "kubernetes":
+        # Slow to import, and most runs are local.
+        from podctl.backends.kubernetes.backend import KubernetesBackend
+        from podctl.controller.clusters import cluster_sweep
+
+        cluster = await KubernetesBackend.open(os.environ, ttl_s=ttl)
+        return cluster, await cluster_sweep(cluster.cluster), cluster.held
+    state = State.open()
+    receipt = await sweep(state)
+
+    def mine() -> list[str]:
+        return [record.id for record in state.records() if record.owner.pid == os.getpid()]
+
+    return LocalBackend(state, ttl_s=ttl), receipt, mine
+
+
+def _leave(pods: list[str], where: str, say: Callable[[str], None]) -> None:
+    command = "podctl gc" if where == "local" else f"podctl gc --backend {where}"
+    say(f"left with {len(pods)} pods not removed: {', '.join(pods) or 'none'}\n  {command} removes them")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(int(ExitCode.INTERRUPTED))

@@ -18,6 +18,7 @@ from podctl.data.catalog import Catalog, Kind, read_catalog
 from podctl.data.changes import CaptureProblem, ChangeAssembler, read_changes
 from podctl.data.connect import Connection, connect, first_line, server_failed
 from podctl.data.lockdown import CHECK_ROLE
+from podctl.data.remotelog import RemoteLog
 from podctl.data.roles import (
     apply,
     drop_role,
@@ -57,7 +58,7 @@ class PostgresDatabase:
     end and what they had not committed is gone), then `changes` and `statements`. Not for concurrent use.
     """
 
-    def __init__(self, name: str, conninfo: str, template: str, database: str, log: Path) -> None:
+    def __init__(self, name: str, conninfo: str, template: str, database: str, log: Path | RemoteLog) -> None:
         self.name = name
         self.database = database
         self.catalog = Catalog()
@@ -67,25 +68,26 @@ class PostgresDatabase:
         self.reset_phases: dict[str, float] = {}  # seconds of the last reset's steps
         self._conninfo = conninfo
         self._template = template
-        self._log_path = log
+        self._remote = log if isinstance(log, RemoteLog) else None
+        self._log_path = log.path if isinstance(log, RemoteLog) else log
         self._admin: Connection | None = None
         self._clone: Connection | None = None
         self._assembler: ChangeAssembler | None = None
-        self._log = StatementLog(log)
+        self._log = StatementLog(self._log_path)
         self._wal_start = 0
 
     @staticmethod
     async def open(
-        name: str, conninfo: str, template: str, database: str, log: Path, services: Iterable[str] = ()
+        name: str, conninfo: str, template: str, database: str, log: Path | RemoteLog, services: Iterable[str] = ()
     ) -> PostgresDatabase:
-        """Connect, make the services' roles, and `reset`. ``log`` is the server's JSON log file.
+        """Connect, make the services' roles, and `reset`. ``log`` is the server's JSON log.
 
         Raises `DatabaseUnreachable` or `RoleProblem`.
         """
         self = PostgresDatabase(name, conninfo, template, database, log)
         self._admin = await connect(conninfo, "postgres")
         try:
-            self._log = StatementLog(log, ignored=[self._admin.info.user])
+            self._log = StatementLog(self._log_path, ignored=[self._admin.info.user])
             for service in services:
                 password = secrets.token_urlsafe(24)
                 role = service_role(service)
@@ -128,6 +130,8 @@ class PostgresDatabase:
             raise server_failed(f"database {self.database} could not be reset", "reset-failed", error) from error
         self._assembler = ChangeAssembler(self.catalog, self.name)
         self.changes_dropped = 0
+        if self._remote is not None:
+            await self._remote.skip(admin)
         self._log.start_anew()
         self.reset_phases = {phase: after - before for (_, before), (phase, after) in pairwise(marks)}
 
@@ -150,11 +154,12 @@ class PostgresDatabase:
 
     async def flooded(self) -> str:
         """The limit, `MAX_WAL` or `MAX_LOG`, that was passed since the reset; empty while none is, or nobody can say."""
-        if self._log.size() > MAX_LOG:
-            return "database log"
         try:
+            logged = self._log.size() if self._remote is None else await self._remote.size(self._clone_connection())
+            if logged > MAX_LOG:
+                return "database log"
             written = await _wal_position(self._clone_connection()) - self._wal_start
-        except psycopg.Error:
+        except (psycopg.Error, EnvironmentProblem):
             return ""
         return "database writes" if written > MAX_WAL else ""
 
@@ -190,6 +195,8 @@ class PostgresDatabase:
         found: list[LoggedStatement] = []
         deadline = time.monotonic() + _LOG_WAIT_S
         while not seen:
+            if self._remote is not None:
+                await self._remote.fetch(self._admin_connection())
             found += await asyncio.to_thread(self._log.read, look)
             if not seen and time.monotonic() > deadline:
                 raise CaptureProblem(

@@ -18,7 +18,7 @@ from typing import IO, Any
 import podctl
 from podctl.evidence.log import open_stream
 from podctl.gateway.channel import Channel
-from podctl.gateway.contract import AttemptPass, DoorKind, GatewayConfig, GatewayError, GatewayLost, RunTotals, Totals
+from podctl.gateway.contract import AttemptPass, DoorKind, GatewayConfig, GatewayError, GatewayLost, RunTotals, Target, Totals
 
 #: Called with each event, in podctl's event loop; may be a coroutine function.
 OnEvent = Callable[[dict[str, Any]], Any]
@@ -29,16 +29,17 @@ _STOP_WAIT = 10.0
 
 @dataclass(frozen=True)
 class Door:
-    """A listening TCP socket, of any network namespace, and where it leads.
+    """A listening stream socket, of any network namespace, and where it leads.
 
     ``gateway``: model API and telemetry, no target. ``http``: a recorded reverse proxy to the service ``name``.
-    ``tcp``: a raw relay. ``target`` is an address and a port, in the pod's network when the pod has a dialer.
+    ``tcp``: a raw relay. ``target`` is an address and a port, in the pod's network when the pod has a dialer, or the
+    path of a Unix socket. The listener may be a Unix socket too.
     """
 
     kind: DoorKind
     name: str
     listener: socket.socket
-    target: tuple[str, int] | None = None
+    target: Target | None = None
 
 
 class Gateway:

@@ -13,6 +13,8 @@ from podctl.evidence.records import Record, Tokens
 from podctl.spec.models import Upstream
 
 DoorKind = Literal["gateway", "http", "tcp"]
+#: An address and a port, or the path of a Unix socket.
+Target = tuple[str, int] | str
 LimitName = Literal["tokens", "dollars", "spans", "run_dollars", "output"]
 
 OPENAI_URL = "https://api.openai.com/v1"

@@ -11,7 +11,7 @@ from functools import partial
 from aiohttp import web
 
 from podctl.gateway.attempts import Attempt, RunLedger
-from podctl.gateway.contract import DoorKind, GatewayConfig, GatewayError, Totals
+from podctl.gateway.contract import DoorKind, GatewayConfig, GatewayError, Target, Totals
 from podctl.gateway.dialer import Dialer
 from podctl.gateway.models import ROUTES, ModelDoor
 from podctl.gateway.proxy import ServiceDoor
@@ -38,7 +38,7 @@ class OpenDoor:
     kind: DoorKind
     name: str
     listener: socket.socket
-    target: tuple[str, int] | None
+    target: Target | None
 
 
 class Pod:
@@ -139,7 +139,7 @@ class Pod:
 
     async def _raw_door(
         self,
-        target: tuple[str, int],
+        target: Target,
         relays: set[asyncio.Task[None]],
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,

@@ -126,7 +126,8 @@ class GatewayProcess:
         doors = []
         for door, listener in zip(message["doors"], listeners, strict=True):
             listener.setblocking(False)
-            target = None if door["target"] is None else (str(door["target"][0]), int(door["target"][1]))
+            told = door["target"]
+            target = told if told is None or isinstance(told, str) else (str(told[0]), int(told[1]))
             doors.append(OpenDoor(door["kind"], door["name"], listener, target))
         await pod.open(doors)
         self._pods[name] = pod

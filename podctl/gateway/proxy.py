@@ -14,6 +14,7 @@ from yarl import URL
 
 from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import body_text, clipped
+from podctl.gateway.contract import Target
 from podctl.gateway.dialer import Dialer, Lease, leased, leased_socket
 from podctl.gateway.replies import AgentStream, no_attempt, refusal
 
@@ -47,13 +48,19 @@ class Copy:
 
 
 class ServiceDoor:
-    def __init__(self, service: str, target: tuple[str, int], dialer: Dialer | None, connect_timeout: float) -> None:
+    def __init__(self, service: str, target: Target, dialer: Dialer | None, connect_timeout: float) -> None:
         self._service = service
-        self._base = f"http://{target[0]}:{target[1]}"
+        self._base = f"http://{service}" if isinstance(target, str) else f"http://{target[0]}:{target[1]}"
         self._dialer = dialer
         # One connection a request: none outlives its attempt, and none is found stale by a request that cannot be repeated.
+        connector: aiohttp.BaseConnector
+        if isinstance(target, str):
+            connector = aiohttp.UnixConnector(target, limit=0, force_close=True)
+        else:
+            factory = None if dialer is None else leased_socket
+            connector = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=factory)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=None if dialer is None else leased_socket),
+            connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,

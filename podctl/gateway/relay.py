@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from podctl.gateway.contract import Target
 from podctl.gateway.dialer import Dialer
 
 _CHUNK = 1 << 16
 
 
-async def connect(
-    target: tuple[str, int], dialer: Dialer | None, timeout: float
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(target: Target, dialer: Dialer | None, timeout: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to the target, inside the pod's network when there is a dialer. Raises OSError."""
+    if isinstance(target, str):
+        async with asyncio.timeout(timeout):
+            return await asyncio.open_unix_connection(target)
     if dialer is None:
         async with asyncio.timeout(timeout):
             return await asyncio.open_connection(*target)
@@ -31,7 +33,7 @@ async def connect(
 async def relay(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    target: tuple[str, int],
+    target: Target,
     dialer: Dialer | None,
     timeout: float,
 ) -> None:

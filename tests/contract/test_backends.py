@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import cluster as clusters
 import pytest
 
 from podctl.backends.base import Backend, Command, Image, Process
 from podctl.backends.contract import CHECKS, Report, run_contract
+from podctl.backends.kubernetes.execution import NOT_RECORDED
 from podctl.backends.local.backend import LocalBackend
 from podctl.backends.local.state import State
 from podctl.backends.memory import Call, MemoryBackend, Refused
@@ -63,6 +67,16 @@ os.close(write)
 os.waitpid(between, 0)
 os.read(read, 1)
 """
+#: An image may have the one driver or the other.
+UPDATE = """
+import os
+try:
+    import psycopg
+except ImportError:
+    import psycopg2 as psycopg
+with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+    connection.cursor().execute({!r})
+"""
 CROWD = "import os\nfor _ in range(1100):\n    os.fork() or os._exit(0)\n    os.wait()\n"
 
 
@@ -84,7 +98,6 @@ class LocalHarness:
         return LocalBackend(State.open())
 
     def program(self, name: str) -> Command:
-        update = "import os, psycopg; psycopg.connect(os.environ['DATABASE_URL'], autocommit=True).execute({!r})"
         argv = {
             "exit-3": ("/bin/sh", "-c", "exit 3"),
             "echo-ticket": ("/bin/sh", "-c", "cp ticket.json result.json"),
@@ -93,8 +106,8 @@ class LocalHarness:
             "link-result": ("/bin/sh", "-c", "ln -s /etc/passwd result.json"),
             "family": ("${python}", "-S", "-c", FAMILY),
             "crowd": ("${python}", "-S", "-c", CROWD),
-            "set-label": ("${python}", "-c", update.format("update items set label = 'changed' where id = 1")),
-            "set-id": ("${python}", "-c", update.format("update items set id = 2 where id = 1")),
+            "set-label": ("${python}", "-c", UPDATE.format("update items set label = 'changed' where id = 1")),
+            "set-id": ("${python}", "-c", UPDATE.format("update items set id = 2 where id = 1")),
         }[name]
         return Command(argv=argv, environment={}, directory=self.bundle.agent.directory)
 
@@ -165,16 +178,59 @@ class MemoryHarness:
         return Command(argv=(name,), environment={}, directory=Path("/"))
 
 
+class KubernetesHarness(LocalHarness):
+    """The local backend's programs as they are."""
+
+    def __init__(self, directory: Path, open_backend: Backend) -> None:
+        super().__init__(directory)
+        self._backend = open_backend
+
+    gaps: Mapping[str, str] = {
+        "every process is recorded": NOT_RECORDED,
+        "processes kept are bounded, and all are counted": NOT_RECORDED,
+    }
+
+    def backend(self) -> Backend:
+        return self._backend
+
+
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
-    harnesses = {"memory": MemoryHarness, "local": LocalHarness}
-    return {name: asyncio.run(run_contract(harness(tmp_path_factory.mktemp(name)))) for name, harness in harnesses.items()}
+def report_of(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], Report]:
+    """The suite is run once a backend, when its first check is asked for: all checks that are asked for in this session."""
+    of_this_file = [item for item in request.session.items if isinstance(item, pytest.Function) and item.parent is request.node]
+    asked = [item.callspec.params for item in of_this_file]
+
+    async def contract(name: str) -> Report:
+        directory = tmp_path_factory.mktemp(name)
+        wanted = {params["check"] for params in asked if params["backend"] == name}
+        if name == "kubernetes":
+            return await run_contract(KubernetesHarness(directory, await clusters.backend()), wanted)
+        return await run_contract({"memory": MemoryHarness, "local": LocalHarness}[name](directory), wanted)
+
+    @cache
+    def report(name: str) -> Report:
+        if name == "kubernetes":
+            request.getfixturevalue("cluster")
+        return asyncio.run(contract(name))
+
+    return report
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("backend", ["memory", "local"])
-def test_backend_keeps_the_contract(reports: dict[str, Report], backend: str, check: str) -> None:
-    report = reports[backend]
+#: What is tried on a cluster each time; the rest takes minutes there.
+ALWAYS = ("the next generation is clean", "an interrupt ends a command")
+
+
+def every_backend() -> Iterator[Any]:
+    for check in CHECKS:
+        yield pytest.param("memory", check)
+        yield pytest.param("local", check)
+        rarely = [] if check in ALWAYS else [pytest.mark.campaign]
+        yield pytest.param("kubernetes", check, marks=[pytest.mark.cluster, *rarely])
+
+
+@pytest.mark.parametrize(("backend", "check"), list(every_backend()))
+def test_backend_keeps_the_contract(report_of: Callable[[str], Report], backend: str, check: str) -> None:
+    report = report_of(backend)
     if check in report.gaps:
         pytest.skip(f"known gap: {report.gaps[check]}")
     assert check in report.passed, report.failed.get(check)

@@ -32,7 +32,7 @@ class PodFiles:
             directory.mkdir(mode=0o711, exist_ok=True)
             directory.chmod(0o755 if directory == self.etc else 0o711)
         self.logs.mkdir(mode=0o700, exist_ok=True)
-        stub = Path(__file__).with_name("stub.py").read_text()
+        stub = Path(__file__).parent.with_name("stub.py").read_text()
         own = {"hosts": hosts, "passwd": PASSWD, "group": GROUP}
         for path, text in [(self.stub, stub), *((self.etc / name, text) for name, text in own.items())]:
             path.write_text(text)

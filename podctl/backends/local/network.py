@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from podctl.pods.values import placeholders as placeholders
 from podctl.spec.models import Topology
 from podctl.spec.topology import databases, service_order
 
@@ -20,19 +21,3 @@ def addresses(topology: Topology) -> dict[str, str]:
 def hosts_file(table: Mapping[str, str]) -> str:
     lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in table.items())]
     return "\n".join(lines) + "\n"
-
-
-def placeholders(topology: Topology, python: str, credentials: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """Values of ``${…}`` in commands and environments; ``credentials``: database -> (role, password)."""
-    values = {"python": python}
-    for name in databases(topology):
-        database = topology.databases[name]
-        values[f"{name}.host"], values[f"{name}.port"] = name, str(database.port)
-        if name in credentials:
-            role, password = credentials[name]
-            values[f"{name}.url"] = f"postgresql://{role}:{password}@{name}:{database.port}/{database.name}"
-    for name in service_order(topology):
-        port = topology.services[name].ports[0]
-        values[f"{name}.host"], values[f"{name}.port"] = name, str(port)
-        values[f"{name}.url"] = f"http://{name}:{port}"
-    return values

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import statistics
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -166,6 +167,48 @@ def test_a_door_leads_to_its_service_whatever_the_request_names(tmp_path: Path, 
         assert totals.boundary_attempts == 1
 
     asyncio.run(rigged(tmp_path, work))
+
+
+def test_doors_work_over_unix_sockets_on_both_sides(tmp_path: Path) -> None:
+    def unix_listener(path: Path) -> socket.socket:
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(path))
+        listening.listen(16)
+        return listening
+
+    async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readline()).upper())
+        await writer.drain()
+        writer.close()
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        return web.Response(text=f"{request.path} for {request.headers['Host']}")
+
+    async def work(rig: Rig) -> None:
+        places = {name: Path(directory) / name for name in ("orders", "to-orders", "db", "to-db")}
+        loop = asyncio.get_running_loop()
+        http = await loop.create_unix_server(web.Server(answer, access_log=None), str(places["to-orders"]))
+        raw = await asyncio.start_unix_server(shout, str(places["to-db"]))
+        kinds = {"orders": "http", "db": "tcp"}
+        doors = [
+            Door(kind, name, unix_listener(places[name]), str(places[f"to-{name}"]))  # type: ignore[arg-type]
+            for name, kind in kinds.items()
+        ]
+        async with http, raw:
+            await rig.gateway.open_pod("p1", doors)
+            await rig.open()
+            connector = aiohttp.UnixConnector(str(places["orders"]))
+            async with aiohttp.ClientSession(connector=connector) as client, client.get("http://orders:8080/one") as reply:
+                assert await reply.text() == "/one for orders:8080"
+            reader, writer = await asyncio.open_unix_connection(str(places["db"]))
+            writer.write(b"select\n")
+            assert await reader.read() == b"SELECT\n"
+            writer.close()
+            _, records = await rig.close()
+        assert [record.data["status"] for record in records if record.kind == "http.call"] == [200]
+
+    with tempfile.TemporaryDirectory(prefix="doors-") as directory:
+        asyncio.run(rigged(tmp_path, work))
 
 
 def test_raw_doors_relay_both_ways_and_only_while_an_attempt_is_open(tmp_path: Path, service: Service) -> None:

@@ -1,0 +1,170 @@
+"""Test pods in a Kubernetes cluster: a namespace each."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import Mapping
+
+from podctl.backends.base import Command, Exit, Finding, PodDatabase, PodRef, Removal
+from podctl.backends.kubernetes import objects
+from podctl.backends.kubernetes.api import Cluster
+from podctl.backends.kubernetes.check import findings
+from podctl.backends.kubernetes.namespaces import STUCK_S, list_pods, ours, remove_namespace
+from podctl.backends.kubernetes.objects import Settings
+from podctl.backends.kubernetes.pod import KubernetesPod, topology_databases
+from podctl.backends.kubernetes.problems import ClusterProblem
+from podctl.backends.kubernetes.scratch import Scratch
+from podctl.gateway.client import Door
+from podctl.pods.plan import PodSpec, Resource, Step, advance, steps
+from podctl.spec.bundle import Bundle
+from podctl.spec.models import Limits, Resources
+from podctl.spec.tables import check_boundary, check_ignored
+
+IMAGE = "PODCTL_IMAGE"
+RUNTIME_CLASS = "PODCTL_RUNTIME_CLASS"
+
+
+class KubernetesBackend:
+    """``image`` has python3, PostgreSQL 15 or later, a shell, and what agents and services import."""
+
+    name = "kubernetes"
+
+    def __init__(
+        self, cluster: Cluster, settings: Settings, *, ttl_s: float = 4 * 3600, kept: bool = False, stuck_s: float = STUCK_S
+    ) -> None:
+        self.cluster = cluster
+        self._settings = settings
+        self._ttl_s = ttl_s
+        self._kept = kept
+        self._stuck_s = stuck_s
+        self._pods: dict[str, KubernetesPod] = {}
+        self._limits = Limits()
+        self._scratch = Scratch()
+        self._proof = "NetworkPolicy was not tried"
+        self._background: set[asyncio.Task[list[Removal]]] = set()
+
+    @staticmethod
+    async def open(environment: Mapping[str, str], *, ttl_s: float = 4 * 3600, kept: bool = False) -> KubernetesBackend:
+        """The cluster of KUBECONFIG. Raises `ClusterProblem`."""
+        image = environment.get(IMAGE, "")
+        if not image:
+            raise ClusterProblem(
+                "no image is named for the cluster's Pods",
+                code="image-unset",
+                cause=f"{IMAGE} is not set",
+                hint=f"set {IMAGE} to an image with python3, PostgreSQL 15 or later and what agents import: docs/kubernetes.md",
+            )
+        settings = Settings(image=image, runtime_class=environment.get(RUNTIME_CLASS, ""))
+        return KubernetesBackend(await Cluster.open(), settings, ttl_s=ttl_s, kept=kept)
+
+    def held(self) -> list[str]:
+        """The pods that this process made and did not remove."""
+        return list(self._pods)
+
+    async def check(self) -> list[Finding]:
+        found = await findings(self.cluster, self._settings)
+        self._proof = next((f"{one.name}: {one.detail}" for one in found if one.name == "network policy"), self._proof)
+        return found
+
+    def isolation(self) -> str:
+        runtime = f"runtime class {self._settings.runtime_class}" if self._settings.runtime_class else "the default runtime"
+        return f"kubernetes: a namespace, PodSecurity restricted, default-deny network, {runtime}; {self._proof}"
+
+    async def prepare(self, bundle: Bundle) -> None:
+        """Try the seeds and the boundary on a pod that has the databases alone, before a run begins."""
+        self._limits = bundle.scenario.limits
+        alone = topology_databases(bundle.topology)
+        if not alone.databases:
+            return
+        spec = PodSpec(f"try-{secrets.token_hex(4)}", "template", alone)
+        try:
+            for step in steps(spec, {}):
+                if step.resource.kind != "door":
+                    await self.apply(spec, step)
+            known = {name: facts.columns for name, facts in self._pods[spec.id].facts.items()}
+            if bundle.scenario.boundary.is_file():
+                check_boundary(bundle.scenario.boundary, known)
+            if bundle.path.is_file():
+                check_ignored(bundle.path, known)
+        finally:
+            # Nobody waits for it: `close` does.
+            task = asyncio.ensure_future(self.delete(spec.id))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def observe(self, pod: str) -> dict[Resource, int]:
+        namespace = await self.cluster.get("Namespace", objects.PREFIX + pod)
+        if namespace is None or not ours(namespace):
+            return {}
+        held = self._pods.get(pod)
+        return held.observe() if held is not None else {Resource("directory"): 1}
+
+    async def apply(self, spec: PodSpec, step: Step) -> None:
+        resource = step.resource
+        if resource.kind == "directory":
+            limits = self._limits
+            agent = Resources(memory=limits.memory, cpu=limits.cpu, processes=limits.processes)
+            directory = self._scratch.path / spec.id
+            made = KubernetesPod(self.cluster, spec, self._settings, agent, directory, ttl_s=self._ttl_s, kept=self._kept)
+            self._pods[spec.id] = made
+            await made.make_fence()
+            made.generations = advance(made.generations, step)
+            return
+        pod = self._held(spec.id)
+        match (step.action, resource.kind):
+            case ("make", "network"):
+                await pod.make_network()
+            case ("make", "database"):
+                await pod.make_database(resource.name)
+            case ("reset", "database"):
+                await pod.reset_database(resource.name)
+            case ("make", "service"):
+                await pod.make_service(resource.name, step.generation)
+            case ("remove", "service"):
+                await pod.remove_service(resource.name)
+            case ("make", "door"):
+                await pod.make_door()
+            case _:
+                raise ClusterProblem(f"a pod in a cluster cannot {step}", code="pod-step", hint="podctl gc removes the pod")
+        pod.generations = advance(pod.generations, step)
+
+    async def execute(self, pod: str, command: Command) -> Exit:
+        return await self._held(pod).execute(command)
+
+    async def interrupt(self, pod: str, reason: str) -> None:
+        execution = self._held(pod).execution
+        if execution is not None:
+            execution.interrupt(reason)
+
+    def doors(self, pod: str, holder: int) -> tuple[list[Door], socket.socket | None]:
+        return self._held(pod).doors, None
+
+    def database(self, pod: str, name: str) -> PodDatabase:
+        return self._held(pod).databases[name]
+
+    async def logs(self, pod: str, service: str) -> bytes:
+        return await self._held(pod).logs(service)
+
+    async def delete(self, pod: str) -> list[Removal]:
+        held = self._pods.pop(pod, None)
+        if held is not None:
+            await held.close()
+        return await remove_namespace(self.cluster, pod, self._stuck_s)
+
+    async def list(self) -> list[PodRef]:
+        return await list_pods(self.cluster)
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._background, return_exceptions=True)
+        for pod in list(self._pods.values()):
+            await pod.close()
+        self._pods.clear()
+        await self.cluster.close()
+        self._scratch.close()
+
+    def _held(self, pod: str) -> KubernetesPod:
+        if pod not in self._pods:
+            raise ClusterProblem(f"no pod {pod} is held by this process", code="pod-unknown", hint="podctl get pods")
+        return self._pods[pod]

@@ -1,0 +1,15 @@
+"""What runs inside a test pod's Pods: plain scripts, given to them as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from podctl import backends
+
+_NAMES = ("mux.py", "door.py", "keeper.py", "probe.py")
+
+
+def scripts() -> dict[str, bytes]:
+    here = Path(__file__).parent
+    found = {name: (here / name).read_bytes() for name in _NAMES}
+    return found | {"stub.py": (Path(backends.__file__).parent / "stub.py").read_bytes()}

@@ -1,0 +1,398 @@
+"""One test pod in a cluster while this process holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from podctl.backends.base import Command, Exit, ServiceProcess
+from podctl.backends.kubernetes import objects
+from podctl.backends.kubernetes.api import Cluster, Object
+from podctl.backends.kubernetes.execution import Execution
+from podctl.backends.kubernetes.files import Bundle, bundle
+from podctl.backends.kubernetes.inpod import scripts
+from podctl.backends.kubernetes.objects import DoorPort, Files, Place, Program, Settings
+from podctl.backends.kubernetes.problems import ClusterProblem
+from podctl.backends.kubernetes.tunnel import Forwarded, Tunnel
+from podctl.backends.kubernetes.watching import Watched, container_state, ending, ready
+from podctl.data.connect import DatabaseUnreachable, connect
+from podctl.data.database import PostgresDatabase
+from podctl.data.remotelog import RemoteLog
+from podctl.data.roles import service_role
+from podctl.data.settings import settings_for
+from podctl.data.template import TemplateFacts, build_template
+from podctl.gateway.client import Door
+from podctl.pods.plan import PodSpec, Resource
+from podctl.pods.values import placeholders
+from podctl.spec.models import Resources, Service, Topology
+from podctl.spec.placeholders import expand
+from podctl.spec.topology import databases, service_order
+
+_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TZ": "UTC"}
+PYTHON = "python3"
+TEMPLATE_DATABASE = "podctl_template"
+_SERVER_LOG = "log/postgresql.json"
+_QUOTA_S = 30.0
+_POD_S = 120.0
+_FLOOD_LOOK_S = 1.0
+
+
+class KubernetesPod:
+    """``directory`` is private to this process: sockets, and copies of servers' logs. It goes when the pod is let go."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        spec: PodSpec,
+        settings: Settings,
+        agent: Resources,
+        directory: Path,
+        *,
+        ttl_s: float,
+        kept: bool,
+    ) -> None:
+        self.place = Place(spec.id, spec.run)
+        self.generations: dict[Resource, int] = {}
+        self.databases: dict[str, PostgresDatabase] = {}
+        self.facts: dict[str, TemplateFacts] = {}
+        self.doors: list[Door] = []
+        self.execution: Execution | None = None
+        self._cluster = cluster
+        self._topology: Topology = spec.topology
+        self._settings = settings
+        self._agent = agent
+        self._directory = directory
+        self._ttl_s = ttl_s
+        self._kept = kept
+        self._holder = f"podctl-{secrets.token_hex(6)}"
+        self._addresses: dict[str, str] = {}
+        self._tunnel: Tunnel | None = None
+        self._forwarded: dict[str, Forwarded] = {}
+        self._passwords: dict[str, str] = {}
+        self._bundles: dict[tuple[Path, str], Files] = {}
+        self._given: set[str] = set()
+        self._watched: Watched | None = None
+        self._heart: asyncio.Task[None] | None = None
+        self._commands = 0
+
+    @property
+    def namespace(self) -> str:
+        return self.place.namespace
+
+    # ---- steps ----
+
+    async def make_fence(self) -> None:
+        """The namespace, closed before anything is in it. Nothing goes on before its quota is in force."""
+        self._directory.mkdir(mode=0o700, parents=True)
+        now = self._cluster.now_ns()
+        made = [
+            objects.namespace(self.place, now, now + int(self._ttl_s * 1e9), self._kept),
+            objects.lease(self.place, self._holder, now),
+            objects.default_deny(self.place),
+            *objects.allows(self.place, self._topology),
+            objects.quota(self.place, self._topology, self._agent),
+            objects.limit_range(self.place),
+            objects.account(self.place),
+            objects.config_map(self.place, objects.SCRIPTS, scripts()),
+        ]
+        # The fence first and in order; what only describes the pod goes at once.
+        for body in made[:3]:
+            await self._cluster.apply(body)
+        self._heart = asyncio.create_task(self._beat())
+        await asyncio.gather(*(self._cluster.apply(body) for body in made[3:]))
+        deadline = time.monotonic() + _QUOTA_S
+        while True:
+            quota = await self._cluster.get("ResourceQuota", objects.QUOTA, self.namespace)
+            if ((quota or {}).get("status") or {}).get("hard"):
+                break
+            if time.monotonic() > deadline:
+                raise ClusterProblem(
+                    f"the quota of {self.namespace} is not in force",
+                    code="quota-not-in-force",
+                    cause=f"its status.hard is still empty after {_QUOTA_S:g} s",
+                    hint="is the cluster's controller manager running?",
+                )
+            await asyncio.sleep(0.02)
+
+    async def make_network(self) -> None:
+        """Addresses for every name, and the door's Pod with podctl's connection to it.
+
+        A pod that lost them is not mended: the gateway has its old doors. Another is made in its place.
+        """
+        if self._tunnel is not None:
+            raise self._tunnel.problem()
+        self._watched = Watched(self._cluster, self.namespace)
+        await self._watched.start()
+        made = await asyncio.gather(*(self._cluster.apply(body) for body in objects.services(self.place, self._topology)))
+        self._addresses = {body["metadata"]["name"]: body["spec"]["clusterIP"] for body in made}
+        await self._cluster.apply(objects.door_pod(self.place, self._settings))
+        await self._until_ready(objects.DOOR)
+        self._tunnel = Tunnel(self._cluster, self.namespace, self._directory)
+        await self._tunnel.open(objects.door_ports(self._topology))
+
+    async def make_database(self, name: str) -> None:
+        """A server, its template from the seed, and the first clone of it."""
+        database = self._topology.databases[name]
+        await self._close_database(name)
+        pod = f"db-{name}"
+        await self._remove_pod(pod)
+        password = self._passwords.setdefault(name, secrets.token_urlsafe(24))
+        base, newest = settings_for(15), settings_for(18)
+        since_18 = {key: value for key, value in newest.items() if key not in base}
+        await asyncio.gather(
+            self._cluster.apply(objects.secret(self.place, pod, {"password": password.encode()})),
+            self._cluster.apply(objects.database_files(self.place, name, database.port, base, since_18)),
+        )
+        await self._cluster.apply(objects.database_pod(self.place, name, database.port, self._settings))
+        await self._until_ready(pod)
+        sockets = self._directory / f"sql-{len(self._forwarded)}"
+        sockets.mkdir(mode=0o700, exist_ok=True)
+        forwarded = Forwarded(self._cluster, self.namespace, pod, database.port, sockets / f".s.PGSQL.{database.port}")
+        await forwarded.start()
+        self._forwarded[name] = forwarded
+        conninfo = f"host={sockets} port={database.port} user=postgres password={password}"
+        await self._until_answers(name, conninfo)
+        self.facts[name] = await build_template(conninfo, TEMPLATE_DATABASE, database.seed)
+        log = RemoteLog(self._directory / f"log-{name}-{secrets.token_hex(3)}.json", _SERVER_LOG)
+        self.databases[name] = await PostgresDatabase.open(
+            name, conninfo, TEMPLATE_DATABASE, database.name, log, service_order(self._topology)
+        )
+
+    async def reset_database(self, name: str) -> None:
+        await self.databases[name].reset()
+
+    async def make_service(self, name: str, generation: int) -> None:
+        service = self._topology.services[name]
+        pod = f"svc-{name}-{generation}"
+        await self._remove_pod(pod)
+        environment, argv, directory = self._service_launch(name, service)
+        paths = [(path, str(path)) for path in service.read_only]
+        if service.directory:
+            paths.append((service.directory, directory))
+        files = await self._give(paths)
+        await self._cluster.apply(objects.secret(self.place, pod, _environment(environment)))
+        program = Program(tuple(argv), pod, directory, files, service.resources)
+        names = objects.aliases(self._addresses, "s-", leave_out=name)
+        await self._cluster.apply(objects.service_pod(self.place, name, generation, service, program, names, self._settings))
+        timeout = service.ready.timeout if service.ready else 15.0
+        await self._until_ready(pod, f"service {name}", max(timeout, 5.0) + _POD_S / 4)
+        depended_on = any(name in other.depends_on for other in self._topology.services.values())
+        assert self._tunnel is not None and self._watched is not None
+        # Its own address answers at once; the one that other services use follows when the nodes have heard of it.
+        address = self._addresses[f"s-{name}"] if depended_on else self._address_of(pod)
+        await self._tunnel.reaches(address, service.ports[0], 15.0)
+
+    async def remove_service(self, name: str) -> None:
+        assert self._watched is not None
+        prefix = f"svc-{name}-"
+        for pod in [known for known, body in self._watched.pods.items() if _purpose(body) == name and known.startswith(prefix)]:
+            await self._remove_pod(pod)
+            await self._cluster.delete("Secret", pod, self.namespace)
+
+    async def make_door(self) -> None:
+        """The gateway's listeners, and its ways to services and databases."""
+        assert self._tunnel is not None
+        for port in objects.door_ports(self._topology):
+            target = None if port.kind == "gateway" else str(await self._tunnel.forwarder(port.name, *self._target(port)))
+            self.doors.append(Door(kind=port.kind, name=port.name, listener=self._tunnel.listener(port), target=target))  # type: ignore[arg-type]
+
+    def _target(self, port: DoorPort) -> tuple[str, int]:
+        return self._addresses[f"s-{port.name}"], port.port
+
+    def observe(self) -> dict[Resource, int]:
+        """What is there and works, by generation."""
+        if self._tunnel is None or self._tunnel.lost.is_set() or self._watched is None:
+            return {Resource("directory"): 1}
+        pods = self._watched.pods
+        found = {}
+        for resource, generation in self.generations.items():
+            if resource.kind not in ("database", "service") or ready(pods.get(_pod_of(resource, generation))):
+                found[resource] = generation
+        return found
+
+    # ---- commands ----
+
+    async def execute(self, command: Command) -> Exit:
+        assert self._watched is not None and self._tunnel is not None
+        self._commands += 1
+        name = f"agent-{self._commands}-{secrets.token_hex(3)}"
+        paths = [(command.directory, "/agent"), *((path, str(path)) for path in command.read_only)]
+        files = await self._give(paths)
+        argv = tuple(expand(part, {"python": PYTHON}) for part in command.argv)
+        resources = Resources(memory=command.memory, cpu=command.cpu, processes=command.processes)
+        environment = {**_ENVIRONMENT, "HOME": "/workspace", **command.environment}
+        self.execution = Execution(self._cluster, self._watched, self._tunnel, self.place, self._settings, name, command)
+        watching = asyncio.create_task(self._watch_floods(self.execution))
+        try:
+            exit_ = await self.execution.run(
+                Program(argv, name, "/workspace", files, resources),
+                _environment(environment),
+                objects.aliases(self._addresses, "d-"),
+                control=(self._addresses[f"d-{objects.GATEWAY}"], objects.GATEWAY_PORT),
+                forbidden=self._forbidden(),
+            )
+            return replace(exit_, services=self._service_processes())
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            self.execution = None
+
+    async def _watch_floods(self, execution: Execution) -> None:
+        """End what makes a database write without end, before its disk is full and its server dies."""
+        while True:
+            await asyncio.sleep(_FLOOD_LOOK_S)
+            for handle in self.databases.values():
+                limit = await handle.flooded()
+                if limit:
+                    execution.interrupt(limit)
+                    return
+
+    def _forbidden(self) -> list[tuple[str, int]]:
+        """What an agent must not reach past the door: the first database or service by its own address."""
+        assert self._watched is not None
+        places = []
+        for _, name, ports in objects.listeners(self._topology):
+            pod = next((pod for pod in self._watched.pods.values() if _purpose(pod) == name and ready(pod)), None)
+            if pod is not None:
+                places.append((str(pod["status"]["podIP"]), ports[0]))
+        return places
+
+    def _service_processes(self) -> tuple[ServiceProcess, ...]:
+        """By the kubelet's clock, which tells whole seconds."""
+        assert self._watched is not None
+        found = []
+        for resource, generation in self.generations.items():
+            kind = resource.kind
+            if kind == "database" or kind == "service":
+                argv = ("postgres",) if kind == "database" else self._topology.services[resource.name].command
+                container = "postgres" if kind == "database" else "service"
+                state = container_state(self._watched.pods.get(_pod_of(resource, generation)), container)
+                ended = state.get("terminated")
+                started = objects.parse_time(str((ended or state.get("running") or {}).get("startedAt", "")))
+                how = (objects.parse_time(str(ended.get("finishedAt", ""))), *ending(ended)) if ended else (None, None, None)
+                found.append(ServiceProcess(kind, resource.name, argv, started, *how))
+        return tuple(found)
+
+    async def logs(self, name: str) -> bytes:
+        assert self._watched is not None
+        for pod, body in self._watched.pods.items():
+            if _purpose(body) == name:
+                return await self._cluster.log(self.namespace, pod)
+        raise ClusterProblem(f"pod {self.place.pod} has no logs of {name}", code="no-such-log")
+
+    async def close(self) -> None:
+        """Let go; what is in the cluster stays."""
+        if self._heart is not None:
+            self._heart.cancel()
+            await asyncio.gather(self._heart, return_exceptions=True)
+        for name in list(self.databases):
+            await self._close_database(name)
+        for forwarded in self._forwarded.values():
+            await forwarded.close()
+        for door in self.doors:
+            door.listener.close()
+        if self._tunnel is not None:
+            await self._tunnel.close()
+        if self._watched is not None:
+            await self._watched.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    # ---- helpers ----
+
+    async def _beat(self) -> None:
+        """Say that the owner lives, until the pod is let go."""
+        while True:
+            await asyncio.sleep(objects.LEASE_S / 4)
+            with suppress(ClusterProblem):
+                now = objects.rfc3339(self._cluster.now_ns())
+                await self._cluster.patch("Lease", objects.LEASE, self.namespace, {"spec": {"renewTime": now}})
+
+    async def _close_database(self, name: str) -> None:
+        handle = self.databases.pop(name, None)
+        if handle is not None:
+            await handle.close()
+        forwarded = self._forwarded.pop(name, None)
+        if forwarded is not None:
+            await forwarded.close()
+
+    async def _until_ready(self, pod: str, what: str = "", timeout_s: float = _POD_S) -> None:
+        assert self._watched is not None
+        await self._watched.until(f"{what or pod} was not ready", lambda pods: ready(pods.get(pod)), pod, timeout_s)
+
+    async def _remove_pod(self, pod: str) -> None:
+        """Ask for its end and wait until the node says that its processes are dead."""
+        assert self._watched is not None
+        if await self._cluster.delete("Pod", pod, self.namespace):
+            await self._watched.until(f"Pod {pod} did not end", lambda pods: pod not in pods, "\0", _POD_S)
+
+    async def _until_answers(self, name: str, conninfo: str) -> None:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                connection = await connect(conninfo, "postgres")
+            except DatabaseUnreachable as error:
+                if time.monotonic() > deadline:
+                    raise ClusterProblem(
+                        f"database {name} does not answer", code="not-ready", cause=error.cause, hint="podctl logs says more"
+                    ) from error
+                await asyncio.sleep(0.05)
+                continue
+            await connection.close()
+            return
+
+    def _address_of(self, pod: str) -> str:
+        assert self._watched is not None
+        return str(self._watched.pods[pod]["status"]["podIP"])
+
+    async def _give(self, paths: list[tuple[Path, str]]) -> tuple[Files, ...]:
+        """See that the directories are in the namespace; how they are mounted."""
+        result = []
+        for source, target in paths:
+            if (source, target) not in self._bundles:
+                made: Bundle = await asyncio.to_thread(bundle, source, target)
+                for name, content in made.parts.items():
+                    if name not in self._given:
+                        await self._cluster.apply(objects.config_map(self.place, name, content))
+                        self._given.add(name)
+                self._bundles[(source, target)] = made.files
+            result.append(self._bundles[(source, target)])
+        return tuple(result)
+
+    def _service_launch(self, name: str, service: Service) -> tuple[dict[str, str], list[str], str]:
+        if service.mode == "stubbed":
+            routes = [route.model_dump(mode="json") for route in service.routes]
+            config = {"host": "0.0.0.0", "ports": list(service.ports), "routes": routes}
+            return dict(_ENVIRONMENT), [PYTHON, "-I", "-S", "/podctl/scripts/stub.py", json.dumps(config)], "/"
+        credentials = {
+            database: (service_role(name), handle.service_passwords[name]) for database, handle in self.databases.items()
+        }
+        values = placeholders(self._topology, PYTHON, credentials)
+        environment = {**_ENVIRONMENT, "HOST": "0.0.0.0", "PORT": str(service.ports[0])}
+        environment |= {key: expand(value, values) for key, value in service.environment.items()}
+        return environment, [expand(part, values) for part in service.command], str(service.directory or "/")
+
+
+def _environment(values: Mapping[str, str]) -> dict[str, bytes]:
+    return {key: value.encode() for key, value in values.items()}
+
+
+def _pod_of(resource: Resource, generation: int) -> str:
+    return f"db-{resource.name}" if resource.kind == "database" else f"svc-{resource.name}-{generation}"
+
+
+def _purpose(pod: Object) -> Any:
+    return pod["metadata"]["labels"].get(objects.PURPOSE)
+
+
+def topology_databases(topology: Topology) -> Topology:
+    """The same databases and nothing else: what a seed can be tried on."""
+    kept = {name: topology.databases[name] for name in databases(topology)}
+    return Topology(apiVersion=topology.apiVersion, kind=topology.kind, name=topology.name, databases=kept)

@@ -1,0 +1,203 @@
+"""What an agent in a real cluster can and cannot do; every refusal beside something of its kind that works."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import backend
+
+from podctl.backends.base import Command, Exit
+from podctl.backends.kubernetes import objects
+from podctl.pods.plan import PodSpec, steps
+from podctl.spec.models import Seed, Topology
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
+
+#: Run as the agent: what it finds goes into result.json.
+AGENT = r"""
+import json, os, resource, socket, subprocess, sys, time
+
+def reaches(host, port, timeout=2.0):
+    try:
+        socket.create_connection((host, port), timeout).close()
+        return "reached"
+    except OSError as error:
+        return f"refused: {type(error).__name__}"
+
+def attempt(call):
+    try:
+        return f"done: {call()}"
+    except Exception as error:
+        return f"refused: {type(error).__name__}"
+
+def forks(most):
+    made = []
+    try:
+        for _ in range(most):
+            pid = os.fork()
+            if not pid:
+                time.sleep(30); os._exit(0)
+            made.append(pid)
+        return len(made)
+    except OSError:
+        return len(made)
+    finally:
+        for pid in made:
+            os.kill(pid, 9)
+
+def fill(path, most):
+    written = 0
+    try:
+        with open(path, "wb") as file:
+            for _ in range(most):
+                written += file.write(b"x" * 2**20)
+            file.flush()
+    except OSError:
+        pass
+    finally:
+        try: os.unlink(path)
+        except OSError: pass
+    return written // 2**20
+
+places = json.loads(os.environ["PLACES"])
+status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
+found = {
+    "reached": {name: reaches(*place) for name, place in places.items()},
+    "resolves": {name: attempt(lambda: socket.gethostbyname(name)) for name in ("gateway", "kubernetes.default.svc", "example.com")},
+    "uid": os.getuid(), "groups": sorted(os.getgroups()),
+    "status": {name: status[name].strip() for name in ("CapEff", "CapBnd", "NoNewPrivs", "Seccomp")},
+    "pids": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+    "write root": attempt(lambda: open("/etc/owned", "w").write("x")),
+    "write own": attempt(lambda: open("/workspace/mine", "w").write("x")),
+    "write code": attempt(lambda: open("/agent/main.py", "a").write("x")),
+    "token": os.path.exists("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+    "keeper": [path for path in ("/podctl/state", "/podctl/given", "/podctl/scripts") if os.path.exists(path)],
+    "environment": sorted(name for name in os.environ if "SERVICE" in name and not name.startswith("KUBERNETES")),
+    "unshare": subprocess.run(["unshare", "-r", "true"], capture_output=True).returncode,
+    "mount": subprocess.run(["mount", "-t", "tmpfs", "x", "/tmp"], capture_output=True).returncode,
+    "raw": attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)),
+    "forks": forks(300),
+    "disk": fill("/workspace/big", 100),
+    "core": resource.getrlimit(resource.RLIMIT_CORE)[1],
+}
+json.dump(found, open("result.json", "w"))
+"""
+
+TOPOLOGY = {
+    "apiVersion": "podctl/v1",
+    "kind": "Topology",
+    "name": "walls",
+    "services": {"echo": {"mode": "stubbed", "ports": [8080], "routes": [{"path": "/ping"}]}},
+}
+LIMITED = {
+    "memory": "x = bytearray(600 * 2**20)\nfor i in range(0, len(x), 4096): x[i] = 1",
+    "outlives": "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(300)",
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory, cluster: None) -> dict[str, Any]:
+    """One pod with a neighbour: what an agent of the one finds, and how agents that go too far end."""
+    return asyncio.run(_find(tmp_path_factory.mktemp("agent")))
+
+
+async def _find(directory: Path) -> dict[str, Any]:
+    (directory / "main.py").write_text(AGENT)
+    (directory / "seed.sql").write_text("create table t (id int primary key);")
+    database = {"databases": {"db": {"name": "walls", "seed": Seed(sql=(directory / "seed.sql",)).model_dump()}}}
+    used = await backend()
+    specs = [
+        PodSpec(f"walls-{secrets.token_hex(4)}", "tests", Topology.model_validate(TOPOLOGY | more)) for more in (database, {})
+    ]
+    spec, neighbour = specs
+    try:
+        await asyncio.gather(*(_up(used, one) for one in specs))
+        own = {
+            pod["metadata"]["name"]: pod["status"]["podIP"] for pod in await used.cluster.list("Pod", objects.PREFIX + spec.id)
+        }
+        other = (await used.cluster.list("Pod", objects.PREFIX + neighbour.id))[0]["status"]["podIP"]
+        places = {
+            "gateway": ("gateway", 80),
+            "echo by its name": ("echo", 8080),
+            "db by its name": ("db", 5432),
+            "service past the door": (own["svc-echo-1"], 8080),
+            "database past the door": (own["db-db"], 5432),
+            "other port of the door": (own["door"], 22),
+            "neighbour": (other, objects.FIRST_DOOR_PORT),
+            "api server": (os.environ.get("KUBERNETES_SERVICE_HOST", "10.96.0.1"), 443),
+            "metadata": ("169.254.169.254", 80),
+            "outside": ("192.0.2.1", 443),
+        }
+        command = Command(
+            argv=("${python}", "/agent/main.py"),
+            environment={"PLACES": json.dumps(places)},
+            directory=directory,
+            collect=("result.json",),
+            disk=16 * 2**20,
+            processes=48,
+            wall_s=60,
+        )
+        exit_ = await used.execute(spec.id, command)
+        assert exit_.code == 0 and "result.json" in exit_.files, exit_
+        result = {"agent": json.loads(exit_.files["result.json"])}
+        for name, program in LIMITED.items():
+            limited = Command(argv=("${python}", "-c", program), environment={}, directory=directory, memory=2**28, wall_s=40)
+            result[name] = await used.execute(spec.id, limited)
+        return result
+    finally:
+        for one in specs:
+            await used.delete(one.id)
+        await used.close()
+
+
+async def _up(used: Any, spec: PodSpec) -> None:
+    for step in steps(spec, {}):
+        await used.apply(spec, step)
+
+
+def test_it_reaches_names_through_the_door_and_nothing_else(found: dict[str, Any]) -> None:
+    reached = {name for name, how in found["agent"]["reached"].items() if how == "reached"}
+    assert reached == {"gateway", "echo by its name", "db by its name"}
+
+
+def test_it_resolves_the_pods_names_and_asks_no_name_server(found: dict[str, Any]) -> None:
+    resolved = {name for name, how in found["agent"]["resolves"].items() if how.startswith("done")}
+    assert resolved == {"gateway"}
+
+
+def test_it_has_no_rights_on_its_node(found: dict[str, Any]) -> None:
+    agent = found["agent"]
+    assert agent["uid"] >= 1_000_000 and 0 not in agent["groups"]
+    assert agent["status"] == {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
+    assert agent["unshare"] != 0 and agent["mount"] != 0 and agent["raw"].startswith("refused")
+    assert agent["core"] == 0
+
+
+def test_it_sees_itself_alone(found: dict[str, Any]) -> None:
+    agent = found["agent"]
+    assert agent["token"] is False and agent["keeper"] == [] and agent["environment"] == []
+    assert len(agent["pids"]) <= 2, "only its own processes"
+
+
+def test_it_writes_into_its_workspace_alone(found: dict[str, Any]) -> None:
+    agent = found["agent"]
+    assert agent["write own"].startswith("done")
+    assert agent["write root"].startswith("refused") and agent["write code"].startswith("refused")
+
+
+def test_its_limits_hold(found: dict[str, Any]) -> None:
+    agent = found["agent"]
+    assert 20 <= agent["forks"] <= 48 and 8 <= agent["disk"] <= 16
+    ended: Exit = found["memory"]
+    assert ended.limit == "memory"
+
+
+def test_nothing_of_it_outlives_its_end(found: dict[str, Any]) -> None:
+    ended: Exit = found["outlives"]
+    assert ended.code == 0 and ended.wall_s < 20, ended
