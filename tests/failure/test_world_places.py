@@ -74,18 +74,19 @@ def test_a_state_directory_too_long_for_sockets_says_by_how_much(here: Ground, t
     shutil.rmtree(directory)
 
 
+REPORTS = ("--html", "o.html", "--junit", "o.xml", "--markdown", "o.md", "--json", "o.json")
 ODD = b'it\'s "odd" $HOME `id` \\ %s {x} \xff\xfe\nsecond l\xc3\xafne;&|<>*?~#'
 
 
 def test_a_project_and_pods_in_directories_with_odd_names(here: Ground, tmp_path: Path) -> None:
     here = Ground(here.state / "pods ünd more", here.temporary)
     project = killing_project(tmp_path / os.fsdecode(ODD))
-    works(here, project, *RUN, "--html", "out.html", "--junit", "out.xml", "--markdown", "out.md", "--json", "out.json")
+    works(here, project, *RUN, *REPORTS)
     assert_nothing_lost(project)
     elsewhere = Project(tmp_path / "elsewhere")
     elsewhere.root.mkdir()
     for command in (
-        ("run", str(project.root / "scenario.yaml"), "-q", "--html", str(project.root / "two.html")),
+        ("run", str(project.root / "scenario.yaml"), "-q", *REPORTS),
         ("report", "latest"),
         ("describe", "run", "latest"),
     ):
@@ -150,8 +151,7 @@ def test_text_survives_a_locale_that_does_not_know_it(here: Ground, tmp_path: Pa
     project = make_project(tmp_path / "prøject", agent=ECHO, tickets=tickets)
     lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in tickets]
     (project.root / "tickets.jsonl").write_text("".join(lines), encoding="utf-8")
-    outputs = ("--html", "o.html", "--junit", "o.xml", "--markdown", "o.md", "--json", "o.json")
-    understood(here.podctl(project, *RUN, *outputs, **locale), 0)
+    understood(here.podctl(project, *RUN, *REPORTS, **locale), 0)
     assert {attempt.ticket: attempt.passed for attempt in project.run().attempts} == {
         f"right {TEXT}": True,
         f"wrong {TEXT}": False,
