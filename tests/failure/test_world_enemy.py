@@ -210,6 +210,7 @@ def test_nobody_listens_any_more(here: Ground, whole: dict[str, Any], tmp_path: 
     assert here.holdings() == CLEAN
 
 
+@CAMPAIGN
 def test_a_run_ends_in_order_when_its_terminal_is_gone(here: Ground, whole: dict[str, Any], tmp_path: Path) -> None:
     """SIGHUP with stderr closed, as when the connection breaks: what it says goes nowhere, what it does is done."""
     project, running = at_work(here, tmp_path)
