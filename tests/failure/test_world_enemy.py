@@ -121,6 +121,16 @@ def test_a_disk_that_is_full_while_a_run_is_recorded(here: Ground, project: Proj
         assert here.holdings() == CLEAN
 
 
+@CAMPAIGN
+@ROOT_ONLY
+def test_a_disk_that_is_full_while_a_pod_is_made_to_be_kept(small: Ground, project: Project) -> None:
+    understood(small.podctl(project, *RUN), 0)
+    ballast = fill(small.state, 8192)
+    understood(small.podctl(project, "up", "scenario.yaml"), 3, "[disk-full]", "No space left on device", "PODCTL_STATE")
+    ballast.unlink()
+    wait_until(lambda: small.holdings() == CLEAN, "something is left")
+
+
 @ROOT_ONLY
 def test_a_disk_that_is_full_while_a_report_is_written(here: Ground, project: Project) -> None:
     """The verdict stands in the store, and what writes the report again is said."""
