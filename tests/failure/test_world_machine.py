@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from killing import CLEAN, RESUME, RUN, Ground, assert_nothing_lost, kill, killing_project
+from killing import CLEAN, RESUME, RUN, Ground, kill, killing_project
 from machine import processes, wait_until
 from project import Project
-from world import CAMPAIGN, ROOT_ONLY, WITHOUT_SHM, give, ordinary, runs_of, shell, trust_agent, understood
+from world import CAMPAIGN, ROOT_ONLY, WITHOUT_SHM, give, ordinary, runs_of, shell, trust_agent, understood, works
 
 from podctl.backends.local import postgres
 
@@ -22,14 +22,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return killing_project(tmp_path / "p")
-
-
-def works(here: Ground, project: Project, *command: str, through: list[str] | None = None, **environment: str) -> None:
-    """It runs whole there, and leaves nothing."""
-    understood(here.podctl(project, *(command or RUN), through=through or (), **environment), 0)
-    assert sum(attempt.passed for attempt in project.run().attempts) == 2
-    assert_nothing_lost(project)
-    assert here.holdings() == CLEAN
 
 
 # ---- descriptors and processes ----
