@@ -242,7 +242,8 @@ def test_streams_that_were_never_open(here: Ground, whole: dict[str, Any], tmp_p
     assert here.holdings() == CLEAN
 
 
-@pytest.mark.parametrize("agent_too", [True, pytest.param(False, marks=CAMPAIGN)])
+@CAMPAIGN
+@pytest.mark.parametrize("agent_too", [True, False])
 def test_a_machine_that_sleeps_in_the_middle_of_an_attempt(
     here: Ground, whole: dict[str, Any], tmp_path: Path, agent_too: bool
 ) -> None:
