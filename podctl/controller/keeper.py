@@ -20,7 +20,7 @@ from podctl.backends.base import Command
 from podctl.backends.local.backend import LocalBackend
 from podctl.backends.local.state import State
 from podctl.controller.run import admit
-from podctl.errors import PodctlError
+from podctl.errors import PodctlError, refused_by_system
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayConfig, provider_keys
 from podctl.pods.plan import PodSpec, steps
@@ -154,10 +154,13 @@ def main() -> None:
     try:
         bundle = load_bundle(Path(orders["scenario"]))
         asyncio.run(Keeper(bundle, orders["pod"], orders["ttl"]).keep(ready))
-    except PodctlError as error:
+    except (PodctlError, OSError) as error:
+        problem = refused_by_system(error) if isinstance(error, OSError) else error
+        if problem is None:
+            raise
         if not out.closed:
-            ready({"error": error.what, "code": error.code, "cause": error.cause, "hint": error.hint})
-        sys.exit(int(error.exit_code))
+            ready({"error": problem.what, "code": problem.code, "cause": problem.cause, "hint": problem.hint})
+        sys.exit(int(problem.exit_code))
 
 
 if __name__ == "__main__":

@@ -75,8 +75,7 @@ def _write(path: Path, text: str, kept: str, again: str = "") -> None:
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Of a path that is no UTF-8 a report shows the bytes as escapes.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(text, encoding="utf-8")
         point("report.drafted")
         temporary.replace(path)
     except OSError as error:

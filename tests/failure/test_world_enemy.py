@@ -121,6 +121,16 @@ def test_a_disk_that_is_full_while_a_run_is_recorded(here: Ground, project: Proj
         assert here.holdings() == CLEAN
 
 
+@CAMPAIGN
+@ROOT_ONLY
+def test_a_disk_that_is_full_while_a_pod_is_made_to_be_kept(small: Ground, project: Project) -> None:
+    understood(small.podctl(project, *RUN), 0)
+    ballast = fill(small.state, 8192)
+    understood(small.podctl(project, "up", "scenario.yaml"), 3, "[disk-full]", "No space left on device", "PODCTL_STATE")
+    ballast.unlink()
+    wait_until(lambda: small.holdings() == CLEAN, "something is left")
+
+
 @ROOT_ONLY
 def test_a_disk_that_is_full_while_a_report_is_written(here: Ground, project: Project) -> None:
     """The verdict stands in the store, and what writes the report again is said."""
@@ -210,6 +220,7 @@ def test_nobody_listens_any_more(here: Ground, whole: dict[str, Any], tmp_path: 
     assert here.holdings() == CLEAN
 
 
+@CAMPAIGN
 def test_a_run_ends_in_order_when_its_terminal_is_gone(here: Ground, whole: dict[str, Any], tmp_path: Path) -> None:
     """SIGHUP with stderr closed, as when the connection breaks: what it says goes nowhere, what it does is done."""
     project, running = at_work(here, tmp_path)
@@ -231,7 +242,8 @@ def test_streams_that_were_never_open(here: Ground, whole: dict[str, Any], tmp_p
     assert here.holdings() == CLEAN
 
 
-@pytest.mark.parametrize("agent_too", [True, pytest.param(False, marks=CAMPAIGN)])
+@CAMPAIGN
+@pytest.mark.parametrize("agent_too", [True, False])
 def test_a_machine_that_sleeps_in_the_middle_of_an_attempt(
     here: Ground, whole: dict[str, Any], tmp_path: Path, agent_too: bool
 ) -> None:

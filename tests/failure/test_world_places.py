@@ -7,85 +7,73 @@ import os
 import re
 import shutil
 import sqlite3
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from killing import CLEAN, RESUME, RUN, Ground, agent_runs, assert_nothing_lost, killing_project
 from machine import wait_until
 from project import Project, make_project, relabel, ticket
-from world import CAMPAIGN, ROOT_ONLY, private, runs_of, shell, understood
+from world import CAMPAIGN, ROOT_ONLY, private, runs_of, shell, understood, works
 
-from podctl.backends.local.state import State, since_boot_ns
+from podctl.backends.local.state import Owner, State
 from podctl.controller.sweep import orphans
 from podctl.evidence.reading import verify
-
-
-def works(here: Ground, project: Project, *command: str, through: list[str] | None = None, **environment: str) -> None:
-    understood(here.podctl(project, *(command or RUN), through=through or (), **environment), 0)
-    assert sum(attempt.passed for attempt in project.run().attempts) == 2
-    assert here.holdings() == CLEAN
-
 
 # ---- paths ----
 
 
-@contextmanager
-def deep(directory: Path, length: int) -> Iterator[Path]:
-    """A directory whose path has so many bytes."""
+def deep(directory: Path, length: int) -> Path:
+    """A directory beneath, made, whose path has so many bytes."""
     path = directory
-    while (left := length - len(os.fsencode(path)) - 1) > 0:
-        path /= "d" * min(left if left <= 100 else left - 2 if left < 103 else 100, 100)
+    while (left := length - len(os.fsencode(path)) - 1) > 100:
+        path /= "d" * 98  # so that never a single byte is left, which would be the slash
+    path /= "d" * left
     assert len(os.fsencode(path)) == length
     path.mkdir(parents=True)
-    yield path
+    return path
 
 
 @CAMPAIGN
 def test_a_project_far_down_needs_a_store_elsewhere_and_says_so(here: Ground, tmp_path: Path) -> None:
-    with deep(tmp_path, 3000) as path:
-        project = killing_project(path / "p")
-        failed = here.podctl(project, *RUN)
-        understood(failed, 3, "[store-unusable]", "SQLite opens no path of more than 500 bytes", "--store")
-        assert here.holdings() == CLEAN
-        near = tmp_path / "store"
-        understood(here.podctl(project, *RUN, "--store", str(near)), 0)
-        assert (near / "store.db").exists()
-        assert here.holdings() == CLEAN
+    project = killing_project(deep(tmp_path, 3000) / "p")
+    failed = here.podctl(project, *RUN)
+    understood(failed, 3, "[store-unusable]", "SQLite opens no path of more than 500 bytes", "--store")
+    assert here.holdings() == CLEAN
+    near = tmp_path / "store"
+    understood(here.podctl(project, *RUN, "--store", str(near)), 0)
+    assert (near / "store.db").exists()
+    assert here.holdings() == CLEAN
 
 
 def test_a_state_directory_too_long_for_sockets_says_by_how_much(here: Ground, tmp_path: Path) -> None:
     project = killing_project(tmp_path / "p")
     directory = here.state.parent / "long"
-    with deep(directory, 90) as path:
-        long = Ground(path, here.temporary)
-        refused = long.podctl(project, *RUN)
-        understood(refused, 3, "[path-too-long]", "its socket", "PODCTL_STATE")
-        beyond = re.search(r"at least (\d+) bytes? shorter", refused.stderr)
-        assert beyond, refused.stderr
-        assert long.holdings() == CLEAN
-        assert runs_of(long, project) == []
+    long = Ground(deep(directory, 90), here.temporary)
+    refused = long.podctl(project, *RUN)
+    understood(refused, 3, "[path-too-long]", "its socket", "PODCTL_STATE")
+    beyond = re.search(r"at least (\d+) bytes? shorter", refused.stderr)
+    assert beyond, refused.stderr
+    assert long.holdings() == CLEAN
+    assert runs_of(long, project) == []
     shutil.rmtree(directory)
     # What is said is what is so: a path that much shorter will do.
-    with deep(directory, 90 - int(beyond[1])) as path:
-        works(Ground(path, here.temporary), project)
+    works(Ground(deep(directory, 90 - int(beyond[1])), here.temporary), project)
     shutil.rmtree(directory)
 
 
+REPORTS = ("--html", "o.html", "--junit", "o.xml", "--markdown", "o.md", "--json", "o.json")
 ODD = b'it\'s "odd" $HOME `id` \\ %s {x} \xff\xfe\nsecond l\xc3\xafne;&|<>*?~#'
 
 
 def test_a_project_and_pods_in_directories_with_odd_names(here: Ground, tmp_path: Path) -> None:
     here = Ground(here.state / "pods ünd more", here.temporary)
     project = killing_project(tmp_path / os.fsdecode(ODD))
-    works(here, project, *RUN, "--html", "out.html", "--junit", "out.xml", "--markdown", "out.md", "--json", "out.json")
+    works(here, project, *RUN, *REPORTS)
     assert_nothing_lost(project)
     elsewhere = Project(tmp_path / "elsewhere")
     elsewhere.root.mkdir()
     for command in (
-        ("run", str(project.root / "scenario.yaml"), "-q", "--html", str(project.root / "two.html")),
+        ("run", str(project.root / "scenario.yaml"), "-q", *REPORTS),
         ("report", "latest"),
         ("describe", "run", "latest"),
     ):
@@ -150,8 +138,7 @@ def test_text_survives_a_locale_that_does_not_know_it(here: Ground, tmp_path: Pa
     project = make_project(tmp_path / "prøject", agent=ECHO, tickets=tickets)
     lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in tickets]
     (project.root / "tickets.jsonl").write_text("".join(lines), encoding="utf-8")
-    outputs = ("--html", "o.html", "--junit", "o.xml", "--markdown", "o.md", "--json", "o.json")
-    understood(here.podctl(project, *RUN, *outputs, **locale), 0)
+    understood(here.podctl(project, *RUN, *REPORTS, **locale), 0)
     assert {attempt.ticket: attempt.passed for attempt in project.run().attempts} == {
         f"right {TEXT}": True,
         f"wrong {TEXT}": False,
@@ -250,28 +237,11 @@ def test_many_runs_at_once_in_one_store(here: Ground, project: Project, many: in
 
 def test_a_wall_clock_set_ahead_does_not_end_a_kept_pods_time(here: Ground) -> None:
     """A kept pod lives by the clock since boot: made before the clock was set ahead, it is not over."""
-    state = State(here.state)
-    with held_process() as owner:
-        for pod, left in (("kept-a", 60.0), ("kept-b", 0.0)):
-            state.create(pod, "kept", owner=owner, now_ns=0, ttl_s=left, kept=True, own_uids=False)
-        dead, living = orphans(state)
-        assert (dead, [pod.id for pod in living]) == (["kept-b"], ["kept-a"])
-        record = state.read("kept-a")
-        assert record is not None and 0 < record.over_ns - since_boot_ns() <= 60e9
+    state = State.open(here.state)
+    for pod, left in (("kept-a", 60.0), ("kept-b", 0.0)):
+        state.create(pod, "kept", owner=Owner.me(), now_ns=0, ttl_s=left, kept=True, own_uids=False)
+    dead, living = orphans(state)
+    assert (dead, [pod.id for pod in living]) == (["kept-b"], ["kept-a"])
     for pod in ("kept-a", "kept-b"):
         state.remove(pod)
     assert here.holdings() == CLEAN
-
-
-@contextmanager
-def held_process() -> Iterator[object]:
-    from podctl.backends.local.state import Owner
-
-    process = subprocess.Popen(["sleep", "60"])
-    try:
-        owner = Owner.of(process.pid)
-        assert owner is not None
-        yield owner
-    finally:
-        process.kill()
-        process.wait()

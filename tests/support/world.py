@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from killing import Ground
+from killing import CLEAN, RUN, Ground, assert_nothing_lost
 from project import Project
 
 #: Mounts, and other users, are root's to make.
@@ -110,3 +110,11 @@ def understood(done: subprocess.CompletedProcess[str], code: int, *said: str) ->
 
 def runs_of(here: Ground, project: Project, *store: str) -> Sequence[str]:
     return here.podctl(project, "get", "runs", "-o", "name", *store).stdout.split()
+
+
+def works(here: Ground, project: Project, *command: str, through: Sequence[str] = (), **environment: str) -> None:
+    """It runs whole there, and leaves nothing."""
+    understood(here.podctl(project, *(command or RUN), through=through, **environment), 0)
+    assert sum(attempt.passed for attempt in project.run().attempts) == 2
+    assert_nothing_lost(project)
+    assert here.holdings() == CLEAN

@@ -45,7 +45,7 @@ class LocalBackend:
         return f"local: user, mount, pid, ipc, uts and network namespaces, seccomp, bubblewrap, {uids}, {groups}, one door; {proven}"
 
     async def prepare(self, bundle: Bundle) -> None:
-        check.refuse_few_files()
+        check.refuse_low_limits()
         paths = [*sandbox.interpreter_paths(), sandbox.bwrap_path(), postgres.programs().root, bundle.agent.directory]
         paths += bundle.agent.read_only
         for service in bundle.topology.services.values():

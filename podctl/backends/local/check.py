@@ -23,16 +23,15 @@ from podctl.backends.local.records import RECORD_BYTES, recording
 from podctl.backends.local.state import Owner, State
 from podctl.errors import EnvironmentProblem, PodctlError
 
-#: Files that a process here must be allowed to open.
-LEAST_FILES = 256
+#: What a process here must be allowed to open, and a user to start: a PostgreSQL server alone needs 62 files and a dozen
+#: processes.
+LEAST_FILES, LEAST_PROCESSES = 256, 64
 
 _USERNS_HELP = (
     "allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000; on Ubuntu 24.04 also "
     "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; in a container run it with --security-opt seccomp=unconfined "
     "--security-opt systempaths=unconfined, or run podctl on the host"
 )
-
-_FILES_HELP = "raise the limit of open files where podctl is started: ulimit -n 4096"
 
 _PTRACE_HELP = (
     "allow ptrace: kernel.yama.ptrace_scope below 3 (it needs a restart to be lowered); in a container --security-opt "
@@ -41,9 +40,9 @@ _PTRACE_HELP = (
 
 
 async def findings(state: State) -> list[Finding]:
-    found = [_python(), _platform(), _postgres(), _bubblewrap(), _seccomp(), _cgroups(), _disk(state), _files()]
+    found = [_python(), _platform(), _postgres(), _bubblewrap(), _seccomp(), _cgroups(), _disk(state), *_limits()]
     if sys.platform == "linux":
-        if found[-1].state == "yes":  # what can open no files can try nothing, nor remove what it tried
+        if not _too_low():  # what can open no files can try nothing, nor remove what it tried
             found += await _sandbox(state)
         found.append(escape_level.finding(state))
     return found
@@ -103,20 +102,30 @@ def _disk(state: State) -> Finding:
     return Finding("disk", "yes" if enough else "no", detail, "free some disk, or set PODCTL_STATE to a larger one")
 
 
-def _files() -> Finding:
-    """A PostgreSQL server alone needs 62."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return Finding("open files", "yes" if most >= LEAST_FILES else "no", f"at most {most}", _FILES_HELP)
+def _limits() -> list[Finding]:
+    return [
+        _limit("open files", resource.RLIMIT_NOFILE, LEAST_FILES, "ulimit -n 4096"),
+        _limit("process limit", resource.RLIMIT_NPROC, LEAST_PROCESSES, "ulimit -u 4096"),
+    ]
 
 
-def refuse_few_files() -> None:
+def _limit(name: str, number: int, least: int, typed: str) -> Finding:
+    _, most = resource.getrlimit(number)
+    enough = most == resource.RLIM_INFINITY or most >= least
+    detail = "no limit" if most == resource.RLIM_INFINITY else f"at most {most}"
+    return Finding(name, "yes" if enough else "no", detail, f"at least {least} are needed; where podctl is started: {typed}")
+
+
+def _too_low() -> list[Finding]:
+    return [finding for finding in _limits() if finding.state != "yes"]
+
+
+def refuse_low_limits() -> None:
     """Raises `EnvironmentProblem` where not even a trusted agent's pod could be made, or removed again."""
-    found = _files()
-    if found.state != "yes":
+    for found in _too_low():
         raise EnvironmentProblem(
-            f"too few files may be open here: {found.detail}",
-            code="too-few-files",
-            cause=f"pods need {LEAST_FILES}",
+            f"no pod can be made here: {found.name}: {found.detail}",
+            code="limits-too-low",
             unchanged="nothing was made",
             hint=found.remedy,
         )

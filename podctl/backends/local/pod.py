@@ -471,6 +471,19 @@ class LocalPod:
         await said.done.wait()
         return Exit(code=ended.code, signal=ended.signal, stderr=bytes(said.kept))
 
+    def _last_of_server_log(self, name: str) -> str:
+        """What a server said after it had begun its own log."""
+        log = self.files.server_log(name) / "postgresql.json"
+        lines = log.read_bytes()[-65536:].splitlines()[-3:] if log.exists() else []
+        said = []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                said.append(f"\n{entry['error_severity']}: {entry['message']}")
+            except (ValueError, KeyError, TypeError):
+                continue
+        return "".join(said)
+
     async def _until_ready(self, what: str, pid: int, probe: Callable[[], Awaitable[bool]], timeout: float) -> None:
         """Poll until the probe succeeds. Raises `PodProblem` with the log's tail when it dies or takes too long."""
         assert self.init is not None
@@ -485,6 +498,8 @@ class LocalPod:
             if died or time.monotonic() > deadline:
                 kind, name = what.split(" ", 1)
                 tail = (self.files.logs / f"{kind}-{name}.log").read_bytes()[-2000:].decode("utf-8", "replace").strip()
+                if kind == "database":
+                    tail += self._last_of_server_log(name)
                 raise PodProblem(
                     f"{what} {'died while starting' if died else f'was not ready within {timeout:g} s'}",
                     code="not-ready",
