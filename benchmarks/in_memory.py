@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 
+from benchmarks.projects import peak_mb
 from podctl.backends.memory import Call, MemoryBackend
 from podctl.clock import SystemClock
 from podctl.controller.run import RunController, prepare
@@ -31,7 +31,7 @@ def main(scenario: Path, directory: Path) -> None:
         "passed": sum(attempt.passed for attempt in result.attempts),
         "seconds": time.perf_counter() - wall,
         "cpu": time.process_time() - cpu,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb("self"),
     }
     print(json.dumps(found))
 
