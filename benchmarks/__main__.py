@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from benchmarks.effort import Effort
+from benchmarks.machine import share
 from benchmarks.table import Row, render
 
 #: In the order of the table; each is a module here with ``measure(effort)``.
@@ -46,7 +47,8 @@ def main() -> int:
         parser.error(f"no benchmark called {', '.join(sorted(unknown))}: choose from {', '.join(NAMES + ON_REQUEST)}")
     # As an installed podctl would be: its modules compiled once, and found compiled afterwards.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}")
+    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
+    print(f"before the first benchmark others used {share():.0%} of the processors", flush=True)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="podctl-bench-", dir="/var/tmp") as directory:
         Path(directory).chmod(0o711)  # pods have users of their own

@@ -59,11 +59,11 @@ def measure(effort: Effort) -> list[Row]:
         try:
             await bring(backend, spec)
             where = backend.conninfo(spec.id, None)
-            for _ in range(effort.times(6)):
+            for _ in range(effort.times(3)):
                 for script, options in SCRIPTS.items():
                     for variant, (database, session) in VARIANTS.items():
                         _fresh(where, database, captured=database == "captured")
-                        rate = _pgbench(where, database, session, options, seconds=effort.pick(1, 1, 3))
+                        rate = _pgbench(where, database, session, options, seconds=effort.pick(1, 1, 2))
                         found[script, variant].append(rate)
         finally:
             await backend.delete(spec.id)

@@ -37,7 +37,7 @@ PYTHON = str(Path(sys.executable).resolve())
 
 
 def measure(effort: Effort) -> list[Row]:
-    attempts = effort.pick(2, 40, 200)
+    attempts = effort.pick(2, 24, 100)
     name = f"no-op agent, Docker containers by hand, {PODS} at once"
     project = make_project(effort.directory / "p", tickets=attempts, run={"pods": PODS})
     ours = rate(project, attempts)

@@ -68,7 +68,7 @@ async def _measure(effort: Effort, port: int, dialer: socket.socket, others: dic
     await gateway.open_pod("bench", doors, dialer)
     found: Found = defaultdict(list)
     try:
-        for number in range(effort.times(5)):
+        for number in range(effort.times(3)):
             for kind, request in REQUESTS.items():
                 for pattern, (connections, pace) in PATTERNS.items():
                     if "stream" in kind and (connections > 1 or pace is not None):

@@ -2,46 +2,84 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.effort import Effort
-from benchmarks.projects import make_project
+from benchmarks.projects import environment, make_project
 from benchmarks.table import Row
 from benchmarks.throughput import Rate, rate
 
-#: Of a run ten times as long an attempt may cost this much more and still be called linear; what is measured spreads so far.
+#: In a run ten times as long an attempt may cost this much more and still be called linear: so far what is measured spreads.
 LINEAR = 1.15
 PODS = (1, 2, 4, 8, 16)
 
 
+@dataclass(frozen=True)
+class Run:
+    """``cpu`` in milliseconds and ``store`` in KiB of disk, an attempt; ``peak_mb`` of podctl's process."""
+
+    attempts: int
+    rate: float
+    cpu: float
+    store: float
+    peak_mb: float
+
+
 def measure(effort: Effort) -> list[Row]:
-    return [*_attempts(effort), *_pods(effort)]
-
-
-def _attempts(effort: Effort) -> list[Row]:
     lengths = effort.pick([2, 4], [20, 100], [100, 1000], [100, 1000, 10_000])
-    rows, before = [], None
+    alone = effort.pick([2, 4], [100, 1000], [100, 1000, 10_000])
+    return [
+        *_lengths("no services", lengths, effort.directory / "local", _on_this_machine),
+        *_lengths("podctl without pods (memory backend)", alone, effort.directory / "memory", _in_memory),
+        *_pods(effort),
+    ]
+
+
+def _lengths(what: str, lengths: list[int], directory: Path, run: Callable[[Path, int], Run]) -> list[Row]:
+    rows: list[Row] = []
+    before: Run | None = None
     for attempts in lengths:
-        project = make_project(effort.directory / f"a{attempts}", services=0, tickets=attempts, run={"pods": 8})
-        empty = _size(project.store)
-        found = rate(project, attempts)
-        here = (found, (_size(project.store) - empty) / attempts)
-        beside = f"{found.cpu:.0f} ms of processor time and {here[1] / 1024:.1f} KiB of store an attempt, podctl {found.peak_mb:.0f} MB"
-        rows.append(Row(f"{attempts:,} attempts, 8 pods, no services", [found.rate], "/s", beside))
+        here = run(directory / str(attempts), attempts)
+        beside = (
+            f"{here.cpu:.3g} ms of processor time and {here.store:.0f} KiB of store an attempt, podctl {here.peak_mb:.0f} MB"
+        )
+        rows.append(Row(f"{attempts:,} attempts, 8 pods, {what}", [here.rate], "/s", beside))
         if before is not None:
-            rows += _ratios(before, here, attempts)
+            rows += _ratios(before, here)
         before = here
     return rows
 
 
-def _ratios(before: tuple[Rate, float], here: tuple[Rate, float], attempts: int) -> list[Row]:
-    """An attempt of the longer run, as a multiple of one of the run a tenth as long."""
-    (short, short_size), (long, long_size) = before, here
-    memory = f"podctl's memory grew by {(long.peak_mb - short.peak_mb) / (long.attempts - short.attempts) * 1000:.1f} MB for 1,000 more attempts"
+def _ratios(short: Run, long: Run) -> list[Row]:
+    """An attempt of the longer run, as a multiple of one of the shorter."""
+    megabytes = (long.peak_mb - short.peak_mb) / (long.attempts - short.attempts) * 1000
     return [
         Row(f"  an attempt's processor time, times that of {short.attempts:,}", [long.cpu / short.cpu], "×", "", LINEAR),
-        Row(f"  an attempt's store, times that of {short.attempts:,}", [long_size / short_size], "×", memory, LINEAR),
+        Row(f"  an attempt's store, times that of {short.attempts:,}", [long.store / short.store], "×", "", LINEAR),
+        Row("  podctl's memory for 1,000 attempts more", [megabytes], "MB"),
     ]
+
+
+def _on_this_machine(directory: Path, attempts: int) -> Run:
+    project = make_project(directory, services=0, tickets=attempts, run={"pods": 8})
+    found = rate(project, attempts)  # and a run of one attempt before it
+    return Run(attempts, found.rate, found.cpu, _size(project.store) / (attempts + 1), found.peak_mb)
+
+
+def _in_memory(directory: Path, attempts: int) -> Run:
+    project = make_project(directory, services=0, tickets=attempts, run={"pods": 8})
+    command = [sys.executable, "-m", "benchmarks.in_memory", str(project.scenario), str(project.store)]
+    done = subprocess.run(command, cwd=directory, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(done.stdout)
+    if found["passed"] != attempts:
+        raise RuntimeError(f"{found['passed']} of {attempts} attempts passed on the memory backend")
+    each = 1000 * found["cpu"] / attempts
+    return Run(attempts, attempts / found["seconds"], each, _size(project.store) / attempts, found["peak_mb"])
 
 
 def _pods(effort: Effort) -> list[Row]:
@@ -57,6 +95,6 @@ def _pods(effort: Effort) -> list[Row]:
     return rows
 
 
-def _size(directory: Path) -> int:
-    """Bytes of disk."""
-    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*"))
+def _size(directory: Path) -> float:
+    """KiB of disk."""
+    return sum(path.stat().st_blocks for path in directory.rglob("*")) / 2

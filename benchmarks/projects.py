@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ NOOP = ["/bin/sh", "-c", """echo '{"status": "done"}' > result.json"""]
 
 @dataclass(frozen=True)
 class Done:
-    """``peak_mb``: of the largest process that it was or waited for."""
+    """``peak_mb``: the most memory that podctl's process held, without its children."""
 
     stdout: str
     peak_mb: float
@@ -88,17 +88,27 @@ class Project:
             process = subprocess.Popen(
                 command, cwd=self.root, env=environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=err
             )
-            late = threading.Timer(timeout, process.kill)
-            late.start()
-            _, status, usage = os.wait4(process.pid, 0)
-            late.cancel()
-            process.returncode = os.waitstatus_to_exitcode(status)
+            began, peak = time.monotonic(), 0.0
+            while process.poll() is None:
+                peak = max(peak, peak_mb(process.pid))
+                if time.monotonic() - began > timeout:
+                    process.kill()
+                time.sleep(0.05)
             out.seek(0)
             err.seek(0)
             if process.returncode:
                 said = err.read().decode()[-2000:]
                 raise RuntimeError(f"podctl {' '.join(arguments)} exited with {process.returncode}:\n{said}")
-            return Done(out.read().decode(), usage.ru_maxrss / 1024)
+            return Done(out.read().decode(), peak)
+
+
+def peak_mb(pid: int | str) -> float:
+    """The most that the process has held since it was executed; rusage would count its parent's memory before that."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
 
 
 async def bring(backend: LocalBackend, spec: PodSpec) -> None:

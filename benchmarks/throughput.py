@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.effort import Effort
+from benchmarks.machine import busy
 from benchmarks.projects import ROOT, SMALL_SERVICE, STANDARD_SERVICE, Project, make_project
 from benchmarks.table import Row
 
@@ -50,7 +52,9 @@ def measure(effort: Effort) -> list[Row]:
             effort.directory / str(len(rows)), services=services, service=source, tickets=made, run={"pods": PODS}
         )
         found = rate(project, made, under=under)
-        beside = f"{found.cpu:.0f} ms of processor time an attempt: two cores could do {2000 / found.cpu:.1f}/s; {found.told()}"
+        cores = os.cpu_count() or 1
+        most = f"{cores} processors could do {1000 * cores / found.cpu:.1f}/s"
+        beside = f"{found.cpu:.0f} ms of processor time an attempt: {most}; {found.told()}"
         title = f"no-op agent, {PODS} pods, {made:,} attempts, {name}" if target else name
         rows.append(Row(title, [found.rate], "/s", beside, target, at_least=True))
     return rows
@@ -59,19 +63,13 @@ def measure(effort: Effort) -> list[Row]:
 def rate(project: Project, attempts: int, *options: str, under: tuple[str, ...] = ()) -> Rate:
     """One whole run, from the command's start to its end. Raises `RuntimeError` when an attempt did not pass."""
     project.podctl("run", "scenario.yaml", "--sample", "1", under=under)  # the template is there, bytecode too
-    before, began = _busy(), time.perf_counter()
+    before, began = busy(), time.perf_counter()
     done = project.podctl("run", "scenario.yaml", "-o", "json", *options, under=under)
     took = time.perf_counter() - began
-    busy = _busy() - before
+    took_cpu = busy() - before
     made = json.loads(done.stdout)["attempts"]
     passed = sum(attempt["passed"] for attempt in made)
     if passed != attempts:
         raise RuntimeError(f"{passed} of {attempts} attempts passed")
     phases = {name: 1000 * statistics.median(attempt["phases"][name] for attempt in made) for name in made[0]["phases"]}
-    return Rate(attempts, took, busy / attempts * 1000, done.peak_mb, phases)
-
-
-def _busy() -> float:
-    """Seconds of processor time of the whole machine so far: a pod's processes are nobody's children."""
-    user, _nice, system, _idle, _wait, irq, softirq, *_ = open("/proc/stat").readline().split()[1:]
-    return sum(map(int, (user, system, irq, softirq))) / 100
+    return Rate(attempts, took, took_cpu / attempts * 1000, done.peak_mb, phases)
