@@ -216,8 +216,10 @@ def test_a_kill_in_the_middle_of_a_model_call_is_paid_for(here: Ground, tmp_path
 
 
 def test_gc_leaves_alone_what_is_foreign_or_alive(here: Ground, tmp_path: Path) -> None:
-    living = killing_project(tmp_path / "living", pause=2.0)
+    living = killing_project(tmp_path / "living", pause=1.0)
     running = mid_attempt(here, living)
+    agent = find("agent", lambda process, mine: process.command[-1:] == ("/agent/main.py",) and not process.says("--args"))
+    os.kill(agent, signal.SIGSTOP)  # it lives for as long as this takes
     foreign = foreigners(here)
     dead = killing_project(tmp_path / "dead")
     here.kill_at("attempt.agent-running", dead, *RUN)
@@ -233,6 +235,7 @@ def test_gc_leaves_alone_what_is_foreign_or_alive(here: Ground, tmp_path: Path) 
         assert before.minus(after).kinds() == set() or all(
             any(pod in text for pod in {line["pod"] for line in lines}) for text in before.minus(after).files
         )
+        os.kill(agent, signal.SIGCONT)
         out, said = running.communicate(timeout=60)
         assert running.returncode == 0, out + said
         assert sum(attempt.passed for attempt in living.run().attempts) == 2
