@@ -47,7 +47,7 @@ def measure(effort: Effort) -> list[Row]:
         ("  two http.server services", 2, STANDARD_SERVICE, None, ()),
         ("  no services", 0, SMALL_SERVICE, None, ()),
     ):
-        made = attempts if target else attempts // 4
+        made = attempts if target or under else attempts // 4
         project = make_project(
             effort.directory / str(len(rows)), services=services, service=source, tickets=made, run={"pods": PODS}
         )
