@@ -29,4 +29,4 @@ test-cluster: setup
 	$(BIN)/pytest -m cluster
 
 campaign: setup
-	$(BIN)/pytest -m campaign
+	$(BIN)/pytest -m "campaign and not cluster"

@@ -29,7 +29,13 @@ def test_every_benchmark_is_tried_here_but_docker() -> None:
     assert set(NAMES) == {*LAST, "containers"}
 
 
-@pytest.mark.parametrize("names", [("cli", "pods", "memory", "store", "gateway"), ("throughput", "growth", "capture")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cli", "pods", "memory", "store", "gateway"),
+        pytest.param(("throughput", "growth", "capture"), marks=pytest.mark.campaign),
+    ],
+)
 def test_benchmarks_measure_something(names: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "benchmarks", "--tiny", *names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
