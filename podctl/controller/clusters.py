@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from podctl.backends.base import PodRef, Removal
+from podctl.backends.containers.scratch import sweep_scratch
 from podctl.backends.kubernetes.api import Cluster
 from podctl.backends.kubernetes.namespaces import list_pods, remove_namespace
-from podctl.backends.kubernetes.scratch import sweep_scratch
 from podctl.controller.sweep import Receipt
 
 

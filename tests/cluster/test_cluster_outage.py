@@ -17,7 +17,7 @@ from podctl.backends.base import Command
 from podctl.backends.kubernetes.api import Cluster
 from podctl.backends.kubernetes.backend import KubernetesBackend
 from podctl.backends.kubernetes.objects import Settings
-from podctl.backends.kubernetes.problems import ClusterProblem
+from podctl.errors import EnvironmentProblem
 from podctl.pods.plan import PodSpec, steps
 from podctl.spec.models import Topology
 
@@ -86,7 +86,7 @@ def test_what_is_under_way_fails_at_once_and_what_follows_waits_for_it(tmp_path:
             await way.cut()
             began = time.monotonic()
             asyncio.get_running_loop().call_later(4, lambda: asyncio.ensure_future(way.mend()))
-            with pytest.raises(ClusterProblem) as caught:
+            with pytest.raises(EnvironmentProblem) as caught:
                 await asyncio.wait_for(running, 30)
             assert caught.value.code == "tunnel-lost"
             assert await used.cluster.list("Job", "podctl-" + spec.id) == [], "it was removed once the server was back"

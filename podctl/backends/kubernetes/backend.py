@@ -8,14 +8,15 @@ import socket
 from collections.abc import Mapping
 
 from podctl.backends.base import Command, Exit, Finding, PodDatabase, PodRef, Removal
+from podctl.backends.containers.launch import topology_databases
+from podctl.backends.containers.scratch import Scratch
 from podctl.backends.kubernetes import objects
 from podctl.backends.kubernetes.api import Cluster
 from podctl.backends.kubernetes.check import findings
 from podctl.backends.kubernetes.namespaces import STUCK_S, list_pods, ours, remove_namespace
 from podctl.backends.kubernetes.objects import Settings
-from podctl.backends.kubernetes.pod import KubernetesPod, topology_databases
+from podctl.backends.kubernetes.pod import KubernetesPod
 from podctl.backends.kubernetes.problems import ClusterProblem
-from podctl.backends.kubernetes.scratch import Scratch
 from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource, Step, advance, steps
 from podctl.spec.bundle import Bundle

@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 
 from podctl.backends.base import Finding
+from podctl.backends.inpod import scripts
 from podctl.backends.kubernetes import objects
 from podctl.backends.kubernetes.api import KINDS, Cluster, Object
 from podctl.backends.kubernetes.execution import NOT_RECORDED
-from podctl.backends.kubernetes.inpod import scripts
 from podctl.backends.kubernetes.namespaces import remove_namespace
 from podctl.backends.kubernetes.objects import COMPONENT, Place, Settings
 from podctl.backends.kubernetes.problems import ClusterProblem

@@ -12,11 +12,11 @@ from typing import Any
 
 from podctl.backends import base
 from podctl.backends.base import Command, Exit, Recording
+from podctl.backends.containers.tunnel import Tunnel
 from podctl.backends.kubernetes import objects
 from podctl.backends.kubernetes.api import Cluster, Object
 from podctl.backends.kubernetes.objects import AGENT, KEEPER, AgentRun, Place, Program, Settings
 from podctl.backends.kubernetes.problems import ClusterProblem
-from podctl.backends.kubernetes.tunnel import Tunnel
 from podctl.backends.kubernetes.watching import Watched, container_state, ending, ready
 
 _START_S = 120.0

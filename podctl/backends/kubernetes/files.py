@@ -7,17 +7,16 @@ as one read-only directory. What is too large for that belongs into an image.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from podctl.backends.containers.contents import contents
 from podctl.backends.kubernetes.objects import Files
 from podctl.errors import SpecError
 
 #: Of content; a ConfigMap may hold 1,048,576 bytes with its keys.
 PART_BYTES = 1_000_000
 MOST_BYTES = 8 * 2**20
-_LEFT_OUT = {"__pycache__", ".git", ".venv", "node_modules"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ def bundle(source: Path, target: str) -> Bundle:
 
     Raises `SpecError` when it does not fit, or holds a link to somewhere else.
     """
-    found = list(_contents(source))
+    found = list(contents(source))
     total = sum(len(content) for _, content in found)
     largest = max(found, key=lambda entry: len(entry[1]), default=("", b""))
     if total > MOST_BYTES or len(largest[1]) > PART_BYTES:
@@ -63,22 +62,3 @@ def bundle(source: Path, target: str) -> Bundle:
     if source.is_file():
         target = target.rpartition("/")[0]
     return Bundle(parts, Files(target, items))
-
-
-def _contents(source: Path) -> Iterator[tuple[str, bytes]]:
-    if source.is_file():
-        yield source.name, source.read_bytes()
-        return
-    root = source.resolve()
-    for path in sorted(source.rglob("*")):
-        relative = path.relative_to(source)
-        if _LEFT_OUT & set(relative.parts) or path.is_dir():
-            continue
-        if not path.resolve().is_relative_to(root) or not path.is_file():
-            raise SpecError(
-                f"{path} is no plain file of {source}",
-                code="files-link",
-                cause="a link that leads out of the directory, or a special file",
-                hint="copy what is needed into the directory",
-            )
-        yield relative.as_posix(), path.read_bytes()

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from podctl.backends.containers.doors import door_ports, listeners
+from podctl.backends.containers.server import START, server_files
 from podctl.spec.models import Resources, Service, Topology
 from podctl.spec.topology import databases, service_order
 
@@ -27,8 +29,6 @@ EVERY_POD = f"{MANAGED_BY}=podctl,{POD}"
 
 QUOTA, LEASE, ACCOUNT, SCRIPTS = "podctl", "podctl-owner", "podctl", "podctl-scripts"
 DOOR, KEEPER, AGENT = "door", "keeper", "agent"
-GATEWAY, GATEWAY_PORT = "gateway", 80
-FIRST_DOOR_PORT = 20000
 #: The Pods of PodSecurity's restricted profile at this version; a newer cluster checks the same.
 SECURITY_VERSION = "v1.30"
 #: The owner says that it lives every `LEASE_S` / 4; after `LEASE_S` without a word its pods are orphans.
@@ -74,16 +74,6 @@ class Files:
 
     path: str
     items: Mapping[str, Mapping[str, str]]
-
-
-@dataclass(frozen=True)
-class DoorPort:
-    """Where the agent's connections to ``name``:``port`` arrive in the door's Pod."""
-
-    kind: str
-    name: str
-    port: int
-    listens: int
 
 
 def rfc3339(ns: int) -> str:
@@ -153,16 +143,6 @@ def allows(place: Place, topology: Topology) -> list[Object]:
     return policies
 
 
-def listeners(topology: Topology) -> list[tuple[str, str, tuple[int, ...]]]:
-    """(component, name, ports) of every database and service of a pod."""
-    found: list[tuple[str, str, tuple[int, ...]]] = []
-    for name in databases(topology):
-        found.append(("database", name, (topology.databases[name].port,)))
-    for name in service_order(topology):
-        found.append(("service", name, topology.services[name].ports))
-    return found
-
-
 def _pods(component: str) -> Object:
     return {"podSelector": {"matchLabels": {COMPONENT: component}}}
 
@@ -220,15 +200,6 @@ def account(place: Place) -> Object:
 
 
 # ---- names and what is given to Pods ----
-
-
-def door_ports(topology: Topology) -> list[DoorPort]:
-    """The gateway's own door first, then one for each port of each database and service."""
-    wanted = [("gateway", GATEWAY, GATEWAY_PORT)]
-    wanted += [("tcp", name, topology.databases[name].port) for name in databases(topology)]
-    for name in service_order(topology):
-        wanted += [("http", name, port) for port in topology.services[name].ports]
-    return [DoorPort(kind, name, port, FIRST_DOOR_PORT + number) for number, (kind, name, port) in enumerate(wanted)]
 
 
 def services(place: Place, topology: Topology) -> list[Object]:
@@ -291,33 +262,11 @@ def door_pod(place: Place, settings: Settings) -> Object:
 
 
 POSTGRES_UID = 70070
-#: Port forwarding arrives from the Pod's own loopback: nobody else's superuser login is even tried.
-HBA = """\
-local all all reject
-host all postgres 127.0.0.0/8 scram-sha-256
-host all postgres ::1/128 scram-sha-256
-host all postgres all reject
-host replication all all reject
-host all all all scram-sha-256
-"""
-_START_POSTGRES = """\
-set -eu
-bin=$(dirname "$(command -v postgres || ls -d /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)")
-if [ ! -s "$PGDATA/PG_VERSION" ]; then
-  locale=C.UTF-8; locale -a 2>/dev/null | grep -qi '^C.utf-\\?8$' || locale=C
-  "$bin/initdb" -D "$PGDATA" -U postgres --pwfile /podctl/secret/password --no-sync --no-instructions \\
-    --encoding=UTF8 --locale=$locale --auth=scram-sha-256
-  cp /podctl/server/pg_hba.conf "$PGDATA/pg_hba.conf"
-  cat /podctl/server/postgresql.conf >>"$PGDATA/postgresql.conf"
-  [ "$(cat "$PGDATA/PG_VERSION")" -lt 18 ] || cat /podctl/server/postgresql-18.conf >>"$PGDATA/postgresql.conf"
-fi
-exec "$bin/postgres" -D "$PGDATA"
-"""
 
 
 def database_pod(place: Place, name: str, port: int, settings: Settings) -> Object:
     """A PostgreSQL server. Its superuser is reachable from its own loopback only, which is where port forwarding comes out."""
-    container = _container("postgres", settings, ["/bin/sh", "-c", _START_POSTGRES], _DATABASE, {"PGDATA": "/data/pg"})
+    container = _container("postgres", settings, ["/bin/sh", "-c", START], _DATABASE, {"PGDATA": "/data/pg"})
     container["ports"] = [{"containerPort": port, "protocol": "TCP"}]
     container["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1, "failureThreshold": 60}
     container["volumeMounts"] = [
@@ -336,22 +285,8 @@ def database_pod(place: Place, name: str, port: int, settings: Settings) -> Obje
     return _pod(place, f"db-{name}", "database", name, settings, [container], volumes, ports=[port], uid=POSTGRES_UID)
 
 
-def database_files(place: Place, name: str, port: int, base: Mapping[str, str], since_18: Mapping[str, str]) -> Object:
-    own = {"listen_addresses": "*", "port": str(port), "unix_socket_directories": "/tmp"}
-    return config_map(
-        place,
-        f"db-{name}",
-        {
-            "postgresql.conf": _settings_text({**base, **own}),
-            "postgresql-18.conf": _settings_text(since_18),
-            "pg_hba.conf": HBA.encode(),
-            "passwd": f"postgres:x:{POSTGRES_UID}:{POSTGRES_UID}::/tmp:/bin/sh\n".encode(),
-        },
-    )
-
-
-def _settings_text(settings: Mapping[str, str]) -> bytes:
-    return "".join(f"{name} = '{value}'\n" for name, value in settings.items()).encode()
+def database_files(place: Place, name: str, port: int) -> Object:
+    return config_map(place, f"db-{name}", server_files(port, POSTGRES_UID))
 
 
 @dataclass(frozen=True)

@@ -3,43 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from podctl.backends.base import Command, Exit, ServiceProcess
+from podctl.backends.containers.doors import GATEWAY, GATEWAY_PORT, DoorPort, door_ports, listeners
+from podctl.backends.containers.launch import ENVIRONMENT, PYTHON, SERVER_LOG, TEMPLATE_DATABASE, service_launch, until_answers
+from podctl.backends.containers.tunnel import Stream, Tunnel
+from podctl.backends.inpod import scripts
 from podctl.backends.kubernetes import objects
 from podctl.backends.kubernetes.api import Cluster, Object
 from podctl.backends.kubernetes.execution import Execution
 from podctl.backends.kubernetes.files import Bundle, bundle
-from podctl.backends.kubernetes.inpod import scripts
-from podctl.backends.kubernetes.objects import DoorPort, Files, Place, Program, Settings
+from podctl.backends.kubernetes.forwarded import Forwarded
+from podctl.backends.kubernetes.objects import Files, Place, Program, Settings
 from podctl.backends.kubernetes.problems import ClusterProblem
-from podctl.backends.kubernetes.tunnel import Forwarded, Tunnel
 from podctl.backends.kubernetes.watching import Watched, container_state, ending, ready
-from podctl.data.connect import DatabaseUnreachable, connect
 from podctl.data.database import PostgresDatabase
 from podctl.data.remotelog import RemoteLog
-from podctl.data.roles import service_role
-from podctl.data.settings import settings_for
 from podctl.data.template import TemplateFacts, build_template
 from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource
-from podctl.pods.values import placeholders
-from podctl.spec.models import Resources, Service, Topology
+from podctl.spec.models import Resources, Topology
 from podctl.spec.placeholders import expand
-from podctl.spec.topology import databases, service_order
+from podctl.spec.topology import service_order
 
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TZ": "UTC"}
-PYTHON = "python3"
-TEMPLATE_DATABASE = "podctl_template"
-_SERVER_LOG = "log/postgresql.json"
 _QUOTA_S = 30.0
 _POD_S = 120.0
 _FLOOD_LOOK_S = 1.0
@@ -135,8 +129,8 @@ class KubernetesPod:
         self._addresses = {body["metadata"]["name"]: body["spec"]["clusterIP"] for body in made}
         await self._cluster.apply(objects.door_pod(self.place, self._settings))
         await self._until_ready(objects.DOOR)
-        self._tunnel = Tunnel(self._cluster, self.namespace, self._directory)
-        await self._tunnel.open(objects.door_ports(self._topology))
+        self._tunnel = Tunnel(self._door, self._directory, "what stands between podctl and the API server")
+        await self._tunnel.open(door_ports(self._topology))
 
     async def make_database(self, name: str) -> None:
         """A server, its template from the seed, and the first clone of it."""
@@ -145,11 +139,9 @@ class KubernetesPod:
         pod = f"db-{name}"
         await self._remove_pod(pod)
         password = self._passwords.setdefault(name, secrets.token_urlsafe(24))
-        base, newest = settings_for(15), settings_for(18)
-        since_18 = {key: value for key, value in newest.items() if key not in base}
         await asyncio.gather(
             self._cluster.apply(objects.secret(self.place, pod, {"password": password.encode()})),
-            self._cluster.apply(objects.database_files(self.place, name, database.port, base, since_18)),
+            self._cluster.apply(objects.database_files(self.place, name, database.port)),
         )
         await self._cluster.apply(objects.database_pod(self.place, name, database.port, self._settings))
         await self._until_ready(pod)
@@ -159,9 +151,9 @@ class KubernetesPod:
         await forwarded.start()
         self._forwarded[name] = forwarded
         conninfo = f"host={sockets} port={database.port} user=postgres password={password}"
-        await self._until_answers(name, conninfo)
+        await until_answers(name, conninfo)
         self.facts[name] = await build_template(conninfo, TEMPLATE_DATABASE, database.seed)
-        log = RemoteLog(self._directory / f"log-{name}-{secrets.token_hex(3)}.json", _SERVER_LOG)
+        log = RemoteLog(self._directory / f"log-{name}-{secrets.token_hex(3)}.json", SERVER_LOG)
         self.databases[name] = await PostgresDatabase.open(
             name, conninfo, TEMPLATE_DATABASE, database.name, log, service_order(self._topology)
         )
@@ -173,13 +165,13 @@ class KubernetesPod:
         service = self._topology.services[name]
         pod = f"svc-{name}-{generation}"
         await self._remove_pod(pod)
-        environment, argv, directory = self._service_launch(name, service)
+        launch = service_launch(self._topology, name, self.databases)
         paths = [(path, str(path)) for path in service.read_only]
         if service.directory:
-            paths.append((service.directory, directory))
+            paths.append((service.directory, launch.directory))
         files = await self._give(paths)
-        await self._cluster.apply(objects.secret(self.place, pod, _environment(environment)))
-        program = Program(tuple(argv), pod, directory, files, service.resources)
+        await self._cluster.apply(objects.secret(self.place, pod, _environment(launch.environment)))
+        program = Program(tuple(launch.argv), pod, launch.directory, files, service.resources)
         names = objects.aliases(self._addresses, "s-", leave_out=name)
         await self._cluster.apply(objects.service_pod(self.place, name, generation, service, program, names, self._settings))
         timeout = service.ready.timeout if service.ready else 15.0
@@ -200,9 +192,12 @@ class KubernetesPod:
     async def make_door(self) -> None:
         """The gateway's listeners, and its ways to services and databases."""
         assert self._tunnel is not None
-        for port in objects.door_ports(self._topology):
+        for port in door_ports(self._topology):
             target = None if port.kind == "gateway" else str(await self._tunnel.forwarder(port.name, *self._target(port)))
-            self.doors.append(Door(kind=port.kind, name=port.name, listener=self._tunnel.listener(port), target=target))  # type: ignore[arg-type]
+            self.doors.append(Door(kind=port.kind, name=port.name, listener=self._tunnel.listener(port), target=target))
+
+    def _door(self, argv: Sequence[str]) -> AbstractAsyncContextManager[Stream]:
+        return self._cluster.exec(self.namespace, objects.DOOR, objects.DOOR, argv, stdin=True)
 
     def _target(self, port: DoorPort) -> tuple[str, int]:
         return self._addresses[f"s-{port.name}"], port.port
@@ -228,7 +223,7 @@ class KubernetesPod:
         files = await self._give(paths)
         argv = tuple(expand(part, {"python": PYTHON}) for part in command.argv)
         resources = Resources(memory=command.memory, cpu=command.cpu, processes=command.processes)
-        environment = {**_ENVIRONMENT, "HOME": "/workspace", **command.environment}
+        environment = {**ENVIRONMENT, "HOME": "/workspace", **command.environment}
         self.execution = Execution(self._cluster, self._watched, self._tunnel, self.place, self._settings, name, command)
         watching = asyncio.create_task(self._watch_floods(self.execution))
         try:
@@ -236,7 +231,7 @@ class KubernetesPod:
                 Program(argv, name, "/workspace", files, resources),
                 _environment(environment),
                 objects.aliases(self._addresses, "d-"),
-                control=(self._addresses[f"d-{objects.GATEWAY}"], objects.GATEWAY_PORT),
+                control=(self._addresses[f"d-{GATEWAY}"], GATEWAY_PORT),
                 forbidden=self._forbidden(),
             )
             return replace(exit_, services=self._service_processes())
@@ -259,7 +254,7 @@ class KubernetesPod:
         """What an agent must not reach past the door: the first database or service by its own address."""
         assert self._watched is not None
         places = []
-        for _, name, ports in objects.listeners(self._topology):
+        for _, name, ports in listeners(self._topology):
             pod = next((pod for pod in self._watched.pods.values() if _purpose(pod) == name and ready(pod)), None)
             if pod is not None:
                 places.append((str(pod["status"]["podIP"]), ports[0]))
@@ -333,21 +328,6 @@ class KubernetesPod:
         if await self._cluster.delete("Pod", pod, self.namespace):
             await self._watched.until(f"Pod {pod} did not end", lambda pods: pod not in pods, "\0", _POD_S)
 
-    async def _until_answers(self, name: str, conninfo: str) -> None:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                connection = await connect(conninfo, "postgres")
-            except DatabaseUnreachable as error:
-                if time.monotonic() > deadline:
-                    raise ClusterProblem(
-                        f"database {name} does not answer", code="not-ready", cause=error.cause, hint="podctl logs says more"
-                    ) from error
-                await asyncio.sleep(0.05)
-                continue
-            await connection.close()
-            return
-
     def _address_of(self, pod: str) -> str:
         assert self._watched is not None
         return str(self._watched.pods[pod]["status"]["podIP"])
@@ -366,19 +346,6 @@ class KubernetesPod:
             result.append(self._bundles[(source, target)])
         return tuple(result)
 
-    def _service_launch(self, name: str, service: Service) -> tuple[dict[str, str], list[str], str]:
-        if service.mode == "stubbed":
-            routes = [route.model_dump(mode="json") for route in service.routes]
-            config = {"host": "0.0.0.0", "ports": list(service.ports), "routes": routes}
-            return dict(_ENVIRONMENT), [PYTHON, "-I", "-S", "/podctl/scripts/stub.py", json.dumps(config)], "/"
-        credentials = {
-            database: (service_role(name), handle.service_passwords[name]) for database, handle in self.databases.items()
-        }
-        values = placeholders(self._topology, PYTHON, credentials)
-        environment = {**_ENVIRONMENT, "HOST": "0.0.0.0", "PORT": str(service.ports[0])}
-        environment |= {key: expand(value, values) for key, value in service.environment.items()}
-        return environment, [expand(part, values) for part in service.command], str(service.directory or "/")
-
 
 def _environment(values: Mapping[str, str]) -> dict[str, bytes]:
     return {key: value.encode() for key, value in values.items()}
@@ -390,9 +357,3 @@ def _pod_of(resource: Resource, generation: int) -> str:
 
 def _purpose(pod: Object) -> Any:
     return pod["metadata"]["labels"].get(objects.PURPOSE)
-
-
-def topology_databases(topology: Topology) -> Topology:
-    """The same databases and nothing else: what a seed can be tried on."""
-    kept = {name: topology.databases[name] for name in databases(topology)}
-    return Topology(apiVersion=topology.apiVersion, kind=topology.kind, name=topology.name, databases=kept)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from podctl.backends.containers.doors import FIRST_DOOR_PORT, door_ports, listeners
 from podctl.backends.kubernetes import objects
 from podctl.backends.kubernetes.objects import AgentRun, Files, Place, Program, Settings
 from podctl.spec.models import Resources, Topology
@@ -99,10 +100,10 @@ def pod(component: str, purpose: str = "") -> dict[str, str]:
 
 def test_an_agent_reaches_the_doors_ports_and_nothing_else() -> None:
     agent = pod("agent", "agent-1")
-    doors = objects.door_ports(TOPOLOGY)
+    doors = door_ports(TOPOLOGY)
     assert all(reachable(agent, pod("door", ""), door.listens) for door in doors)
     assert not reachable(agent, pod("door", ""), 22)
-    for component, name, ports in objects.listeners(TOPOLOGY):
+    for component, name, ports in listeners(TOPOLOGY):
         assert not any(reachable(agent, pod(component, name), port) for port in ports)
     assert not reachable(agent, {"k8s-app": "kube-dns"}, 53)
     assert not reachable({"app": "elsewhere"}, agent, 8080) and not reachable(pod("service", "web"), agent, 8080)
@@ -115,11 +116,11 @@ def test_services_and_the_door_reach_what_listens_and_only_there() -> None:
         assert not reachable(caller, pod("database", "users-db"), 5432)
         assert not reachable(caller, {"app": "elsewhere"}, 8080)
     assert not reachable(pod("database", "users-db"), pod("service", "orders-api"), 8080)
-    assert not reachable(pod("service", "web"), pod("door", ""), objects.FIRST_DOOR_PORT)
+    assert not reachable(pod("service", "web"), pod("door", ""), FIRST_DOOR_PORT)
 
 
 def test_names_that_share_a_port_have_doors_of_their_own() -> None:
-    doors = objects.door_ports(TOPOLOGY)
+    doors = door_ports(TOPOLOGY)
     assert len({door.listens for door in doors}) == len(doors) == 7
     assert (doors[0].kind, doors[0].name, doors[0].port) == ("gateway", "gateway", 80)
     ways = {service["metadata"]["name"]: service["spec"] for service in objects.services(PLACE, TOPOLOGY)}

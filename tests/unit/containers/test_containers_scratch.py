@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from podctl.backends.kubernetes.scratch import Scratch, sweep_scratch
+from podctl.backends.containers.scratch import Scratch, sweep_scratch
 
-HOLD = "from podctl.backends.kubernetes.scratch import Scratch; print(Scratch().path, flush=True); input()"
+HOLD = "from podctl.backends.containers.scratch import Scratch; print(Scratch().path, flush=True); input()"
 
 
 def test_the_directory_of_a_killed_process_is_removed_and_of_a_living_one_is_not() -> None:

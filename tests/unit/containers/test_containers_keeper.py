@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from podctl.backends.kubernetes.inpod import keeper
+from podctl.backends.inpod import keeper
 
 
 @pytest.fixture

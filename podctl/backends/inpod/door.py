@@ -1,6 +1,7 @@
-"""Runs in a test pod's door: the agent's only way out, and podctl's way in. ``door.py PORT…``
+"""Runs in a test pod's door: the agent's only way out, and podctl's way in. ``door.py PORT[=HOST:PORT]…``
 
-Connections to the ports go to podctl over standard output; podctl's go from here to services and databases.
+Connections to the ports go to podctl over standard output; podctl's go from here to services and databases. The first
+number is what podctl knows a port by; without a place of its own the door listens on the port of that number.
 """
 
 from __future__ import annotations
@@ -18,6 +19,13 @@ from mux import Mux, Pair  # type: ignore[import-not-found,unused-ignore]  # noq
 CONNECT_S = 5.0
 
 
+def place(argument: str) -> tuple[int, str, int]:
+    """(number, host, port) of ``PORT[=HOST:PORT]``."""
+    number, _, at = argument.partition("=")
+    host, _, port = at.rpartition(":")
+    return int(number), host or "0.0.0.0", int(port or number)
+
+
 async def dial(info: dict[str, Any]) -> Pair:
     host, port = info["to"]
     try:
@@ -27,7 +35,7 @@ async def dial(info: dict[str, Any]) -> Pair:
         raise ConnectionError(f"no answer from {host}:{port} within {CONNECT_S:g} s") from error
 
 
-async def main(ports: list[int]) -> None:
+async def main(ports: list[tuple[int, str, int]]) -> None:
     loop = asyncio.get_running_loop()
     incoming = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(incoming), os.fdopen(0, "rb", 0))
@@ -39,15 +47,15 @@ async def main(ports: list[int]) -> None:
         await outgoing.drain()
 
     mux = Mux(lambda: incoming.read(1 << 16), write, dial, even=False)
-    for port in ports:
+    for number, host, port in ports:
 
-        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int = port) -> Any:
-            return mux.bridge({"port": port}, reader, writer)
+        def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int = number) -> Any:
+            return mux.bridge({"port": number}, reader, writer)
 
-        await asyncio.start_server(accepted, "0.0.0.0", port, backlog=256)
-    await mux.note({"ready": ports})
+        await asyncio.start_server(accepted, host, port, backlog=256)
+    await mux.note({"ready": [number for number, _, _ in ports]})
     await mux.run()
 
 
 if __name__ == "__main__":
-    asyncio.run(main([int(port) for port in sys.argv[1:]]))
+    asyncio.run(main([place(argument) for argument in sys.argv[1:]]))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from podctl.backends.kubernetes.inpod.mux import MAX_CHANNELS, WINDOW, Lost, Mux, Pair
+from podctl.backends.inpod.mux import MAX_CHANNELS, WINDOW, Lost, Mux, Pair
 
 
 class Ends:

@@ -1,4 +1,4 @@
-"""What this process keeps on its own machine for pods in a cluster: sockets, and copies of servers' logs.
+"""What this process keeps on its own machine for pods in containers elsewhere: sockets, and copies of servers' logs.
 
 A directory belongs to the process that holds its lock; the kernel lets go of it whatever ends the process.
 """
@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-_PREFIX = "podctl-k8s-"
+_PREFIX = "podctl-pods-"
 _LOCK = "owner"
 
 

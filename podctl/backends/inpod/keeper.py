@@ -1,4 +1,4 @@
-"""Runs beside an agent in its Kubernetes Pod, out of its reach: lets it start, keeps its output, hands out its files.
+"""Runs beside an agent's container, out of its reach: lets it start, keeps its output, hands out its files.
 
 ``keeper.py run CONFIG``      prove that the network is closed, lay out the workspace, let the agent go, read its output
 ``keeper.py watch``           a JSON line for each thing that happens: gate, started, full, ended

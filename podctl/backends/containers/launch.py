@@ -1,0 +1,69 @@
+"""What a container of a test pod runs, and when its server answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from podctl.data.connect import DatabaseUnreachable, connect
+from podctl.data.database import PostgresDatabase
+from podctl.data.roles import service_role
+from podctl.errors import EnvironmentProblem
+from podctl.pods.values import placeholders
+from podctl.spec.models import Service, Topology
+from podctl.spec.placeholders import expand
+from podctl.spec.topology import databases
+
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TZ": "UTC"}
+PYTHON = "python3"
+TEMPLATE_DATABASE = "podctl_template"
+SERVER_LOG = "log/postgresql.json"
+SCRIPTS = "/podctl/scripts"
+_ANSWERS_S = 20.0
+
+
+@dataclass(frozen=True)
+class Launch:
+    environment: dict[str, str]
+    argv: list[str]
+    directory: str
+
+
+def service_launch(topology: Topology, name: str, handles: Mapping[str, PostgresDatabase]) -> Launch:
+    """How a service starts, with its own credentials for the databases."""
+    service: Service = topology.services[name]
+    if service.mode == "stubbed":
+        routes = [route.model_dump(mode="json") for route in service.routes]
+        config = {"host": "0.0.0.0", "ports": list(service.ports), "routes": routes}
+        return Launch(dict(ENVIRONMENT), [PYTHON, "-I", "-S", f"{SCRIPTS}/stub.py", json.dumps(config)], "/")
+    credentials = {database: (service_role(name), handle.service_passwords[name]) for database, handle in handles.items()}
+    values = placeholders(topology, PYTHON, credentials)
+    environment = {**ENVIRONMENT, "HOST": "0.0.0.0", "PORT": str(service.ports[0])}
+    environment |= {key: expand(value, values) for key, value in service.environment.items()}
+    return Launch(environment, [expand(part, values) for part in service.command], str(service.directory or "/"))
+
+
+async def until_answers(name: str, conninfo: str) -> None:
+    """Wait for a server. Raises `EnvironmentProblem`."""
+    deadline = time.monotonic() + _ANSWERS_S
+    while True:
+        try:
+            connection = await connect(conninfo, "postgres")
+        except DatabaseUnreachable as error:
+            if time.monotonic() > deadline:
+                raise EnvironmentProblem(
+                    f"database {name} does not answer", code="not-ready", cause=error.cause, hint="podctl logs says more"
+                ) from error
+            await asyncio.sleep(0.05)
+            continue
+        await connection.close()
+        return
+
+
+def topology_databases(topology: Topology) -> Topology:
+    """The same databases and nothing else: what a seed can be tried on."""
+    kept = {name: topology.databases[name] for name in databases(topology)}
+    return Topology(apiVersion=topology.apiVersion, kind=topology.kind, name=topology.name, databases=kept)

@@ -1,0 +1,46 @@
+"""A PostgreSQL server in a container: how it is started, and the files it is started with. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from podctl.data.settings import settings_for
+
+#: podctl's sessions arrive from the server's own loopback: nobody else's superuser login is even tried.
+HBA = """\
+local all all reject
+host all postgres 127.0.0.0/8 scram-sha-256
+host all postgres ::1/128 scram-sha-256
+host all postgres all reject
+host replication all all reject
+host all all all scram-sha-256
+"""
+START = """\
+set -eu
+bin=$(dirname "$(command -v postgres || ls -d /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)")
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+  locale=C.UTF-8; locale -a 2>/dev/null | grep -qi '^C.utf-\\?8$' || locale=C
+  "$bin/initdb" -D "$PGDATA" -U postgres --pwfile /podctl/secret/password --no-sync --no-instructions \\
+    --encoding=UTF8 --locale=$locale --auth=scram-sha-256
+  cp /podctl/server/pg_hba.conf "$PGDATA/pg_hba.conf"
+  cat /podctl/server/postgresql.conf >>"$PGDATA/postgresql.conf"
+  [ "$(cat "$PGDATA/PG_VERSION")" -lt 18 ] || cat /podctl/server/postgresql-18.conf >>"$PGDATA/postgresql.conf"
+fi
+exec "$bin/postgres" -D "$PGDATA"
+"""
+
+
+def server_files(port: int, uid: int) -> dict[str, bytes]:
+    """What `START` finds in /podctl/server, and the /etc/passwd that makes ``uid`` known."""
+    base, newest = settings_for(15), settings_for(18)
+    own = {"listen_addresses": "*", "port": str(port), "unix_socket_directories": "/tmp"}
+    return {
+        "postgresql.conf": _settings_text({**base, **own}),
+        "postgresql-18.conf": _settings_text({key: value for key, value in newest.items() if key not in base}),
+        "pg_hba.conf": HBA.encode(),
+        "passwd": f"postgres:x:{uid}:{uid}::/tmp:/bin/sh\n".encode(),
+    }
+
+
+def _settings_text(settings: Mapping[str, str]) -> bytes:
+    return "".join(f"{name} = '{value}'\n" for name, value in settings.items()).encode()
