@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import cluster as clusters
+import engines
 import pytest
 
 
@@ -23,13 +24,18 @@ def own_state() -> Iterator[None]:
     assert left == [], f"the tests left pods behind: {left}"
 
 
+#: Marker -> what says why its tests do not run.
+ELSEWHERE = {"docker": engines.why_not, "cluster": clusters.why_not}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need a cluster come last: none is there while others look at the machine."""
-    on_cluster = [item for item in items if item.get_closest_marker("cluster")]
-    why_not = clusters.why_not() if on_cluster else ""
-    for item in on_cluster if why_not else []:
-        item.add_marker(pytest.mark.skip(why_not))
-    items.sort(key=lambda item: item.get_closest_marker("cluster") is not None)
+    """Tests that need an engine or a cluster come last: none is there while others look at the machine."""
+    for marker, asked in ELSEWHERE.items():
+        there = [item for item in items if item.get_closest_marker(marker)]
+        why_not = asked() if there else ""
+        for item in there if why_not else []:
+            item.add_marker(pytest.mark.skip(why_not))
+    items.sort(key=lambda item: [item.get_closest_marker(marker) is not None for marker in reversed(ELSEWHERE)])
 
 
 @pytest.fixture(scope="session")
@@ -39,12 +45,20 @@ def cluster() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def engine() -> Iterator[None]:
+    """A Docker engine, brought up when the first test asks for it."""
+    with engines.running():
+        yield
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
-    """A cluster that was not tested must not be overlooked: it is the last that is said."""
+    """An engine or a cluster that was not tested must not be overlooked: it is the last that is said."""
     yield
     said = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
-    skipped = [text[text.index(clusters.NO_CLUSTER) :].rstrip(")'") for text in said if clusters.NO_CLUSTER in text]
-    if skipped:
-        terminalreporter.section(f"{len(skipped)} tests did not run", sep="!", red=True, bold=True)
-        terminalreporter.line(skipped[0], red=True, bold=True)
+    for why in (engines.NO_ENGINE, clusters.NO_CLUSTER):
+        skipped = [text[text.index(why) :].rstrip(")'") for text in said if why in text]
+        if skipped:
+            terminalreporter.section(f"{len(skipped)} tests did not run", sep="!", red=True, bold=True)
+            terminalreporter.line(skipped[0], red=True, bold=True)

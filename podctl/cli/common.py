@@ -26,14 +26,14 @@ def store_option(function: F) -> F:
 
 
 def backend_option(function: Any) -> Any:
-    """``--backend``; kubernetes is experimental and says so."""
+    """``--backend``; docker and kubernetes are experimental and say so."""
     return click.option(
         "--backend",
-        type=click.Choice(["local", "kubernetes"]),
+        type=click.Choice(["local", "docker", "kubernetes"]),
         default="local",
         envvar="PODCTL_BACKEND",
         show_default=True,
-        help="Where pods are made; kubernetes is experimental (docs/kubernetes.md).",
+        help="Where pods are made; docker and kubernetes are experimental (docs/docker.md, docs/kubernetes.md).",
     )(function)
 
 

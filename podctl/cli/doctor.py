@@ -29,10 +29,11 @@ def doctor_command(escape: bool, backend: str, output: str) -> int:
     from podctl.backends.local.state import State
 
     if escape and backend != "local":
-        raise SpecError("the escape suite has no probes for a cluster yet", code="usage", hint="podctl doctor --escape")
+        raise SpecError(f"the escape suite has no probes for {backend} yet", code="usage", hint="podctl doctor --escape")
     if escape:
         return _escape(State.open(), output)
-    return _findings(asyncio.run(_local(State.open()) if backend == "local" else _cluster()), output)
+    asked = {"local": lambda: _local(State.open()), "kubernetes": _cluster, "docker": _engine}[backend]
+    return _findings(asyncio.run(asked()), output)
 
 
 async def _local(state: Any) -> list[Any]:
@@ -45,6 +46,16 @@ async def _cluster() -> list[Any]:
     from podctl.backends.kubernetes.backend import KubernetesBackend
 
     backend = await KubernetesBackend.open(os.environ)
+    try:
+        return await backend.check()
+    finally:
+        await backend.close()
+
+
+async def _engine() -> list[Any]:
+    from podctl.backends.docker.backend import DockerBackend
+
+    backend = await DockerBackend.open(os.environ)
     try:
         return await backend.check()
     finally:

@@ -25,8 +25,8 @@ def gc_command(dry_run: bool, backend: str, output: str) -> int:
     """
     from podctl.controller.sweep import orphans, remains, sweep
 
-    if backend == "kubernetes":
-        dead_pods, living, receipt = asyncio.run(_cluster(dry_run))
+    if backend != "local":
+        dead_pods, living, receipt = asyncio.run(_cluster(dry_run) if backend == "kubernetes" else _engine(dry_run))
         would_go = [f"{pod.id}  {pod.directory}" for pod in dead_pods]
     else:
         state = machine_state()
@@ -51,11 +51,29 @@ def gc_command(dry_run: bool, backend: str, output: str) -> int:
 async def _cluster(dry_run: bool) -> tuple[list[Any], list[Any], Any]:
     """The orphans and the living of the cluster of KUBECONFIG; and the receipt, unless nothing is to be removed."""
     from podctl.backends.kubernetes.api import Cluster
-    from podctl.controller.clusters import cluster_orphans, cluster_sweep
+    from podctl.backends.kubernetes.namespaces import list_pods, remove_namespace
+    from podctl.controller.elsewhere import orphans_among, sweep_among
 
     cluster = await Cluster.open()
     try:
-        dead, living = await cluster_orphans(cluster)
-        return dead, living, None if dry_run else await cluster_sweep(cluster)
+        pods, now = await list_pods(cluster), cluster.now_ns()
+        receipt = None if dry_run else await sweep_among(pods, now, lambda pod: remove_namespace(cluster, pod))
+        return *orphans_among(pods, now), receipt
     finally:
         await cluster.close()
+
+
+async def _engine(dry_run: bool) -> tuple[list[Any], list[Any], Any]:
+    """The same of the Docker engine of DOCKER_HOST."""
+    from podctl.backends.docker.engine import Engine
+    from podctl.backends.docker.leftovers import list_pods, remove_pod
+    from podctl.clock import SystemClock
+    from podctl.controller.elsewhere import orphans_among, sweep_among
+
+    engine = await Engine.open()
+    try:
+        pods, now = await list_pods(engine), SystemClock().wall_ns()
+        receipt = None if dry_run else await sweep_among(pods, now, lambda pod: remove_pod(engine, pod))
+        return *orphans_among(pods, now), receipt
+    finally:
+        await engine.close()

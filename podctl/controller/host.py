@@ -16,6 +16,7 @@ from podctl.backends.base import Backend
 from podctl.backends.local.backend import LocalBackend
 from podctl.backends.local.state import State
 from podctl.clock import SystemClock
+from podctl.controller.elsewhere import sweep_among
 from podctl.controller.run import Prepared, RunController
 from podctl.controller.sweep import Receipt, sweep
 from podctl.errors import ExitCode
@@ -110,10 +111,14 @@ async def _backend(where: str, prepared: Prepared) -> tuple[Backend, Receipt, Ca
     if where == "kubernetes":
         # Slow to import, and most runs are local.
         from podctl.backends.kubernetes.backend import KubernetesBackend
-        from podctl.controller.clusters import cluster_sweep
 
         cluster = await KubernetesBackend.open(os.environ, ttl_s=ttl)
-        return cluster, await cluster_sweep(cluster.cluster), cluster.held
+        return cluster, await sweep_among(await cluster.list(), cluster.cluster.now_ns(), cluster.delete), cluster.held
+    if where == "docker":
+        from podctl.backends.docker.backend import DockerBackend
+
+        docker = await DockerBackend.open(os.environ, ttl_s=ttl)
+        return docker, await sweep_among(await docker.list(), SystemClock().wall_ns(), docker.delete), docker.held
     state = State.open()
     receipt = await sweep(state)
 

@@ -22,7 +22,7 @@ from podctl.backends.kubernetes.namespaces import STUCK_S, list_pods, remove_nam
 from podctl.backends.kubernetes.objects import Place, Settings
 from podctl.backends.kubernetes.problems import ClusterProblem
 from podctl.backends.kubernetes.watching import Watched, ready
-from podctl.controller.clusters import cluster_sweep
+from podctl.controller.elsewhere import sweep_among
 from podctl.pods.plan import PodSpec, Resource, Step, steps
 from podctl.spec.models import Topology
 
@@ -165,7 +165,7 @@ def test_orphans_are_swept_and_the_living_left_alone() -> None:
         await used.cluster.apply(objects.lease(dead, "podctl-dead", long_ago))
         alive = {pod.id: pod.owner_alive for pod in await list_pods(used.cluster)}
         assert alive[dead.pod] is False and alive[spec.id] is True
-        receipt = await cluster_sweep(used.cluster)
+        receipt = await sweep_among(await used.list(), used.cluster.now_ns(), used.delete)
         assert dead.pod in {removal.pod for removal in receipt.removals} and receipt.complete
         assert spec.id in {pod.id for pod in receipt.living}
         assert await used.observe(spec.id) == {Resource("directory"): 1}

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import cluster as clusters
+import engines
 import pytest
 
 from podctl.backends.base import Backend, Command, Image, Process
 from podctl.backends.contract import CHECKS, Report, run_contract
-from podctl.backends.kubernetes.execution import NOT_RECORDED
+from podctl.backends.docker.execution import NOT_RECORDED as NOT_ON_AN_ENGINE
+from podctl.backends.kubernetes.execution import NOT_RECORDED as NOT_IN_A_CLUSTER
 from podctl.backends.local.backend import LocalBackend
 from podctl.backends.local.state import State
 from podctl.backends.memory import Call, MemoryBackend, Refused
@@ -178,17 +180,14 @@ class MemoryHarness:
         return Command(argv=(name,), environment={}, directory=Path("/"))
 
 
-class KubernetesHarness(LocalHarness):
-    """The local backend's programs as they are."""
+class ElsewhereHarness(LocalHarness):
+    """The local backend's programs as they are; ``not_recorded`` says why the backend records no processes."""
 
-    def __init__(self, directory: Path, open_backend: Backend) -> None:
+    def __init__(self, directory: Path, open_backend: Backend, not_recorded: str) -> None:
         super().__init__(directory)
         self._backend = open_backend
-
-    gaps: Mapping[str, str] = {
-        "every process is recorded": NOT_RECORDED,
-        "processes kept are bounded, and all are counted": NOT_RECORDED,
-    }
+        recording = ("every process is recorded", "processes kept are bounded, and all are counted")
+        self.gaps = dict.fromkeys(recording, not_recorded)
 
     def backend(self) -> Backend:
         return self._backend
@@ -204,20 +203,23 @@ def report_of(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
         directory = tmp_path_factory.mktemp(name)
         wanted = {params["check"] for params in asked if params["backend"] == name}
         if name == "kubernetes":
-            return await run_contract(KubernetesHarness(directory, await clusters.backend()), wanted)
+            return await run_contract(ElsewhereHarness(directory, await clusters.backend(), NOT_IN_A_CLUSTER), wanted)
+        if name == "docker":
+            return await run_contract(ElsewhereHarness(directory, await engines.backend(), NOT_ON_AN_ENGINE), wanted)
         return await run_contract({"memory": MemoryHarness, "local": LocalHarness}[name](directory), wanted)
 
     @cache
     def report(name: str) -> Report:
-        if name == "kubernetes":
-            request.getfixturevalue("cluster")
+        if name in FIXTURES:
+            request.getfixturevalue(FIXTURES[name])
         return asyncio.run(contract(name))
 
     return report
 
 
-#: What is tried on a cluster each time; the rest takes minutes there.
+#: What is tried on an engine and on a cluster each time; the rest takes minutes there.
 ALWAYS = ("the next generation is clean", "an interrupt ends a command")
+FIXTURES = {"docker": "engine", "kubernetes": "cluster"}
 
 
 def every_backend() -> Iterator[Any]:
@@ -225,6 +227,7 @@ def every_backend() -> Iterator[Any]:
         yield pytest.param("memory", check)
         yield pytest.param("local", check)
         rarely = [] if check in ALWAYS else [pytest.mark.campaign]
+        yield pytest.param("docker", check, marks=[pytest.mark.docker, *rarely])
         yield pytest.param("kubernetes", check, marks=[pytest.mark.cluster, *rarely])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +45,11 @@ def service_launch(topology: Topology, name: str, handles: Mapping[str, Postgres
     environment = {**ENVIRONMENT, "HOST": "0.0.0.0", "PORT": str(service.ports[0])}
     environment |= {key: expand(value, values) for key, value in service.environment.items()}
     return Launch(environment, [expand(part, values) for part in service.command], str(service.directory or "/"))
+
+
+def exit_or_signal(code: int) -> tuple[int | None, int | None]:
+    """Exit code or signal of a container's first process: engines report one that died of signal N as exit code 128 + N."""
+    return (None, code - 128) if code - 128 in signal.valid_signals() else (code, None)
 
 
 async def until_answers(name: str, conninfo: str) -> None:

@@ -70,9 +70,9 @@ class Tunnel:
         listening.listen(256)
         return listening
 
-    async def forwarder(self, name: str, host: str, port: int) -> Path:
+    async def forwarder(self, name: str, host: str, port: int, path: Path | None = None) -> Path:
         """A Unix socket here; each connection to it becomes one from the door to ``host``:``port``."""
-        path = self._directory / f"to-{name}-{port}"
+        path = path or self._directory / f"to-{name}-{port}"
         path.unlink(missing_ok=True)
 
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from podctl.backends.containers.launch import exit_or_signal
 from podctl.backends.kubernetes.api import Cluster, Expired, Object, Unavailable
 from podctl.backends.kubernetes.objects import parse_time
 from podctl.backends.kubernetes.problems import ClusterProblem, event_trouble, pod_trouble
@@ -155,9 +155,8 @@ def container_state(pod: Object | None, container: str) -> dict[str, Any]:
 
 
 def ending(terminated: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Exit code or signal of a container's state: runtimes report a program that died of signal N as exit code 128 + N."""
-    code = int(terminated.get("exitCode", 0))
-    return (None, code - 128) if code - 128 in signal.valid_signals() else (code, None)
+    """Exit code or signal of a container's state."""
+    return exit_or_signal(int(terminated.get("exitCode", 0)))
 
 
 def _age_s(stamp: object, now_ns: int) -> float:
