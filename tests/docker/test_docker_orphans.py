@@ -35,8 +35,9 @@ async def main():
         await used.apply(spec, step)
     agent = Command(argv=("/bin/sh", "-c", "sleep 600"), environment={}, directory=Path(sys.argv[2]), wall_s=600)
     running = asyncio.ensure_future(used.execute(spec.id, agent))
-    while not any("agent-1" == name for name in await names(used)):
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(60):
+        while not {"agent-1", "agent-1-keeper"} <= set(await names(used)):
+            await asyncio.sleep(0.05)
     print("made", flush=True)
     await running
 async def names(used):

@@ -20,7 +20,7 @@ import pytest
 
 from podctl.backends.docker.backend import IMAGE, DockerBackend
 
-PROGRAMS = ("dockerd", "containerd", "runc", "iptables", "unshare")
+PROGRAMS = ("dockerd", "containerd", "runc", "iptables", "setpriv", "unshare")
 OWN_IMAGE = "podctl-tests"
 NO_ENGINE = "NO DOCKER ENGINE, the Docker backend is not tested"
 #: Where the engine's programs are, also for a user who has no administrator's PATH.
@@ -73,7 +73,7 @@ def _own() -> Iterator[str]:
     group = directory.name
     host = f"unix://{directory}/s"
     command = [
-        "unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
+        "setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
         shutil.which("dockerd", path=_PATH) or "dockerd", "--host", host, "--data-root", f"{directory}/data",
         "--exec-root", f"{directory}/exec", "--pidfile", f"{directory}/pid", "--bridge=none", "--cgroup-parent", f"/{group}",
         "--exec-opt", "native.cgroupdriver=cgroupfs",

@@ -67,6 +67,7 @@ class DockerPod:
         self._door: Tunnel | None = None
         self._sessions: dict[str, Tunnel] = {}
         self._numbers = itertools.count(1)
+        self._commands = itertools.count(1)
 
     # ---- steps ----
 
@@ -171,7 +172,7 @@ class DockerPod:
         program = Program(argv, environment, "/workspace", files, resources)
         assert self._porch is not None and self._door is not None
         lost = (self._porch, self._door)
-        self.execution = Execution(self._engine, lost, self.place, self._settings, f"agent-{next(self._numbers)}", command)
+        self.execution = Execution(self._engine, lost, self.place, self._settings, f"agent-{next(self._commands)}", command)
         watching = asyncio.create_task(self._watch_floods(self.execution))
         try:
             exit_ = await self.execution.run(
