@@ -102,7 +102,7 @@ async def _in_containers(engine: Engine, settings: Settings, place: Place) -> li
     neighbour = objects.door(place, settings, given, where)
     target = replace(neighbour, argv=("python3", "-I", "-c", _LISTEN))
     asking = replace(neighbour, name=place.name("asking"), address=str(subnet[3]))
-    await engine.start(target, Answers(["python3", "-I", f"{SCRIPTS}/probe.py", "until", str(_PORT)], 20.0))
+    await engine.start(target, Answers(["python3", "-I", f"{SCRIPTS}/probe.py", "until", f"{where.door}:{_PORT}"], 20.0))
     porch, service = await asyncio.gather(engine.start(objects.porch(place, settings, given, where)), engine.start(asking))
     program = objects.Program(objects.WAIT, {}, "/", {SCRIPTS: given}, Resources())
     run = objects.AgentRun("agent", program, 2**20, 2**20, {}, {})

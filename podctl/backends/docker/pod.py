@@ -100,7 +100,9 @@ class DockerPod:
         await self._remove(part)
         password = secrets.token_urlsafe(24)
         box = objects.database(self.place, name, database.port, password, self._settings, self._scripts, self._placed())
-        self._ids[part] = await self._engine.start(box, Answers(_probe(database.port), _DATABASE_S))
+        self._ids[part] = await self._engine.start(
+            box, Answers(_probe(self._placed().inside[name], database.port), _DATABASE_S)
+        )
         sockets = self._directory / f"sql-{next(self._numbers)}"
         sockets.mkdir(mode=0o700)
         session = self._sessions[name] = self._tunnel(part)
@@ -132,7 +134,9 @@ class DockerPod:
         port = service.ready.port if service.ready and service.ready.port else service.ports[0]
         path = service.ready.path if service.ready and service.mode != "stubbed" else ""
         timeout = max(service.ready.timeout if service.ready else 15.0, 5.0)
-        self._ids[f"svc-{name}"] = await self._engine.start(box, Answers(_probe(port, path), timeout))
+        self._ids[f"svc-{name}"] = await self._engine.start(
+            box, Answers(_probe(self._placed().inside[name], port, path), timeout)
+        )
         assert self._door is not None
         await self._door.reaches(self._placed().inside[name], service.ports[0], 15.0)
 
@@ -289,5 +293,6 @@ def _part(resource: Resource) -> str:
     return {"database": f"db-{resource.name}", "service": f"svc-{resource.name}"}.get(resource.kind, "")
 
 
-def _probe(port: int, path: str = "") -> list[str]:
-    return ["python3", "-I", f"{SCRIPTS}/probe.py", "until", str(port), path]
+def _probe(address: str, port: int, path: str = "") -> list[str]:
+    """Asked by its own address: that is where others ask it."""
+    return ["python3", "-I", f"{SCRIPTS}/probe.py", "until", f"{address}:{port}", path]
