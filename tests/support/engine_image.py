@@ -54,7 +54,8 @@ def root() -> bytes:
             if path.exists():
                 add(path, str(path))
         tar.addfile(_link("/usr/local/bin/python3", str(PYTHON)))
-        for name in ("/tmp", "/proc", "/sys", "/dev", "/etc", "/data", "/workspace"):
+        # Root's /workspace and /agent are in the way of podctl's own, which must not mind.
+        for name in ("/tmp", "/proc", "/sys", "/dev", "/etc", "/data", "/workspace", "/agent"):
             entry = tarfile.TarInfo(name)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if name == "/tmp" else 0o755
             tar.addfile(entry)

@@ -34,6 +34,8 @@ _THREADS = 256
 _MAX_HEADERS = 64 * 1024
 _SAID = 4096
 _GONE_S = 30.0
+#: An engine would fill an empty volume with what the image has there, and give it that directory's owner.
+_VOLUME = "rw,nocopy"
 
 
 class Engine:
@@ -136,10 +138,10 @@ class Engine:
         def make() -> str:
             made = _Container(box.options, box)
             for name, (mount, files) in volumes.items():
-                made.with_volume_mapping(name, mount, "rw")
+                made.with_volume_mapping(name, mount, _VOLUME)
                 made.with_copy_into_container(_tar(files), mount)
             for mount, memory in box.shared.items():
-                made.with_volume_mapping(memory.name, mount, "rw")
+                made.with_volume_mapping(memory.name, mount, _VOLUME)
             if ready is not None:
                 made.waiting_for(ready)
             try:
