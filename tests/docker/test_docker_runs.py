@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from both_places import AGENT, TICKETS, on_both
 from project import make_project
+from worked_examples import RETAIL, needs_retail, prepare
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("engine")]
 
@@ -42,3 +43,11 @@ def test_the_engine_is_tried_and_an_image_that_it_does_not_have_is_named(tmp_pat
     assert "ok  agent" in tried.stdout and "ok  network" in tried.stdout
     missing = project.podctl("doctor", "--backend", "docker", PODCTL_IMAGE="localhost:1/nobody-has:1")
     assert missing.returncode == 3 and "localhost:1/nobody-has:1" in missing.stdout, missing.stdout
+
+
+@needs_retail
+@pytest.mark.campaign
+def test_retail_ends_alike_ticket_by_ticket(tmp_path: Path) -> None:
+    local, there = on_both(prepare("retail", RETAIL, tmp_path / "retail"), "docker", "retail-exact.yaml", 1800)
+    assert len(local) == 114
+    assert {name: there[name] for name in local if there[name] != local[name]} == {}

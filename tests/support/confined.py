@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 #: Run as the agent: what it finds goes into result.json.
 AGENT = r"""
 import json, os, resource, socket, subprocess, sys, time
@@ -82,3 +84,22 @@ LIMITED = {
     "memory": "x = bytearray(600 * 2**20)\nfor i in range(0, len(x), 4096): x[i] = 1",
     "outlives": "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(300)",
 }
+
+
+def assert_no_rights(agent: dict[str, Any]) -> None:
+    assert agent["uid"] >= 1_000_000 and 0 not in agent["groups"]
+    assert agent["status"] == {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
+    assert agent["unshare"] != 0 and agent["mount"] != 0 and agent["raw"].startswith("refused")
+    assert agent["core"] == 0
+
+
+def assert_writes_into_its_workspace_alone(agent: dict[str, Any]) -> None:
+    assert agent["write own"].startswith("done")
+    assert agent["write root"].startswith("refused") and agent["write code"].startswith("refused")
+
+
+def assert_limits_hold(found: dict[str, Any]) -> None:
+    agent, greedy, outliving = found["agent"], found["memory"], found["outlives"]
+    assert 20 <= agent["forks"] <= 48 and 8 <= agent["disk"] <= 16
+    assert greedy.limit == "memory"
+    assert outliving.code == 0 and outliving.wall_s < 20, outliving

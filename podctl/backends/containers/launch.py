@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from podctl.data.connect import DatabaseUnreachable, connect
@@ -16,7 +16,6 @@ from podctl.errors import EnvironmentProblem
 from podctl.pods.values import placeholders
 from podctl.spec.models import Service, Topology
 from podctl.spec.placeholders import expand
-from podctl.spec.topology import databases
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TZ": "UTC"}
 PYTHON = "python3"
@@ -24,6 +23,7 @@ TEMPLATE_DATABASE = "podctl_template"
 SERVER_LOG = "log/postgresql.json"
 SCRIPTS = "/podctl/scripts"
 _ANSWERS_S = 20.0
+_FLOOD_LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,12 @@ async def until_answers(name: str, conninfo: str) -> None:
         return
 
 
-def topology_databases(topology: Topology) -> Topology:
-    """The same databases and nothing else: what a seed can be tried on."""
-    kept = {name: topology.databases[name] for name in databases(topology)}
-    return Topology(apiVersion=topology.apiVersion, kind=topology.kind, name=topology.name, databases=kept)
+async def watch_floods(handles: Mapping[str, PostgresDatabase], interrupt: Callable[[str], None]) -> None:
+    """End what makes a database write without end, before it has no room left and its server dies."""
+    while True:
+        await asyncio.sleep(_FLOOD_LOOK_S)
+        for handle in handles.values():
+            limit = await handle.flooded()
+            if limit:
+                interrupt(limit)
+                return

@@ -9,8 +9,8 @@ import time
 from collections.abc import Mapping
 
 from podctl.backends.base import Command, Exit, Finding, PodDatabase, PodRef, Removal
-from podctl.backends.containers.launch import topology_databases
 from podctl.backends.containers.scratch import Scratch
+from podctl.backends.containers.trial import try_seeds
 from podctl.backends.docker import objects
 from podctl.backends.docker.check import findings
 from podctl.backends.docker.engine import Engine
@@ -20,9 +20,8 @@ from podctl.backends.docker.pod import DockerPod
 from podctl.backends.docker.problems import DockerProblem
 from podctl.evidence.owner import Owner
 from podctl.gateway.client import Door
-from podctl.pods.plan import PodSpec, Resource, Step, advance, steps
+from podctl.pods.plan import PodSpec, Resource, Step, advance
 from podctl.spec.bundle import Bundle
-from podctl.spec.tables import check_boundary, check_ignored
 
 IMAGE = "PODCTL_IMAGE"
 RUNTIME = "PODCTL_DOCKER_RUNTIME"
@@ -77,24 +76,14 @@ class DockerBackend:
 
     async def prepare(self, bundle: Bundle) -> None:
         """Try the seeds and the boundary on a pod that has the databases alone, before a run begins."""
-        alone = topology_databases(bundle.topology)
-        if not alone.databases:
-            return
-        spec = PodSpec(f"try-{secrets.token_hex(4)}", "template", alone)
-        try:
-            for step in steps(spec, {}):
-                if step.resource.kind != "door":
-                    await self.apply(spec, step)
-            known = {name: facts.columns for name, facts in self._pods[spec.id].facts.items()}
-            if bundle.scenario.boundary.is_file():
-                check_boundary(bundle.scenario.boundary, known)
-            if bundle.path.is_file():
-                check_ignored(bundle.path, known)
-        finally:
+
+        def remove(pod: str) -> None:
             # Nobody waits for it: `close` does.
-            task = asyncio.ensure_future(self.delete(spec.id))
+            task = asyncio.ensure_future(self.delete(pod))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
+
+        await try_seeds(bundle, self.apply, lambda pod: self._pods[pod].facts, remove)
 
     async def observe(self, pod: str) -> dict[Resource, int]:
         held = self._pods.get(pod)

@@ -11,6 +11,7 @@ from typing import Any
 
 from podctl.backends import base
 from podctl.backends.base import Command, Exit, Recording
+from podctl.backends.containers.keeping import Collected, collected, request
 from podctl.backends.containers.launch import SCRIPTS, exit_or_signal
 from podctl.backends.containers.tunnel import Tunnel
 from podctl.backends.docker import objects
@@ -93,8 +94,8 @@ class Execution:
             with suppress(TimeoutError):
                 async with asyncio.timeout(2.0):
                     await self._until("ended")
-            out, err, found, refused = await self._collect(keeper)
-            return self._exit(state, limit, out, err, found, refused)
+            left = await self._collect(keeper)
+            return self._exit(state, limit, left)
         finally:
             if watching is not None:
                 watching.cancel()
@@ -154,18 +155,9 @@ class Execution:
                 wait.cancel()
             await asyncio.gather(begun, *waits.values(), return_exceptions=True)
 
-    async def _collect(self, keeper: str) -> tuple[bytes, bytes, dict[str, bytes], dict[str, str]]:
-        command = self._command
-        request = json.dumps({"names": list(command.collect), "limit": command.collect_bytes})
-        most = 2 * command.output + len(command.collect) * command.collect_bytes + 2**20
-        head, _, rest = (await self._engine.run(keeper, [*_KEEPER, "collect", request], most)).partition(b"\n")
-        told = json.loads(head)
-        parts = []
-        for size in told["sizes"]:
-            parts.append(rest[:size])
-            rest = rest[size:]
-        out, err, *found = parts
-        return out, err, dict(zip(told["found"], found, strict=True)), dict(told["refused"])
+    async def _collect(self, keeper: str) -> Collected:
+        asked, most = request(self._command)
+        return collected(await self._engine.run(keeper, [*_KEEPER, "collect", asked], most))
 
     async def _clean(self, *boxes: objects.Box) -> None:
         for box in boxes:
@@ -176,9 +168,7 @@ class Execution:
             with suppress(DockerProblem):
                 await self._engine.remove_volume(volume)
 
-    def _exit(
-        self, state: Mapping[str, Any], limit: str, out: bytes, err: bytes, files: dict[str, bytes], refused: dict[str, str]
-    ) -> Exit:
+    def _exit(self, state: Mapping[str, Any], limit: str, left: Collected) -> Exit:
         code, number = (None, None) if limit else exit_or_signal(int(state.get("ExitCode", 0)))
         if not limit and state.get("OOMKilled") and code != 0:
             limit = "memory"
@@ -190,10 +180,10 @@ class Execution:
             limit=limit,
             # Both clocks are the engine's.
             wall_s=max(0.0, ended - started) if started else 0.0,
-            stdout=out[: self._command.output],
-            stderr=err[: self._command.output],
-            files=files,
-            refused_files=refused,
+            stdout=left.stdout[: self._command.output],
+            stderr=left.stderr[: self._command.output],
+            files=left.files,
+            refused_files=left.refused,
             recording=Recording(refused=NOT_RECORDED) if self._command.record else base.NOT_RECORDED,
         )
 

@@ -24,6 +24,7 @@ from podctl.backends.containers.launch import (
     exit_or_signal,
     service_launch,
     until_answers,
+    watch_floods,
 )
 from podctl.backends.containers.tunnel import Stream, Tunnel
 from podctl.backends.docker import objects
@@ -42,7 +43,6 @@ from podctl.spec.models import Resources, Topology
 from podctl.spec.placeholders import expand
 from podctl.spec.topology import service_order
 
-_FLOOD_LOOK_S = 1.0
 _DATABASE_S = 60.0
 
 
@@ -177,7 +177,7 @@ class DockerPod:
         assert self._porch is not None and self._door is not None
         lost = (self._porch, self._door)
         self.execution = Execution(self._engine, lost, self.place, self._settings, f"agent-{next(self._commands)}", command)
-        watching = asyncio.create_task(self._watch_floods(self.execution))
+        watching = asyncio.create_task(watch_floods(self.databases, self.execution.interrupt))
         try:
             exit_ = await self.execution.run(
                 program,
@@ -191,16 +191,6 @@ class DockerPod:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
             self.execution = None
-
-    async def _watch_floods(self, execution: Execution) -> None:
-        """End what makes a database write without end, before its memory is full and its server dies."""
-        while True:
-            await asyncio.sleep(_FLOOD_LOOK_S)
-            for handle in self.databases.values():
-                limit = await handle.flooded()
-                if limit:
-                    execution.interrupt(limit)
-                    return
 
     async def _service_processes(self) -> tuple[ServiceProcess, ...]:
         states = await self._states()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import socket
 from collections.abc import Mapping
 
 from podctl.backends.base import Command, Exit, Finding, PodDatabase, PodRef, Removal
-from podctl.backends.containers.launch import topology_databases
 from podctl.backends.containers.scratch import Scratch
+from podctl.backends.containers.trial import try_seeds
 from podctl.backends.kubernetes import objects
 from podctl.backends.kubernetes.api import Cluster
 from podctl.backends.kubernetes.check import findings
@@ -18,10 +17,9 @@ from podctl.backends.kubernetes.objects import Settings
 from podctl.backends.kubernetes.pod import KubernetesPod
 from podctl.backends.kubernetes.problems import ClusterProblem
 from podctl.gateway.client import Door
-from podctl.pods.plan import PodSpec, Resource, Step, advance, steps
+from podctl.pods.plan import PodSpec, Resource, Step, advance
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import Limits, Resources
-from podctl.spec.tables import check_boundary, check_ignored
 
 IMAGE = "PODCTL_IMAGE"
 RUNTIME_CLASS = "PODCTL_RUNTIME_CLASS"
@@ -76,24 +74,14 @@ class KubernetesBackend:
     async def prepare(self, bundle: Bundle) -> None:
         """Try the seeds and the boundary on a pod that has the databases alone, before a run begins."""
         self._limits = bundle.scenario.limits
-        alone = topology_databases(bundle.topology)
-        if not alone.databases:
-            return
-        spec = PodSpec(f"try-{secrets.token_hex(4)}", "template", alone)
-        try:
-            for step in steps(spec, {}):
-                if step.resource.kind != "door":
-                    await self.apply(spec, step)
-            known = {name: facts.columns for name, facts in self._pods[spec.id].facts.items()}
-            if bundle.scenario.boundary.is_file():
-                check_boundary(bundle.scenario.boundary, known)
-            if bundle.path.is_file():
-                check_ignored(bundle.path, known)
-        finally:
+
+        def remove(pod: str) -> None:
             # Nobody waits for it: `close` does.
-            task = asyncio.ensure_future(self.delete(spec.id))
+            task = asyncio.ensure_future(self.delete(pod))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
+
+        await try_seeds(bundle, self.apply, lambda pod: self._pods[pod].facts, remove)
 
     async def observe(self, pod: str) -> dict[Resource, int]:
         namespace = await self.cluster.get("Namespace", objects.PREFIX + pod)

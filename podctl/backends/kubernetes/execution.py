@@ -12,6 +12,7 @@ from typing import Any
 
 from podctl.backends import base
 from podctl.backends.base import Command, Exit, Recording
+from podctl.backends.containers.keeping import Collected, collected, request
 from podctl.backends.containers.tunnel import Tunnel
 from podctl.backends.kubernetes import objects
 from podctl.backends.kubernetes.api import Cluster, Object
@@ -115,10 +116,10 @@ class Execution:
             with suppress(TimeoutError):
                 async with asyncio.timeout(2.0):
                     await asyncio.shield(watching)
-            out, err, found, refused = await self._collect()
+            left = await self._collect()
             if limit:
                 pod = await self._end() or pod
-            return self._exit(pod, limit, out, err, found, refused)
+            return self._exit(pod, limit, left)
         finally:
             if watching is not None:
                 watching.cancel()
@@ -224,19 +225,9 @@ class Execution:
 
         await self._watched.until("the agent did not end", over, self._name, self._command.wall_s + _DEADLINE_S)
 
-    async def _collect(self) -> tuple[bytes, bytes, dict[str, bytes], dict[str, str]]:
-        command = self._command
-        request = json.dumps({"names": list(command.collect), "limit": command.collect_bytes})
-        most = 2 * command.output + len(command.collect) * command.collect_bytes + 2**20
-        reply = await self._cluster.run(self._place.namespace, self._pod, KEEPER, [*_KEEPER, "collect", request], most)
-        head, _, rest = reply.partition(b"\n")
-        told = json.loads(head)
-        parts = []
-        for size in told["sizes"]:
-            parts.append(rest[:size])
-            rest = rest[size:]
-        out, err, *contents = parts
-        return out, err, dict(zip(told["found"], contents, strict=True)), dict(told["refused"])
+    async def _collect(self) -> Collected:
+        asked, most = request(self._command)
+        return collected(await self._cluster.run(self._place.namespace, self._pod, KEEPER, [*_KEEPER, "collect", asked], most))
 
     async def _end(self) -> Object | None:
         """Have the Pod deleted and wait until its node says that it is over; the last that was seen of it."""
@@ -256,7 +247,7 @@ class Execution:
             with suppress(ClusterProblem):
                 await self._cluster.delete(kind, name, self._place.namespace)
 
-    def _exit(self, pod: Object, limit: str, out: bytes, err: bytes, files: dict[str, bytes], refused: dict[str, str]) -> Exit:
+    def _exit(self, pod: Object, limit: str, left: Collected) -> Exit:
         ended = container_state(pod, AGENT).get("terminated") or {}
         code, number = (None, None) if limit else ending(ended)
         if not limit and ended.get("reason") == "OOMKilled":
@@ -266,10 +257,10 @@ class Execution:
             signal=number,
             limit=limit,
             wall_s=self._wall(ended),
-            stdout=out[: self._command.output],
-            stderr=err[: self._command.output],
-            files=files,
-            refused_files=refused,
+            stdout=left.stdout[: self._command.output],
+            stderr=left.stderr[: self._command.output],
+            files=left.files,
+            refused_files=left.refused,
             recording=Recording(refused=NOT_RECORDED) if self._command.record else base.NOT_RECORDED,
         )
 

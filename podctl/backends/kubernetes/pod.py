@@ -14,7 +14,7 @@ from typing import Any
 
 from podctl.backends.base import Command, Exit, ServiceProcess
 from podctl.backends.containers.doors import GATEWAY, GATEWAY_PORT, DoorPort, door_ports, listeners
-from podctl.backends.containers.launch import ENVIRONMENT, PYTHON, SERVER_LOG, TEMPLATE_DATABASE, service_launch, until_answers
+from podctl.backends.containers.launch import ENVIRONMENT, PYTHON, SERVER_LOG, TEMPLATE_DATABASE, service_launch, until_answers, watch_floods
 from podctl.backends.containers.tunnel import Stream, Tunnel
 from podctl.backends.inpod import scripts
 from podctl.backends.kubernetes import objects
@@ -36,7 +36,6 @@ from podctl.spec.topology import service_order
 
 _QUOTA_S = 30.0
 _POD_S = 120.0
-_FLOOD_LOOK_S = 1.0
 
 
 class KubernetesPod:
@@ -225,7 +224,7 @@ class KubernetesPod:
         resources = Resources(memory=command.memory, cpu=command.cpu, processes=command.processes)
         environment = {**ENVIRONMENT, "HOME": "/workspace", **command.environment}
         self.execution = Execution(self._cluster, self._watched, self._tunnel, self.place, self._settings, name, command)
-        watching = asyncio.create_task(self._watch_floods(self.execution))
+        watching = asyncio.create_task(watch_floods(self.databases, self.execution.interrupt))
         try:
             exit_ = await self.execution.run(
                 Program(argv, name, "/workspace", files, resources),
@@ -239,16 +238,6 @@ class KubernetesPod:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
             self.execution = None
-
-    async def _watch_floods(self, execution: Execution) -> None:
-        """End what makes a database write without end, before its disk is full and its server dies."""
-        while True:
-            await asyncio.sleep(_FLOOD_LOOK_S)
-            for handle in self.databases.values():
-                limit = await handle.flooded()
-                if limit:
-                    execution.interrupt(limit)
-                    return
 
     def _forbidden(self) -> list[tuple[str, int]]:
         """What an agent must not reach past the door: the first database or service by its own address."""

@@ -1,0 +1,45 @@
+"""Seeds and boundary are tried before a run begins, on a pod that has the databases alone."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+
+from podctl.data.template import TemplateFacts
+from podctl.pods.plan import PodSpec, Step, steps
+from podctl.spec.bundle import Bundle
+from podctl.spec.models import Topology
+from podctl.spec.tables import check_boundary, check_ignored
+from podctl.spec.topology import databases
+
+
+async def try_seeds(
+    bundle: Bundle,
+    apply: Callable[[PodSpec, Step], Awaitable[None]],
+    facts: Callable[[str], Mapping[str, TemplateFacts]],
+    remove: Callable[[str], None],
+) -> None:
+    """``facts`` gives those of a pod's templates, by its id; ``remove`` begins its removal, which nobody waits for here.
+
+    Raises `SpecError` when the boundary or the ignored columns do not fit the seeds, and whatever ``apply`` does.
+    """
+    topology = bundle.topology
+    alone = {name: topology.databases[name] for name in databases(topology)}
+    if not alone:
+        return
+    spec = PodSpec(
+        f"try-{secrets.token_hex(4)}",
+        "template",
+        Topology(apiVersion=topology.apiVersion, kind=topology.kind, name=topology.name, databases=alone),
+    )
+    try:
+        for step in steps(spec, {}):
+            if step.resource.kind != "door":
+                await apply(spec, step)
+        known = {name: one.columns for name, one in facts(spec.id).items()}
+        if bundle.scenario.boundary.is_file():
+            check_boundary(bundle.scenario.boundary, known)
+        if bundle.path.is_file():
+            check_ignored(bundle.path, known)
+    finally:
+        remove(spec.id)
