@@ -302,3 +302,15 @@ def _renamed(statement: LoggedStatement, database: str, name: str) -> LoggedStat
     if statement.data["database"] == database:
         statement.data["database"] = name
     return statement
+
+
+async def first_flood(databases: Mapping[str, PostgresDatabase], every_s: float) -> str:
+    """Waits until one of them passes a limit, looking every ``every_s`` seconds; which: `PostgresDatabase.flooded`.
+
+    Whoever writes without end is to be ended before the disk is full and the server dies.
+    """
+    while True:
+        await asyncio.sleep(every_s)
+        for database in databases.values():
+            if limit := await database.flooded():
+                return limit

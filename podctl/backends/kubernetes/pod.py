@@ -24,7 +24,7 @@ from podctl.backends.kubernetes.problems import ClusterProblem
 from podctl.backends.kubernetes.tunnel import Forwarded, Tunnel
 from podctl.backends.kubernetes.watching import Watched, container_state, ending, ready
 from podctl.data.connect import DatabaseUnreachable, connect
-from podctl.data.database import PostgresDatabase
+from podctl.data.database import PostgresDatabase, first_flood
 from podctl.data.remotelog import RemoteLog
 from podctl.data.roles import service_role
 from podctl.data.settings import settings_for
@@ -246,14 +246,7 @@ class KubernetesPod:
             self.execution = None
 
     async def _watch_floods(self, execution: Execution) -> None:
-        """End what makes a database write without end, before its disk is full and its server dies."""
-        while True:
-            await asyncio.sleep(_FLOOD_LOOK_S)
-            for handle in self.databases.values():
-                limit = await handle.flooded()
-                if limit:
-                    execution.interrupt(limit)
-                    return
+        execution.interrupt(await first_flood(self.databases, _FLOOD_LOOK_S))
 
     def _forbidden(self) -> list[tuple[str, int]]:
         """What an agent must not reach past the door: the first database or service by its own address."""

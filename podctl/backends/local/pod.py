@@ -29,7 +29,7 @@ from podctl.backends.local.network import GATEWAY, GATEWAY_PORT, addresses, host
 from podctl.backends.local.readiness import ServiceProbe, database_probe, pauses
 from podctl.backends.local.state import PodRecord, State
 from podctl.data.connect import first_line
-from podctl.data.database import PostgresDatabase
+from podctl.data.database import PostgresDatabase, first_flood
 from podctl.data.roles import service_role
 from podctl.data.settings import settings_for
 from podctl.errors import NO_ROOM_FOR_PODS, PodctlError
@@ -335,14 +335,7 @@ class LocalPod:
                 self._drop_group("agent")
 
     async def _watch_floods(self, execution: Execution) -> None:
-        """End what makes a database write without end, before its disk is full and its server dies."""
-        while True:
-            await asyncio.sleep(_FLOOD_LOOK_S)
-            for handle in self.databases.values():
-                limit = await handle.flooded()
-                if limit:
-                    execution.interrupt(limit)
-                    return
+        execution.interrupt(await first_flood(self.databases, _FLOOD_LOOK_S))
 
     async def close(self) -> None:
         for handle in self.databases.values():
