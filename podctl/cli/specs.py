@@ -42,8 +42,7 @@ def validate_command(files: tuple[Path, ...]) -> int:
     code = ExitCode.DONE
     for path in files:
         try:
-            kind = load_any(path)
-            _check_tickets(path, kind)
+            kind = _checked(load_any(path))
         except PodctlError as error:
             click.echo(error.render(), err=True)
             code = ExitCode.USAGE
@@ -52,17 +51,21 @@ def validate_command(files: tuple[Path, ...]) -> int:
     return int(code)
 
 
-def _check_tickets(path: Path, kind: str) -> None:
-    """What the files say may be right and the tickets they lead to wrong. Raises `SpecError`."""
-    from podctl.controller.run import prepare
-    from podctl.spec.load import load_bundle, load_model
+def _checked(value: Any) -> str:
+    """Its kind; what a file says may be right and the tickets it leads to wrong. Raises `SpecError`."""
+    from podctl.spec.bundle import Bundle
     from podctl.spec.models import Tickets
-    from podctl.tickets.sources import load_tickets
 
-    if kind == "Scenario":
-        prepare(load_bundle(path))
-    elif kind == "Tickets":
-        load_tickets(load_model(path, Tickets))
+    if isinstance(value, Bundle):
+        from podctl.controller.run import prepare
+
+        prepare(value)
+        return "Scenario"
+    if isinstance(value, Tickets):
+        from podctl.tickets.sources import load_tickets
+
+        load_tickets(value)
+    return type(value).__name__
 
 
 @click.command("schema")

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ _LOG_WAIT_S = 10.0
 #: (the slot keeps 1 GB of it), and log.
 MAX_WAL = 256 * 2**20
 MAX_LOG = 128 * 2**20
+_FLOOD_LOOK_S = 0.5
 
 
 class QueryProblem(EnvironmentProblem):
@@ -302,3 +303,16 @@ def _renamed(statement: LoggedStatement, database: str, name: str) -> LoggedStat
     if statement.data["database"] == database:
         statement.data["database"] = name
     return statement
+
+
+async def end_floods(databases: Mapping[str, PostgresDatabase], interrupt: Callable[[str], None]) -> None:
+    """Looks until one of them passes a limit, and interrupts with it (`PostgresDatabase.flooded`).
+
+    Whoever writes without end is to be ended before the disk is full and the server dies.
+    """
+    while True:
+        await asyncio.sleep(_FLOOD_LOOK_S)
+        for database in databases.values():
+            if limit := await database.flooded():
+                interrupt(limit)
+                return

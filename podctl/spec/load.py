@@ -129,14 +129,10 @@ def _with_base(value: Any, base: Path) -> Any:
     return value
 
 
-def load_any(path: Path) -> str:
-    """Check a file of any kind, a scenario with all it refers to; its kind. Raises `SpecError`."""
+def load_any(path: Path) -> Bundle | Model:
+    """A file of any kind, checked; a scenario with all it refers to. Raises `SpecError`."""
     document = read(path)
     kind = document.root.get("kind")
     written = str(kind.value) if kind is not None else ""
     model = KINDS.get(written, Scenario)
-    if model is Scenario:
-        load_bundle(path)
-    else:
-        load_model(path, model)
-    return model.__name__
+    return load_bundle(path) if model is Scenario else load_model(path, model)

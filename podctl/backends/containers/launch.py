@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from podctl.data.connect import DatabaseUnreachable, connect
@@ -23,7 +23,6 @@ TEMPLATE_DATABASE = "podctl_template"
 SERVER_LOG = "log/postgresql.json"
 SCRIPTS = "/podctl/scripts"
 _ANSWERS_S = 20.0
-_FLOOD_LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,3 @@ async def until_answers(name: str, conninfo: str) -> None:
             continue
         await connection.close()
         return
-
-
-async def watch_floods(handles: Mapping[str, PostgresDatabase], interrupt: Callable[[str], None]) -> None:
-    """End what makes a database write without end, before it has no room left and its server dies."""
-    while True:
-        await asyncio.sleep(_FLOOD_LOOK_S)
-        for handle in handles.values():
-            limit = await handle.flooded()
-            if limit:
-                interrupt(limit)
-                return

@@ -24,7 +24,6 @@ from podctl.backends.containers.launch import (
     exit_or_signal,
     service_launch,
     until_answers,
-    watch_floods,
 )
 from podctl.backends.containers.tunnel import Stream, Tunnel
 from podctl.backends.docker import objects
@@ -34,7 +33,7 @@ from podctl.backends.docker.networks import closed_network
 from podctl.backends.docker.objects import Addresses, Place, Program, Settings
 from podctl.backends.docker.problems import DockerProblem
 from podctl.backends.inpod import scripts
-from podctl.data.database import PostgresDatabase
+from podctl.data.database import PostgresDatabase, end_floods
 from podctl.data.remotelog import RemoteLog
 from podctl.data.template import TemplateFacts, build_template
 from podctl.gateway.client import Door
@@ -177,7 +176,7 @@ class DockerPod:
         assert self._porch is not None and self._door is not None
         lost = (self._porch, self._door)
         self.execution = Execution(self._engine, lost, self.place, self._settings, f"agent-{next(self._commands)}", command)
-        watching = asyncio.create_task(watch_floods(self.databases, self.execution.interrupt))
+        watching = asyncio.create_task(end_floods(self.databases, self.execution.interrupt))
         try:
             exit_ = await self.execution.run(
                 program,

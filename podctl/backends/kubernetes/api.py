@@ -290,11 +290,24 @@ class Expired(Exception):
     """The server no longer has the events after the version asked for."""
 
 
-class Exec:
-    """One command's streams. ``failure``: None while it runs and when it exited with 0, else what the server said."""
+class _Stream:
+    """What goes in, of an exec as of a forwarded port, is channel 0."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._socket.send_bytes(b"\0" + data)
+        except aiohttp.ClientError as error:
+            raise ConnectionResetError(str(error)) from error
+
+
+class Exec(_Stream):
+    """One command's streams. ``failure``: None while it runs and when it exited with 0, else what the server said."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        super().__init__(socket)
         self._errors = bytearray()
         self.failure: str | None = None
 
@@ -314,21 +327,15 @@ class Exec:
                     self.failure = str(status.get("message", "failed"))
         return b""
 
-    async def write(self, data: bytes) -> None:
-        try:
-            await self._socket.send_bytes(b"\0" + data)
-        except aiohttp.ClientError as error:
-            raise ConnectionResetError(str(error)) from error
-
     def said(self) -> str:
         return (self._errors.decode("utf-8", "replace").strip() or self.failure or "")[-1000:]
 
 
-class Forward:
+class Forward(_Stream):
     """A port's bytes. Each of the two channels begins with the port's number."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
+        super().__init__(socket)
         self._begun: set[int] = set()
 
     async def read(self) -> bytes:
@@ -346,9 +353,3 @@ class Forward:
                 raise ConnectionRefusedError(data.decode("utf-8", "replace"))
             return bytes(data)
         return b""
-
-    async def write(self, data: bytes) -> None:
-        try:
-            await self._socket.send_bytes(b"\0" + data)
-        except aiohttp.ClientError as error:
-            raise ConnectionResetError(str(error)) from error

@@ -14,7 +14,7 @@ from typing import Any
 
 from podctl.backends.base import Command, Exit, ServiceProcess
 from podctl.backends.containers.doors import GATEWAY, GATEWAY_PORT, DoorPort, door_ports, listeners
-from podctl.backends.containers.launch import ENVIRONMENT, PYTHON, SERVER_LOG, TEMPLATE_DATABASE, service_launch, until_answers, watch_floods
+from podctl.backends.containers.launch import ENVIRONMENT, PYTHON, SERVER_LOG, TEMPLATE_DATABASE, service_launch, until_answers
 from podctl.backends.containers.tunnel import Stream, Tunnel
 from podctl.backends.inpod import scripts
 from podctl.backends.kubernetes import objects
@@ -25,7 +25,7 @@ from podctl.backends.kubernetes.forwarded import Forwarded
 from podctl.backends.kubernetes.objects import Files, Place, Program, Settings
 from podctl.backends.kubernetes.problems import ClusterProblem
 from podctl.backends.kubernetes.watching import Watched, container_state, ending, ready
-from podctl.data.database import PostgresDatabase
+from podctl.data.database import PostgresDatabase, end_floods
 from podctl.data.remotelog import RemoteLog
 from podctl.data.template import TemplateFacts, build_template
 from podctl.gateway.client import Door
@@ -224,7 +224,7 @@ class KubernetesPod:
         resources = Resources(memory=command.memory, cpu=command.cpu, processes=command.processes)
         environment = {**ENVIRONMENT, "HOME": "/workspace", **command.environment}
         self.execution = Execution(self._cluster, self._watched, self._tunnel, self.place, self._settings, name, command)
-        watching = asyncio.create_task(watch_floods(self.databases, self.execution.interrupt))
+        watching = asyncio.create_task(end_floods(self.databases, self.execution.interrupt))
         try:
             exit_ = await self.execution.run(
                 Program(argv, name, "/workspace", files, resources),

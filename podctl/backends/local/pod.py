@@ -29,7 +29,7 @@ from podctl.backends.local.network import GATEWAY, GATEWAY_PORT, addresses, host
 from podctl.backends.local.readiness import ServiceProbe, database_probe, pauses
 from podctl.backends.local.state import PodRecord, State
 from podctl.data.connect import first_line
-from podctl.data.database import PostgresDatabase
+from podctl.data.database import PostgresDatabase, end_floods
 from podctl.data.roles import service_role
 from podctl.data.settings import settings_for
 from podctl.errors import NO_ROOM_FOR_PODS, PodctlError
@@ -47,7 +47,6 @@ _SOCKET_PATH = 107
 #: table's segments are 1 GiB) does not grow beyond.
 _SERVER_LIMITS = {"CORE": 0, "AS": 1 << 30, "FSIZE": 1 << 30}
 #: Seconds between two looks at how much the databases were made to write.
-_FLOOD_LOOK_S = 0.25
 _LOG_BYTES = 64 * 2**20
 
 
@@ -324,7 +323,7 @@ class LocalPod:
             record_cores=command.cpu,
         )
         self.execution = Execution(self.init, command, group)
-        watching = asyncio.create_task(self._watch_floods(self.execution))
+        watching = asyncio.create_task(end_floods(self.databases, self.execution.interrupt))
         try:
             exit_ = await self.execution.run(launch)
             return replace(exit_, services=self._service_processes())
@@ -333,16 +332,6 @@ class LocalPod:
             self.execution = None
             if group is not None:
                 self._drop_group("agent")
-
-    async def _watch_floods(self, execution: Execution) -> None:
-        """End what makes a database write without end, before its disk is full and its server dies."""
-        while True:
-            await asyncio.sleep(_FLOOD_LOOK_S)
-            for handle in self.databases.values():
-                limit = await handle.flooded()
-                if limit:
-                    execution.interrupt(limit)
-                    return
 
     async def close(self) -> None:
         for handle in self.databases.values():
