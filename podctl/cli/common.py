@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -11,17 +12,38 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from podctl.evidence.store_read import StoreReader
+    from podctl.evidence.store_read import StorePlace, StoreReader
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _StoreType(click.ParamType[Any]):
+    name = "directory or URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if not isinstance(value, str) else store_place(value)
+
+
+def _place(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    from click.core import ParameterSource
+
+    if value is None:
+        return store_place("")
+    source = ctx.get_parameter_source(param.name or "")
+    if source is ParameterSource.COMMANDLINE and value.url and _has_password(value.url):
+        raise click.UsageError(
+            "a password in --store can be read by everybody on this machine: set PODCTL_STORE, or PGPASSWORD, or ~/.pgpass"
+        )
+    return value
 
 
 def store_option(function: F) -> F:
     return click.option(
         "--store",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=_StoreType(),
+        callback=_place,
         envvar="PODCTL_STORE",
-        help="Where runs are kept.  [default: the nearest .podctl, else ./.podctl]",
+        help="Where runs are kept: a directory, or postgresql://USER@HOST/DATABASE.  [default: the nearest .podctl, else ./.podctl]",
     )(function)
 
 
@@ -43,13 +65,29 @@ def output_option(*formats: str) -> Callable[[F], F]:
     )
 
 
-def store_directory(given: Path | None) -> Path:
+def store_place(given: str) -> StorePlace:
     """The store that was named, or the nearest one of this user's at or above the working directory."""
-    if given is not None:
-        return given
+    from podctl.evidence.store_read import StorePlace
+
+    if given.startswith(("postgresql://", "postgres://")):
+        return StorePlace(_cache() / hashlib.sha256(given.encode()).hexdigest()[:16], given)
+    if given:
+        return StorePlace(Path(given))
     here = Path.cwd()
     above = (directory / ".podctl" for directory in (here, *here.parents))
-    return next((store for store in above if _is_own(store / "store.db")), here / ".podctl")
+    return StorePlace(next((store for store in above if _is_own(store / "store.db")), here / ".podctl"))
+
+
+def _cache() -> Path:
+    """Where files of stores on other machines are kept while they are looked at."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "podctl" / "stores"
+
+
+def _has_password(url: str) -> bool:
+    from urllib.parse import parse_qs, urlsplit
+
+    parts = urlsplit(url)
+    return bool(parts.password) or "password" in parse_qs(parts.query)
 
 
 def _is_own(path: Path) -> bool:
@@ -60,12 +98,12 @@ def _is_own(path: Path) -> bool:
         return False
 
 
-def open_store(given: Path | None) -> StoreReader:
+def open_store(place: StorePlace) -> StoreReader:
     """To look into it; only a run writes."""
     from podctl.clock import SystemClock
-    from podctl.evidence.store_read import open_to_read
+    from podctl.evidence.store_read import open_place
 
-    return open_to_read(store_directory(given), SystemClock())
+    return open_place(place, SystemClock())
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from podctl.cli.common import open_store
 from podctl.errors import EnvironmentProblem, ExitCode
 
 EXAMPLE = ("fixtures/shop", "scenarios")
@@ -30,10 +31,11 @@ def demo_command(directory: Path, sample: str, pods: int, quiet: bool) -> int:
     from podctl.cli.run import load, progress_for, say, show
     from podctl.controller.host import host_run
     from podctl.controller.run import prepare
+    from podctl.evidence.store_read import StorePlace
     from podctl.reports.files import write_reports
 
     copy_example(directory)
-    store = directory / ".podctl"
+    store = StorePlace(directory / ".podctl")
     baseline: str | None = None
     written: dict[str, Path] = {}
     for agent in ("rules-v1", "rules-v2"):
@@ -44,7 +46,7 @@ def demo_command(directory: Path, sample: str, pods: int, quiet: bool) -> int:
             outcome = host_run(prepared, store, baseline=baseline, listener=listener, say=say)
         if outcome.interrupted:
             return int(ExitCode.INTERRUPTED)
-        report, written = write_reports(outcome.result, store, {})
+        report, written = write_reports(outcome.result, open_store(store), {})
         show(report, written, "table")
         baseline = outcome.result.info.id
     ticket = next((attempt.ticket for attempt in outcome.result.attempts if not attempt.passed), None)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from podctl.cli.common import open_store, store_directory, store_option
+from podctl.cli.common import open_store, store_option
 from podctl.errors import ExitCode, PodctlError
 
 if TYPE_CHECKING:
     from podctl.evidence.results import AttemptResult, RunInfo
-    from podctl.evidence.store_read import StoreReader
+    from podctl.evidence.store_read import StorePlace, StoreReader
 
 
-def _attempt(store: Path | None, run: str, ticket: str, repeat: int) -> tuple[StoreReader, RunInfo, AttemptResult]:
+def _attempt(store: StorePlace, run: str, ticket: str, repeat: int) -> tuple[StoreReader, RunInfo, AttemptResult]:
     """The store, the run and the attempt on a ticket (or the attempt with that very id)."""
     opened = open_store(store)
     info = opened.load_info(opened.find_run(run))
@@ -40,7 +40,7 @@ def _attempt(store: Path | None, run: str, ticket: str, repeat: int) -> tuple[St
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 @store_option
 def trace_command(
-    run: str, ticket: str, repeat: int, layer: tuple[str, ...], kind: tuple[str, ...], output: str, store: Path | None
+    run: str, ticket: str, repeat: int, layer: tuple[str, ...], kind: tuple[str, ...], output: str, store: StorePlace
 ) -> int:
     """One attempt as a timeline: what the agent did, what changed, why it says so.
 
@@ -55,7 +55,7 @@ def trace_command(
     from podctl.evidence.trace import render_text, timeline
 
     opened, info, attempt = _attempt(store, run, ticket, repeat)
-    records = read_attempt(opened.attempt_directory(info.id, attempt.id))
+    records = read_attempt(opened.evidence_directory(info.id, attempt.id))
     if output == "json":
         for record in records:
             value = record.to_json()
@@ -75,7 +75,7 @@ def trace_command(
 @click.argument("ticket")
 @click.option("--repeat", default=1, show_default=True)
 @store_option
-def diff_command(run: str, ticket: str, repeat: int, store: Path | None) -> int:
+def diff_command(run: str, ticket: str, repeat: int, store: StorePlace) -> int:
     """The rows an attempt changed, against what the reference says.
 
     \b
@@ -91,7 +91,7 @@ def diff_command(run: str, ticket: str, repeat: int, store: Path | None) -> int:
 @click.command("verify")
 @click.argument("run", default="latest")
 @store_option
-def verify_command(run: str, store: Path | None) -> int:
+def verify_command(run: str, store: StorePlace) -> int:
     """Check that every attempt's evidence is what was sealed when it ended.
 
     \b
@@ -103,7 +103,7 @@ def verify_command(run: str, store: Path | None) -> int:
     result = opened.load_run(opened.find_run(run))
     damaged = 0
     for attempt in result.attempts:
-        outcome = verify(opened.attempt_directory(result.info.id, attempt.id), attempt.evidence_root)
+        outcome = verify(opened.evidence_directory(result.info.id, attempt.id), attempt.evidence_root)
         if not outcome.intact:
             damaged += 1
             click.echo(f"{attempt.id}: {outcome.detail}")
@@ -118,7 +118,7 @@ def verify_command(run: str, store: Path | None) -> int:
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", type=click.Path(path_type=Path, dir_okay=False))
 @store_option
-def report_command(run: str, store: Path | None, **given: Path | None) -> int:
+def report_command(run: str, store: StorePlace, **given: Path | None) -> int:
     """Write a run's reports again: HTML into the store, others where told.
 
     \b
@@ -129,7 +129,7 @@ def report_command(run: str, store: Path | None, **given: Path | None) -> int:
     opened = open_store(store)
     result = opened.load_run(opened.find_run(run))
     extra = {kind: path for kind, path in given.items() if path is not None}
-    _, written = write_reports(result, store_directory(store), extra)
+    _, written = write_reports(result, opened, extra)
     for kind, path in written.items():
         click.echo(f"{kind}: {path}")
     return 0
@@ -140,7 +140,7 @@ def report_command(run: str, store: Path | None, **given: Path | None) -> int:
 @click.option("--format", "form", type=click.Choice(["otlp", "atif", "junit"]), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A directory, or a file for junit.")
 @store_option
-def export_command(run: str, form: str, out: Path, store: Path | None) -> int:
+def export_command(run: str, form: str, out: Path, store: StorePlace) -> int:
     """Write a run's evidence in a format that other tools read; one file an attempt.
 
     \b

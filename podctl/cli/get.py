@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from podctl.cli.common import emit_json, machine_state, open_store, output_option, store_option, table
 from podctl.errors import ExitCode, PodctlError
+
+if TYPE_CHECKING:
+    from podctl.evidence.store_read import StorePlace
 
 
 @click.command("get")
@@ -16,7 +19,7 @@ from podctl.errors import ExitCode, PodctlError
 @click.argument("run", required=False)
 @store_option
 @output_option("json", "name")
-def get_command(what: str, run: str | None, store: Path | None, output: str) -> int:
+def get_command(what: str, run: str | None, store: StorePlace, output: str) -> int:
     """List runs, the attempts of a run, or the pods on this machine.
 
     \b
@@ -28,7 +31,7 @@ def get_command(what: str, run: str | None, store: Path | None, output: str) -> 
     return 0
 
 
-def _runs(_: str | None, store: Path | None, output: str) -> None:
+def _runs(_: str | None, store: StorePlace, output: str) -> None:
     from podctl.stats.units import dollars
 
     summaries = open_store(store).list_runs()
@@ -61,7 +64,7 @@ def _runs(_: str | None, store: Path | None, output: str) -> None:
         table(headings, rows)
 
 
-def _attempts(run: str | None, store: Path | None, output: str) -> None:
+def _attempts(run: str | None, store: StorePlace, output: str) -> None:
     from podctl.stats.units import dollars
 
     opened = open_store(store)
@@ -92,7 +95,7 @@ def _attempts(run: str | None, store: Path | None, output: str) -> None:
         table(("ATTEMPT", "TICKET", "STRATUM", "OUTCOME", "CAUSE", "TIME", "COST", "BOUNDARY"), rows)
 
 
-def _pods(_: str | None, store: Path | None, output: str) -> None:
+def _pods(_: str | None, store: StorePlace, output: str) -> None:
     from podctl.reports.jsonreport import plain
 
     state = machine_state()
@@ -121,7 +124,7 @@ def _pods(_: str | None, store: Path | None, output: str) -> None:
 @click.argument("what", type=click.Choice(["run", "pod"]))
 @click.argument("name", default="latest")
 @store_option
-def describe_command(what: str, name: str, store: Path | None) -> int:
+def describe_command(what: str, name: str, store: StorePlace) -> int:
     """Show one run or one pod in full.
 
     \b

@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from podctl.cli.common import backend_option, is_quiet, store_directory, store_option
+from podctl.cli.common import backend_option, is_quiet, open_store, store_option
 from podctl.faults import point
+
+if TYPE_CHECKING:
+    from podctl.evidence.store_read import StorePlace
 
 
 @click.command("run")
@@ -34,7 +37,7 @@ from podctl.faults import point
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @backend_option
 @store_option
-def run_command(scenario: Path, store: Path | None, strict: bool, quiet: bool, output: str, backend: str, **given: Any) -> int:
+def run_command(scenario: Path, store: StorePlace, strict: bool, quiet: bool, output: str, backend: str, **given: Any) -> int:
     """Run an agent version over the sampled tickets in isolated test pods, and say whether it may go on.
 
     \b
@@ -52,11 +55,10 @@ def run_command(scenario: Path, store: Path | None, strict: bool, quiet: bool, o
     bundle = load(scenario, given)
     prepared = prepare(bundle)
     point("run.prepared")
-    directory = store_directory(store)
     with progress_for(quiet) as listener:
         outcome = host_run(
             prepared,
-            directory,
+            store,
             baseline=given["baseline"],
             resume=given["resume"],
             listener=listener,
@@ -64,7 +66,7 @@ def run_command(scenario: Path, store: Path | None, strict: bool, quiet: bool, o
             backend=backend,
         )
     extra = {kind: given[name] for kind, name in _FILES.items() if given[name] is not None}
-    report, written = write_reports(outcome.result, directory, extra)
+    report, written = write_reports(outcome.result, open_store(store), extra)
     point("run.reported")
     show(report, written, output)
     if outcome.result.status == "interrupted":

@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from podctl.backends.base import Backend
 from podctl.backends.local.backend import LocalBackend
@@ -22,6 +21,7 @@ from podctl.controller.sweep import Receipt, sweep
 from podctl.errors import ExitCode
 from podctl.evidence.results import RunResult
 from podctl.evidence.store import Store
+from podctl.evidence.store_read import StorePlace
 from podctl.faults import point
 from podctl.runs.runner import Listener, silent
 
@@ -35,7 +35,7 @@ class Outcome:
 
 def host_run(
     prepared: Prepared,
-    store_directory: Path,
+    store_at: StorePlace,
     *,
     baseline: str | None = None,
     resume: str | None = None,
@@ -49,12 +49,12 @@ def host_run(
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     # Everything imported so far stays: it need not be looked through again and again for garbage.
     gc.freeze()
-    return asyncio.run(_host(prepared, store_directory, baseline, resume, listener, say, backend))
+    return asyncio.run(_host(prepared, store_at, baseline, resume, listener, say, backend))
 
 
 async def _host(
     prepared: Prepared,
-    store_directory: Path,
+    store_at: StorePlace,
     baseline: str | None,
     resume: str | None,
     listener: Listener,
@@ -65,7 +65,7 @@ async def _host(
     point("run.swept")
     if receipt.removals:
         say(f"removed {receipt.pods} {'pod' if receipt.pods == 1 else 'pods'} that a dead run had left (podctl gc)")
-    store = Store.open(store_directory, SystemClock())
+    store = Store.at(store_at, SystemClock())
     controller = RunController(store, backend, listener=listener)
     cut_off = store.cut_off()
     if cut_off and not resume:

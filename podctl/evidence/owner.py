@@ -24,9 +24,13 @@ class Owner:
         pid = os.getpid()
         return Owner(pid=pid, start=_start(pid), boot_id=_boot_id(), host=socket.gethostname())
 
+    def is_here(self) -> bool:
+        """Whether it ran on this host: files that it wrote are to be found."""
+        return self.host == socket.gethostname()
+
     def alive(self) -> bool | None:
         """None when it ran on another host and cannot be asked."""
-        if self.host != socket.gethostname():
+        if not self.is_here():
             return None
         if self.boot_id != _boot_id():
             return False

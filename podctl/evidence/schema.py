@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -80,4 +93,15 @@ tries = Table(
     Column("dollars", Text),  # null: not known
     Column("dollars_upper", Text, nullable=False),
     Column("tokens", Text, nullable=False),
+)
+
+#: Only in a store that machines share (`podctl.evidence.shared`); elsewhere files are files.
+files = Table(
+    "files",
+    metadata,
+    Column("run", String(128), ForeignKey("runs.id"), primary_key=True),
+    Column("attempt", String(64), primary_key=True),
+    Column("path", Text, primary_key=True),  # relative to the attempt's directory
+    Column("start", BigInteger, primary_key=True),  # of this piece, in bytes
+    Column("content", LargeBinary, nullable=False),
 )

@@ -7,6 +7,7 @@ that was run again are kept in ``tries/<number>/`` of the attempt's directory.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -24,8 +25,9 @@ from podctl.evidence.owner import Owner
 from podctl.evidence.records import Tokens
 from podctl.evidence.results import AttemptResult, RunInfo, RunResult
 from podctl.evidence.schema import attempts, runs, tries
+from podctl.evidence.shared import SharedFiles, fetch
 from podctl.evidence.store_problems import UNCHANGED, StoreProblem, no_attempt, no_run, unusable
-from podctl.evidence.store_read import NAME, WAIT_S, Query, StoreReader
+from podctl.evidence.store_read import NAME, WAIT_S, Query, StorePlace, StoreReader
 from podctl.evidence.store_rows import (
     AttemptState,
     Planned,
@@ -43,23 +45,35 @@ from podctl.faults import point
 _NO_TOKENS = Tokens()
 
 
+class RunLost(StoreProblem):
+    """Somebody else works on the run now; this process must leave the run and its pods alone."""
+
+
 class Store(StoreReader):
     """Every method raises `StoreProblem` for what a user may meet. Safe for threads and processes."""
 
-    def __init__(self, directory: Path, database: Database, clock: Clock) -> None:
+    def __init__(self, directory: Path, database: Database, clock: Clock, files: SharedFiles | None = None) -> None:
         super().__init__(directory, self._querying)
         self._database = database
         self._clock = clock
+        self._files = files
+        self._owners: dict[str, str] = {}  # run -> who works on it, as far as this process does
+
+    @staticmethod
+    def at(place: StorePlace, clock: Clock, *, wait_s: float = WAIT_S) -> Store:
+        return Store.open(place.directory, clock, url=place.url, wait_s=wait_s)
 
     @staticmethod
     def open(directory: Path, clock: Clock, *, url: str | None = None, wait_s: float = WAIT_S) -> Store:
-        """Makes the store when there is none. With ``url`` the tables are in PostgreSQL, the files still here."""
+        """Makes the store when there is none. With ``url`` it is in PostgreSQL, and ``directory`` has the files of this
+        machine's runs while they are written, and copies of others' once they were read."""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise unusable(str(directory), error) from error
-        database = open_url(url, wait_s) if url else open_sqlite(directory / "store.db", wait_s)
-        return Store(directory, database, clock)
+        if url:
+            return Store(directory, open_url(url, wait_s), clock, SharedFiles())
+        return Store(directory, open_sqlite(directory / "store.db", wait_s), clock)
 
     def close(self) -> None:
         self._database.close()
@@ -87,6 +101,7 @@ class Store(StoreReader):
                     connection.execute(insert(attempts), wanted)
         except IntegrityError as error:
             raise StoreProblem(f"run {info.id} exists already", code="run-exists", cause=str(error.orig)) from error
+        self._owners[info.id] = row["owner"]
         (self.directory / "runs" / info.id / "attempts").mkdir(parents=True, exist_ok=True)
 
     def start_try(self, run: str, attempt: str, try_no: int) -> None:
@@ -95,7 +110,7 @@ class Store(StoreReader):
         row |= {"dollars_upper": "0", "tokens": dump(Tokens())}
         directory = self.attempt_directory(run, attempt)
         try:
-            with self._database.writing() as connection:
+            with self._writing(run) as connection:
                 connection.execute(insert(tries), row)
                 _change_attempt(connection, run, attempt, state="running", tries=try_no)
                 directory.mkdir(parents=True, exist_ok=True)
@@ -112,9 +127,10 @@ class Store(StoreReader):
         ``dollars_upper`` is the most that the try can have cost: what is known, and what was reserved for calls without an answer.
         """
         ended = result.ended_ns or self._clock.wall_ns()
-        with self._database.writing() as connection:
+        with self._writing(run) as connection:
             _end_try(connection, run, attempt, try_no, ended, result.cause, result.dollars, dollars_upper, result.tokens)
             _change_attempt(connection, run, attempt, **result_columns(result))
+            self._keep(connection, run, attempt)
 
     def abandon_try(
         self,
@@ -128,9 +144,10 @@ class Store(StoreReader):
         cause: Cause = Cause.PODCTL_FAILED,
     ) -> None:
         """A try that does not count: what it spent is kept, and the attempt is to be made again."""
-        with self._database.writing() as connection:
+        with self._writing(run) as connection:
             _end_try(connection, run, attempt, try_no, self._clock.wall_ns(), cause, dollars, dollars_upper, tokens)
             _change_attempt(connection, run, attempt, state="planned")
+            self._keep(connection, run, attempt)
 
     def finish_run(self, run: str, result: RunResult) -> None:
         """Also keeps attempts of ``result`` that are not as finished: graded again, or cancelled before they began."""
@@ -138,7 +155,7 @@ class Store(StoreReader):
         row |= {"spent_dollars": None if result.spent_dollars is None else str(result.spent_dollars)}
         row |= {"findings": dump_all(result.findings), "notes": json.dumps(list(result.notes))}
         row |= {"comparison": "null" if result.comparison is None else dump(result.comparison)}
-        with self._database.writing() as connection:
+        with self._writing(run) as connection:
             if connection.execute(update(runs).where(runs.c.id == run).values(row)).rowcount != 1:
                 raise no_run(run)
             of_run = select(attempts.c.id, attempts.c.result).where(attempts.c.run == run)
@@ -160,8 +177,66 @@ class Store(StoreReader):
                 raise no_run(run)
             if row.status == "finished":
                 raise StoreProblem(f"run {run} has finished", code="run-finished", unchanged=UNCHANGED)
-            _refuse_while_owned(run, codec.from_json(Owner, json.loads(row.owner)), owner, row.status, force)
+            before = codec.from_json(Owner, json.loads(row.owner))
+            _refuse_while_owned(run, before, owner, row.status, force)
+            if self._files is not None and not before.is_here():
+                self._move_here(connection, run)
             connection.execute(update(runs).where(runs.c.id == run).values(owner=dump(owner), status="running"))
+        self._owners[run] = dump(owner)
+
+    @contextmanager
+    def _writing(self, run: str) -> Iterator[Connection]:
+        """A transaction of who works on the run: refused when another has taken the run over since."""
+        with self._database.writing() as connection:
+            mine = self._owners.get(run)
+            owner = select(runs.c.owner).where(runs.c.id == run).with_for_update(read=True)
+            if mine is not None and connection.execute(owner).scalar() != mine:
+                raise RunLost(
+                    f"run {run} was taken over by another process",
+                    code="run-lost",
+                    unchanged="what it did since was left alone",
+                )
+            yield connection
+
+    # ---- files, where machines share the store --------------------------------------
+
+    def keep_files(self, run: str) -> None:
+        """Send what grew of the attempts that are being made. Nothing where the store is this machine's."""
+        if self._files is None:
+            return
+        with self._writing(run) as connection:
+            under_way = select(attempts.c.id).where(attempts.c.run == run, attempts.c.state == "running")
+            for attempt in connection.execute(under_way).scalars().all():
+                self._keep(connection, run, attempt)
+
+    def release_files(self, run: str) -> None:
+        """Remove this machine's copies of a run that the shared store has whole."""
+        if self._files is not None:
+            self._files.forget(run)
+            shutil.rmtree(self.run_directory(run), ignore_errors=True)
+
+    def evidence_directory(self, run: str, attempt: str) -> Path:
+        own = self.attempt_directory(run, attempt)
+        if self._files is None:
+            return own
+        fetched = self.directory / "fetched" / run / attempt
+        with self._database.reading() as connection:
+            owner = connection.execute(select(runs.c.owner).where(runs.c.id == run)).scalar_one()
+            if own.is_dir() and codec.from_json(Owner, json.loads(owner)).is_here():
+                return own
+            fetch(connection, run, attempt, fetched)
+        return fetched
+
+    def _move_here(self, connection: Connection, run: str) -> None:
+        """Attempts go on where they stood: with the files of their tries so far."""
+        self.release_files(run)  # what this machine once made of the run is older than what the store has
+        unfinished = select(attempts.c.id).where(attempts.c.run == run, attempts.c.state != "ended", attempts.c.tries > 0)
+        for attempt in connection.execute(unfinished).scalars().all():
+            fetch(connection, run, attempt, self.attempt_directory(run, attempt))
+
+    def _keep(self, connection: Connection, run: str, attempt: str) -> None:
+        if self._files is not None:
+            self._files.keep(connection, run, attempt, self.attempt_directory(run, attempt))
 
     # ---- reading --------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 #: The rows of one statement in SQL that both SQLite and PostgreSQL know; ``:name`` stands for a parameter.
 Query = Callable[..., list[tuple[Any, ...]]]
+
+
+@dataclass(frozen=True)
+class StorePlace:
+    """Where a store is: a directory, or a PostgreSQL database that machines share, and a directory for files of it here."""
+
+    directory: Path
+    url: str | None = None
 
 
 class StoreReader:
@@ -178,6 +187,19 @@ class StoreReader:
         if not NAME.fullmatch(attempt):
             raise no_attempt(run, attempt)
         return self.run_directory(run) / "attempts" / attempt
+
+    def evidence_directory(self, run: str, attempt: str) -> Path:
+        """The attempt's directory, to read: its files are there, also those that another machine wrote."""
+        return self.attempt_directory(run, attempt)
+
+
+def open_place(place: StorePlace, clock: Clock) -> StoreReader:
+    """To look into it, in the quickest way that there is. Raises `StoreProblem`."""
+    if place.url is None:
+        return open_to_read(place.directory, clock)
+    from podctl.evidence.store import Store
+
+    return Store.at(place, clock)
 
 
 def open_to_read(directory: Path, clock: Clock, wait_s: float = WAIT_S) -> StoreReader:

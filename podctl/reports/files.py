@@ -27,19 +27,19 @@ from podctl.reports.timeline import TimelineRow, timeline
 _KEPT = "the run and its evidence are as they were"
 
 
-def write_reports(result: RunResult, store: Path, extra: Mapping[str, Path]) -> tuple[Report, dict[str, Path]]:
+def write_reports(result: RunResult, store: StoreReader, extra: Mapping[str, Path]) -> tuple[Report, dict[str, Path]]:
     """The HTML report in the run's directory, and what else was asked for: the report, and kind -> path."""
     run = result.info.id
 
     def timeline_of(attempt: str) -> list[TimelineRow]:
         try:
-            return timeline(read_attempt(store / "runs" / run / "attempts" / attempt))
+            return timeline(read_attempt(store.evidence_directory(run, attempt)))
         except (EvidenceProblem, OSError):
             return []
 
     report = build_report(result, timeline_of, show_command=f"podctl trace {run} ATTEMPT", reproduce_command=_again(result))
     kept = f"run {run} and its evidence are kept; its verdict is {result.verdict}"
-    written = {"html": store / "runs" / run / "report.html"}
+    written = {"html": store.run_directory(run) / "report.html"}
     _write(written["html"], render_html(report), kept, f"podctl report {run}")
     renderers: dict[str, Callable[[], str]] = {
         "html": lambda: render_html(report),
@@ -60,7 +60,7 @@ def export(result: RunResult, store: StoreReader, form: str, out: Path) -> int:
         return 1
     render = to_atif if form == "atif" else to_otlp
     for attempt in result.attempts:
-        records = read_attempt(store.attempt_directory(result.info.id, attempt.id))
+        records = read_attempt(store.evidence_directory(result.info.id, attempt.id))
         text = json.dumps(render(records, Identity.of(result.info, attempt)), indent=1)
         _write(out / f"{attempt.id}.{form}.json", text, _KEPT)
     return len(result.attempts)

