@@ -26,7 +26,7 @@ def main(scenario: Path, directory: Path) -> None:
     store = Store.open(directory, SystemClock())
     backend = MemoryBackend({"/bin/sh": _agent}, {"main-db": {"items": {1: {"id": 1, "label": "item 1"}}}}, isolates=True)
     wall, cpu = time.perf_counter(), time.process_time()
-    result = asyncio.run(RunController(store, backend).run(prepared))
+    result = asyncio.run(RunController(store, backend).reconcile(prepared, "r-1"))
     found = {
         "passed": sum(attempt.passed for attempt in result.attempts),
         "seconds": time.perf_counter() - wall,

@@ -16,7 +16,7 @@ from podctl.backends.local.backend import LocalBackend
 from podctl.backends.local.state import State
 from podctl.clock import SystemClock
 from podctl.controller.elsewhere import sweep_among
-from podctl.controller.run import Prepared, RunController
+from podctl.controller.run import Prepared, RunController, new_run_id
 from podctl.controller.sweep import Receipt, sweep
 from podctl.errors import ExitCode
 from podctl.evidence.results import RunResult
@@ -90,7 +90,8 @@ async def _host(
     for number in handled:
         loop.add_signal_handler(number, on_signal)
     try:
-        result = await controller.run(prepared, baseline=baseline, resume=resume)
+        run = store.find_run(resume) if resume else new_run_id(SystemClock())
+        result = await controller.reconcile(prepared, run, baseline=baseline)
         if controller.had_finished:
             say(f"run {result.info.id} has finished: nothing was made again")
     except BaseException:

@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +21,8 @@ from podctl.errors import EnvironmentProblem, SpecError
 from podctl.evidence.owner import Owner
 from podctl.evidence.reading import read_attempt
 from podctl.evidence.results import AttemptResult, Comparison, RunInfo, RunResult
-from podctl.evidence.store import Store
+from podctl.evidence.store import RunLost, Store
+from podctl.evidence.store_problems import StoreProblem
 from podctl.evidence.store_rows import Planned as StoredAttempt
 from podctl.faults import point
 from podctl.gateway.client import Gateway
@@ -37,6 +39,9 @@ from podctl.tickets.references import unknown_databases
 from podctl.tickets.sample import Drawn, draw
 from podctl.tickets.sources import load_tickets
 from podctl.tickets.types import Ticket
+
+#: How often files of attempts that are being made are sent to a store that machines share, in seconds.
+_KEEP_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,20 @@ def new_run_id(clock: Clock) -> str:
 
 
 class RunController:
-    """Makes one run. ``interrupt`` may be called at any time from a signal handler of the same loop."""
+    """Brings one run from wherever it stands to its end, inside `podctl run` or in a cluster's controller.
 
-    def __init__(self, store: Store, backend: Backend, *, clock: Clock | None = None, listener: Listener = silent) -> None:
+    ``interrupt`` may be called at any time from a signal handler of the same loop. ``sole``: whoever worked on the run
+    on another machine does so no more, as its host knows.
+    """
+
+    def __init__(
+        self, store: Store, backend: Backend, *, clock: Clock | None = None, listener: Listener = silent, sole: bool = False
+    ) -> None:
         self._store = store
         self._backend = backend
         self._clock = clock or SystemClock()
         self._listener = listener
+        self._sole = sole
         self._runner: Runner | None = None
         self.interrupted = False
         self.had_finished = False
@@ -98,24 +110,30 @@ class RunController:
         if self._runner is not None:
             await self._runner.interrupt()
 
-    async def run(self, prepared: Prepared, *, baseline: str | None = None, resume: str | None = None) -> RunResult:
-        """Raises `PodctlError` when no result could be had; what was made is removed in any case.
+    async def reconcile(self, prepared: Prepared, run: str, *, baseline: str | None = None) -> RunResult:
+        """The run called ``run``, whole: begun when the store does not have it, gone on with when it is not finished.
 
-        A run that has finished is not made again by ``resume``: its result is what it was.
+        Raises `PodctlError` when no result could be had; what was made is removed in any case, except when another took
+        the run over (`RunLost`): then its pods are the other's.
         """
         bundle = prepared.bundle
-        before = self._resumable(resume, prepared) if resume else None
+        before = self._store.load_run(run) if self._store.has_run(run) else None
         if before is not None and before.status == "finished":
             self.had_finished = True
             return before
+        if before is not None:
+            self._refuse_changed(before.info, prepared)
         not_in_effect = await admit(self._backend, bundle)
         point("run.admitted")
         base = self._store.load_run(self._store.find_run(baseline)) if baseline else None
         await self._backend.prepare(bundle)
         point("run.templates-ready")
-        info = self._take_over(before.info) if before is not None else self._begin(prepared)
+        info = await self._take_over(before.info) if before is not None else self._begin(prepared, run)
         self.begun = info.id
         gateway: Gateway | None = None
+        lost = False
+        ended = asyncio.Event()
+        keeping = asyncio.create_task(self._keep_files(info.id, ended))
         results: list[AttemptResult] = []
         notes: list[str] = []
         try:
@@ -138,20 +156,26 @@ class RunController:
             results = await self._runner.work(prepared.planned, done, self._store.tries(info.id))
             notes = self._runner.notes
             point("run.attempts-made")
+        except RunLost:
+            lost = True
+            raise
         finally:
+            ended.set()
+            await asyncio.shield(keeping)
             if gateway is not None:
                 await asyncio.shield(gateway.stop())
                 point("run.gateway-stopped")
-            await asyncio.shield(self._remove_pods(info.id))
-            point("run.pods-removed")
+            if not lost:
+                await asyncio.shield(self._remove_pods(info.id))
+                point("run.pods-removed")
         return self._conclude(info, prepared, results, [*not_in_effect, *notes], base)
 
     # ---- parts ----
 
-    def _begin(self, prepared: Prepared) -> RunInfo:
+    def _begin(self, prepared: Prepared, run: str) -> RunInfo:
         bundle, settings = prepared.bundle, prepared.bundle.scenario.run
         info = RunInfo(
-            id=new_run_id(self._clock),
+            id=run,
             scenario=bundle.scenario.name,
             agent_name=prepared.identity.name,
             agent_version=prepared.identity.version,
@@ -177,33 +201,31 @@ class RunController:
         point("run.stored")
         return info
 
-    def _resumable(self, name: str, prepared: Prepared) -> RunResult:
-        """The run so far. Raises `SpecError` when it was a different one."""
-        before = self._store.load_run(self._store.find_run(name))
+    def _refuse_changed(self, before: RunInfo, prepared: Prepared) -> None:
+        """Raises `SpecError` when it was a different run."""
         same = {
-            "the sample": (before.info.sample_digest, prepared.drawn.digest),
-            "the agent": (before.info.agent_digest, prepared.identity.digest),
-            "the specs": (before.info.spec_digest, spec_digest(prepared.bundle)),
+            "the sample": (before.sample_digest, prepared.drawn.digest),
+            "the agent": (before.agent_digest, prepared.identity.digest),
+            "the specs": (before.spec_digest, spec_digest(prepared.bundle)),
         }
         changed = [what for what, (then, now) in same.items() if then != now]
         if changed:
             raise SpecError(
-                f"run {before.info.id} cannot be resumed: {' and '.join(changed)} changed since it began",
+                f"run {before.id} cannot be resumed: {' and '.join(changed)} changed since it began",
                 code="resume-changed",
                 unchanged="the run was left as it is",
                 hint="start a new run, or restore what it was started with",
             )
         point("resume.checked")
-        return before
 
-    def _take_over(self, info: RunInfo) -> RunInfo:
-        """What a killed try had spent is kept, and its attempt is to be made again."""
+    async def _take_over(self, info: RunInfo) -> RunInfo:
+        """What a killed try had spent is kept, and its attempt is to be made again; pods of whoever was at it go."""
         run = info.id
-        self._store.take_over(run, Owner.current())
+        self._store.take_over(run, Owner.current(), force=self._sole)
         point("resume.taken-over")
         for state in self._store.planned(run):
             if state.running_try is not None:
-                totals = totals_of(read_attempt(self._store.attempt_directory(run, state.planned.id)))
+                totals = totals_of(read_attempt(self._store.evidence_directory(run, state.planned.id)))
                 self._store.abandon_try(
                     run,
                     state.planned.id,
@@ -213,7 +235,17 @@ class RunController:
                     tokens=totals.tokens,
                 )
                 point("resume.abandoned")
+        await self._remove_pods(run)
         return info
+
+    async def _keep_files(self, run: str, ended: asyncio.Event) -> None:
+        """A store that machines share hears of an attempt's evidence while it is made."""
+        while self._store.is_shared and not ended.is_set():
+            # Who stores the attempt's result meets the problem again, and says so.
+            with suppress(StoreProblem):
+                await asyncio.to_thread(self._store.keep_files, run)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), _KEEP_S)
 
     def _gateway_config(self, bundle: Bundle, spent: Decimal) -> GatewayConfig:
         upstream = bundle.scenario.model

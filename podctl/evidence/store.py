@@ -200,6 +200,10 @@ class Store(StoreReader):
 
     # ---- files, where machines share the store --------------------------------------
 
+    @property
+    def is_shared(self) -> bool:
+        return self._files is not None
+
     def keep_files(self, run: str) -> None:
         """Send what grew of the attempts that are being made. Nothing where the store is this machine's."""
         if self._files is None:

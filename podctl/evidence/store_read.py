@@ -46,6 +46,10 @@ class StoreReader:
         self.directory = directory
         self._reading = reading
 
+    def has_run(self, run: str) -> bool:
+        with self._reading() as query:
+            return bool(query("SELECT 1 FROM runs WHERE id = :run", run=run))
+
     def load_run(self, run: str) -> RunResult:
         """A run that has not finished comes with the attempts that have ended and what was spent so far."""
         with self._reading() as query:

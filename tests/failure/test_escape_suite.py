@@ -225,7 +225,7 @@ def test_an_untrusted_agent_is_refused_after_an_unclean_result(state: State, tmp
     escape_level.keep(state, [Result("dns", "PASS", ""), Result("ptrace", bad, "worked")])
     controller = RunController(Store.open(tmp_path / "store", SystemClock()), LocalBackend(state))
     with pytest.raises(EnvironmentProblem) as caught:
-        asyncio.run(controller.run(prepare(load_bundle(_scenario(tmp_path)))))
+        asyncio.run(controller.reconcile(prepare(load_bundle(_scenario(tmp_path))), "r-1"))
     assert caught.value.code == "not-isolated"
     assert "escape suite" in caught.value.what and f"ptrace {bad}" in caught.value.cause
     assert "podctl doctor --escape" in caught.value.hint

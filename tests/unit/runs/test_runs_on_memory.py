@@ -38,7 +38,7 @@ def run(root: Path, program: Program, *, scenario: dict[str, Any] | None = None,
     prepared = prepare(load_bundle(project.root / "scenario.yaml"))
     store = Store.open(project.store, SystemClock())
     backend = MemoryBackend({"work": program}, SEED, isolates=True, **more)
-    result = asyncio.run(RunController(store, backend).run(prepared))
+    result = asyncio.run(RunController(store, backend).reconcile(prepared, "r-1"))
     assert asyncio.run(backend.list()) == [], "pods are left"
     return result, store
 
@@ -70,7 +70,7 @@ def test_an_untrusted_agent_is_refused_where_nothing_isolates_it(tmp_path: Path)
     prepared = prepare(load_bundle(project.root / "scenario.yaml"))
     store = Store.open(project.store, SystemClock())
     with pytest.raises(EnvironmentProblem) as raised:
-        asyncio.run(RunController(store, MemoryBackend({"work": finish})).run(prepared))
+        asyncio.run(RunController(store, MemoryBackend({"work": finish})).reconcile(prepared, "r-1"))
     assert raised.value.code == "not-isolated"
     assert store.list_runs() == []
 
@@ -106,7 +106,7 @@ def test_an_interrupt_keeps_what_is_finished_and_a_resume_makes_the_rest(tmp_pat
             return await finish(call)
 
         controller = RunController(store, MemoryBackend({"work": work}, SEED, isolates=True))
-        return await controller.run(prepared)
+        return await controller.reconcile(prepared, "r-1")
 
     first = asyncio.run(interrupted())
     assert (first.status, first.verdict, len(first.attempts)) == ("interrupted", "inconclusive", 2)
@@ -116,7 +116,7 @@ def test_an_interrupt_keeps_what_is_finished_and_a_resume_makes_the_rest(tmp_pat
             made.append(json.loads(call.files["ticket.json"])["id"])
             return await finish(call)
 
-        return await RunController(store, MemoryBackend({"work": work}, SEED, isolates=True)).run(prepared, resume="latest")
+        return await RunController(store, MemoryBackend({"work": work}, SEED, isolates=True)).reconcile(prepared, "r-1")
 
     second = asyncio.run(rest())
     assert (second.status, second.verdict, len(second.attempts)) == ("finished", "pass", 6)
@@ -162,7 +162,7 @@ def test_a_wall_clock_that_jumps_breaks_neither_order_nor_limits(tmp_path: Path)
     backend = MemoryBackend({"work": work}, SEED, isolates=True)
     began = time.monotonic()
     result = asyncio.run(
-        RunController(store, backend, clock=JumpyClock()).run(prepare(load_bundle(project.root / "scenario.yaml")))
+        RunController(store, backend, clock=JumpyClock()).reconcile(prepare(load_bundle(project.root / "scenario.yaml")), "r-1")
     )
     assert time.monotonic() - began < 10
     assert sorted(attempt.cause for attempt in result.attempts) == [Cause.AGENT_TIMED_OUT, *[Cause.COMPLETED] * 3]

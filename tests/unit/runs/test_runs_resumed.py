@@ -51,8 +51,7 @@ def make(project: Project) -> None:
     prepared = prepare(load_bundle(project.root / "scenario.yaml"))
     store = Store.open(project.store, SystemClock())
     backend = MemoryBackend({"work": work}, SEED, isolates=True, faults={"execute": 1})
-    resume = "latest" if store.list_runs() else None
-    asyncio.run(RunController(store, backend).run(prepared, resume=resume))
+    asyncio.run(RunController(store, backend).reconcile(prepared, "r-1"))
     store.close()
 
 
