@@ -36,12 +36,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "exec": ("pods", "Run a command in a kept pod's agent sandbox."),
     "psql": ("pods", "Open a kept pod's database."),
     "logs": ("pods", "Print a service's or database's log from a pod."),
+    "controller": ("controller", "Bring every TestRun of a cluster to its end; the cluster runs this."),
     "completion": ("completion", "Print the shell completion script."),
 }
 
 
 #: Commands that remove what dead runs left, or whose output is no place to speak of it.
-REMOVING = ("run", "demo", "gc", "completion")
+REMOVING = ("run", "demo", "gc", "completion", "controller")
 
 
 class Lazy(click.Group):

@@ -88,17 +88,26 @@ class RunController:
     """Brings one run from wherever it stands to its end, inside `podctl run` or in a cluster's controller.
 
     ``interrupt`` may be called at any time from a signal handler of the same loop. ``sole``: whoever worked on the run
-    on another machine does so no more, as its host knows.
+    on another machine does so no more, as its host knows. ``keys`` are the providers' by the names that scenarios use;
+    without, they are looked for in the environment.
     """
 
     def __init__(
-        self, store: Store, backend: Backend, *, clock: Clock | None = None, listener: Listener = silent, sole: bool = False
+        self,
+        store: Store,
+        backend: Backend,
+        *,
+        clock: Clock | None = None,
+        listener: Listener = silent,
+        sole: bool = False,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
         self._backend = backend
         self._clock = clock or SystemClock()
         self._listener = listener
         self._sole = sole
+        self._keys = os.environ if keys is None else keys
         self._runner: Runner | None = None
         self.interrupted = False
         self.had_finished = False
@@ -245,12 +254,13 @@ class RunController:
             with suppress(StoreProblem):
                 await asyncio.to_thread(self._store.keep_files, run)
             with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), _KEEP_S)
+                async with asyncio.timeout(_KEEP_S):
+                    await ended.wait()
 
     def _gateway_config(self, bundle: Bundle, spent: Decimal) -> GatewayConfig:
         upstream = bundle.scenario.model
         left = max(Decimal(0), bundle.scenario.limits.run_dollars - spent)
-        return GatewayConfig(upstream=upstream, keys=provider_keys(upstream, os.environ), run_dollars=left)
+        return GatewayConfig(upstream=upstream, keys=provider_keys(upstream, self._keys), run_dollars=left)
 
     def _on_gateway_event(self, event: dict[str, Any]) -> None:
         if self._runner is not None:

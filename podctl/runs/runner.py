@@ -32,6 +32,7 @@ from podctl.tickets.types import Ticket
 
 #: A worker that cannot make a pod this many times in a row gives up: the machine is at fault, not the pod.
 POD_FAILURES = 3
+_INSIST_S = 0.25
 
 
 def plan_attempts(tickets: Sequence[Ticket], repeats: int, seed: int) -> list[Planned]:
@@ -125,9 +126,20 @@ class Runner:
     async def interrupt(self, reason: str = "cancelled") -> None:
         """Stop scheduling and end what runs; ``work`` returns what is finished."""
         self._stop.set()
+        await self._end_open(reason)
+        if self._open:
+            self._spawn(self._insist(reason))
+
+    async def _end_open(self, reason: str) -> None:
         for pod, attempt in list(self._open.values()):
             attempt.stop_reason = attempt.stop_reason or reason
             await self._backend.interrupt(pod, reason)
+
+    async def _insist(self, reason: str) -> None:
+        """An attempt whose agent was about to be started when it was to end is ended once it has started."""
+        while self._open:
+            await asyncio.sleep(_INSIST_S)
+            await self._end_open(reason)
 
     # ---- workers ----
 
@@ -154,6 +166,8 @@ class Runner:
                         await self._fail(error)
                         return
                     continue
+                if self._stop.is_set():
+                    return
                 reset_s = self._clock.monotonic() - reset_started
                 result = await self._try(spec, planned, reset_s, queued)
                 if result is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -33,13 +33,16 @@ def load_model(path: Path, model: type[M]) -> M:
     return value
 
 
-def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None) -> Bundle:
+def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within: Path | None = None) -> Bundle:
     """A scenario and the files it names, checked against one another.
 
     ``overrides`` (``agent``, ``tickets``, ``boundary``, ``topology`` -> file) stand in for what the scenario names.
-    Raises `SpecError`: `SpecMistakes` lists every mistake of every file.
+    ``within`` is for specs of people who may not read this machine's files: a path that leads out of it, links followed,
+    is refused, and the file not opened. Raises `SpecError`: `SpecMistakes` lists every mistake of every file.
     """
     overrides = overrides or {}
+    if within is not None:
+        _refuse_outside([path, *overrides.values()], within)
     for role in overrides:
         if role not in ROLES:
             raise SpecError(
@@ -54,6 +57,8 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None) -> Bund
         target = replaced.get(role) or _named(document, role)
         if target is None:
             continue
+        if within is not None:
+            _refuse_outside([target], within)
         try:
             documents[role] = read(target)
         except SpecMistakes as error:
@@ -67,6 +72,8 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None) -> Bund
             values[role], found = _value(documents[role], model)
             problems += found
     problems += check_across(document, documents.get("topology"), documents.get("boundary"), documents.get("agent"))
+    if within is not None:
+        _refuse_outside([*_paths(scenario), *_paths(tuple(values.values()))], within)
     if problems or scenario is None:
         raise SpecMistakes(_ordered(problems, document))
     return Bundle(
@@ -127,6 +134,31 @@ def _with_base(value: Any, base: Path) -> Any:
         items = tuple(_with_base(item, base) for item in value)
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
+
+
+def _paths(value: Any) -> Iterator[Path]:
+    """Every path in a spec."""
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, BaseModel):
+        yield from _paths(tuple(getattr(value, name) for name in type(value).model_fields))
+    elif isinstance(value, dict):
+        yield from _paths(tuple(value.values()))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _paths(item)
+
+
+def _refuse_outside(paths: Iterable[Path], root: Path) -> None:
+    top = root.resolve()
+    for path in paths:
+        if not path.resolve().is_relative_to(top):
+            raise SpecError(
+                f"{printable(path.name)} lies outside of what this run may read",
+                code="spec-outside",
+                unchanged="it was not opened",
+                hint="name files of the scenario's own directory tree, without links that lead out of it",
+            )
 
 
 def load_any(path: Path) -> Bundle | Model:

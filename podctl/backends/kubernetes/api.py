@@ -46,6 +46,7 @@ KINDS: dict[str, tuple[str, str, bool]] = {
     "Job": ("batch/v1", "jobs", True),
     "Lease": ("coordination.k8s.io/v1", "leases", True),
     "RuntimeClass": ("node.k8s.io/v1", "runtimeclasses", False),
+    "TestRun": ("podctl.dev/v1alpha1", "testruns", False),
     "SelfSubjectAccessReview": ("authorization.k8s.io/v1", "selfsubjectaccessreviews", False),
 }
 
@@ -88,6 +89,11 @@ class Cluster:
             ) from error
         return Cluster(configuration)
 
+    @property
+    def client(self) -> ApiClient:
+        """For what the kubernetes package itself does with a cluster."""
+        return self._api
+
     async def close(self) -> None:
         await self._api.close()
         await self._streams.close()
@@ -124,10 +130,12 @@ class Cluster:
         options: Object = {"label_selector": selector} if selector else {}
         return await self._request("list", KINDS[kind][1], "get", path_of(kind, namespace), **options)
 
-    async def patch(self, kind: str, name: str, namespace: str | None, change: Object) -> Object:
+    async def patch(self, kind: str, name: str, namespace: str | None, change: Object, subresource: str = "") -> Object:
         """A JSON merge patch."""
         options = {"content_type": "application/merge-patch+json", "field_manager": MANAGER}
-        return await self._request("patch", f"{kind} {name}", "patch", path_of(kind, namespace, name), change, **options)
+        return await self._request(
+            "patch", f"{kind} {name}", "patch", path_of(kind, namespace, name) + subresource, change, **options
+        )
 
     async def delete(
         self, kind: str, name: str, namespace: str | None = None, *, uid: str = "", grace: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
+from typing import Any
 
 from podctl.backends.base import Command, Exit, Finding, PodDatabase, PodRef, Removal
 from podctl.backends.containers.scratch import Scratch
@@ -45,8 +46,14 @@ class KubernetesBackend:
         self._background: set[asyncio.Task[list[Removal]]] = set()
 
     @staticmethod
-    async def open(environment: Mapping[str, str], *, ttl_s: float = 4 * 3600, kept: bool = False) -> KubernetesBackend:
-        """The cluster of KUBECONFIG. Raises `ClusterProblem`."""
+    async def open(
+        environment: Mapping[str, str],
+        *,
+        ttl_s: float = 4 * 3600,
+        kept: bool = False,
+        owner: Mapping[str, Any] | None = None,
+    ) -> KubernetesBackend:
+        """The cluster of KUBECONFIG. The cluster deletes pods together with their ``owner``. Raises `ClusterProblem`."""
         image = environment.get(IMAGE, "")
         if not image:
             raise ClusterProblem(
@@ -55,7 +62,7 @@ class KubernetesBackend:
                 cause=f"{IMAGE} is not set",
                 hint=f"set {IMAGE} to an image with python3, PostgreSQL 15 or later and what agents import: docs/kubernetes.md",
             )
-        settings = Settings(image=image, runtime_class=environment.get(RUNTIME_CLASS, ""))
+        settings = Settings(image=image, runtime_class=environment.get(RUNTIME_CLASS, ""), owner=owner)
         return KubernetesBackend(await Cluster.open(), settings, ttl_s=ttl_s, kept=kept)
 
     def held(self) -> list[str]:

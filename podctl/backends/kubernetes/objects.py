@@ -39,10 +39,11 @@ _DATABASE = Resources(memory=512 * 2**20, cpu=1.0)
 
 @dataclass(frozen=True)
 class Place:
-    """Which test pod an object belongs to."""
+    """Which test pod an object belongs to; ``owner``: the reference of what its namespace is to be deleted with."""
 
     pod: str
     run: str
+    owner: Mapping[str, Any] | None = None
 
     @property
     def namespace(self) -> str:
@@ -102,6 +103,7 @@ def namespace(place: Place, created_ns: int, expires_ns: int, kept: bool) -> Obj
         "metadata": {
             "name": place.namespace,
             "labels": {**place.labels("test-pod"), **restricted},
+            **({"ownerReferences": [dict(place.owner)]} if place.owner else {}),
             "annotations": {CREATED: rfc3339(created_ns), EXPIRES: rfc3339(expires_ns), KEPT: str(kept).lower()},
         },
     }
@@ -252,6 +254,7 @@ class Settings:
     runtime_class: str = ""
     host_users: bool = True  # false: the cluster can give Pods user namespaces of their own
     pull_policy: str = "IfNotPresent"
+    owner: Mapping[str, Any] | None = None  # the reference of what every namespace is to be deleted with
 
 
 def door_pod(place: Place, settings: Settings) -> Object:

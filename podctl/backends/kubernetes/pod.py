@@ -52,7 +52,7 @@ class KubernetesPod:
         ttl_s: float,
         kept: bool,
     ) -> None:
-        self.place = Place(spec.id, spec.run)
+        self.place = Place(spec.id, spec.run, settings.owner)
         self.generations: dict[Resource, int] = {}
         self.databases: dict[str, PostgresDatabase] = {}
         self.facts: dict[str, TemplateFacts] = {}
