@@ -328,10 +328,9 @@ def test_who_lost_the_run_stops_and_touches_nothing(tmp_path: Path) -> None:
     async def look() -> None:
         world = World(tmp_path, run={"pods": 1})
         world.add()
-        world.pause_after = 1
+        world.hold.clear()
         async with world.controller():
-            await world.until(lambda: len(world.made) == 1)
-            await world.until(lambda: world.store.has_run("20260101-000000-00000000"))
+            await world.until(lambda: bool(world.store.tries("20260101-000000-00000000")))
             lost = replace(Owner.current(), pid=1, start="1", host="another")
             with world.store._database.writing() as connection:
                 connection.execute(runs.update().values(owner=dump(lost)))
