@@ -110,7 +110,7 @@ class KubernetesBackend:
             case ("reset", "database"):
                 await pod.reset_database(resource.name)
             case ("make", "service"):
-                await pod.make_service(resource.name, step.generation)
+                await pod.make_service(resource.name)
             case ("remove", "service"):
                 await pod.remove_service(resource.name)
             case ("make", "door"):

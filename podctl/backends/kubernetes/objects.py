@@ -34,6 +34,9 @@ SECURITY_VERSION = "v1.30"
 #: The owner says that it lives every `LEASE_S` / 4; after `LEASE_S` without a word its pods are orphans.
 LEASE_S = 60
 _SMALL = Resources(memory=128 * 2**20, cpu=0.5)
+#: Of a service's container, beside what the service may have.
+_SUPERVISOR_BYTES = 16 * 2**20
+_ORDERS_PORT = 19999
 _DATABASE = Resources(memory=512 * 2**20, cpu=1.0)
 
 
@@ -159,8 +162,8 @@ def _policy(place: Place, name: str, selector: Mapping[str, str], rules: Object)
 
 def quota(place: Place, topology: Topology, agent: Resources) -> Object:
     """Room for everything twice, because what ends still counts until it is gone, and for nothing that leads outside."""
-    parts = [_DATABASE] * len(databases(topology)) + [topology.services[name].resources for name in service_order(topology)]
-    parts += [_SMALL, agent, _SMALL]
+    parts = [_supervised(topology.services[name].resources) for name in service_order(topology)]
+    parts += [_DATABASE] * len(databases(topology)) + [_SMALL, agent, _SMALL]
     return {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
@@ -289,34 +292,26 @@ def database_files(place: Place, name: str, port: int) -> Object:
     return config_map(place, f"db-{name}", server_files(port, POSTGRES_UID))
 
 
-@dataclass(frozen=True)
-class Program:
-    """What a service's or an agent's container runs. ``environment`` is the name of a Secret."""
-
-    argv: tuple[str, ...]
-    environment: str
-    working_directory: str
-    files: tuple[Files, ...]
-    resources: Resources
-
-
 def service_pod(
-    place: Place, name: str, generation: int, service: Service, program: Program, aliases: Sequence[Object], settings: Settings
+    place: Place,
+    name: str,
+    number: int,
+    service: Service,
+    files: Sequence[Files],
+    aliases: Sequence[Object],
+    settings: Settings,
 ) -> Object:
-    """Its own name resolves to its own address (the hostname), other names to the addresses of `services`."""
-    ready_port = service.ready.port if service.ready and service.ready.port else service.ports[0]
-    check: Object = {"tcpSocket": {"port": ready_port}}
-    if service.ready and service.mode != "stubbed":
-        check = {"httpGet": {"port": ready_port, "path": service.ready.path}}
-    container = _container("service", settings, [*program.argv], program.resources)
-    container["workingDir"] = program.working_directory
-    container["envFrom"] = [{"secretRef": {"name": program.environment}}]
-    container["readinessProbe"] = {**check, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 600}
-    mounts, volumes = _file_volumes(program.files)
+    """The ``number``-th Pod of a service, with a supervisor that starts it when it is told to.
+
+    Its own name resolves to its own address (the hostname), other names to the addresses of `services`.
+    """
+    argv = ["python3", "-I", "-S", "/podctl/scripts/supervisor.py", str(orders_port(service.ports))]
+    container = _container("service", settings, argv, _supervised(service.resources))
+    mounts, volumes = _file_volumes(files)
     container["volumeMounts"] = [_scripts_mount(), {"name": "tmp", "mountPath": "/tmp"}, *mounts]
     made = _pod(
         place,
-        f"svc-{name}-{generation}",
+        f"svc-{name}-{number}",
         "service",
         name,
         settings,
@@ -329,6 +324,15 @@ def service_pod(
     return made
 
 
+def orders_port(taken: Sequence[int]) -> int:
+    """Where a service's supervisor listens on its Pod's loopback."""
+    return next(port for port in range(_ORDERS_PORT, 0, -1) if port not in taken)
+
+
+def _supervised(resources: Resources) -> Resources:
+    return resources.model_copy(update={"memory": resources.memory + _SUPERVISOR_BYTES})
+
+
 #: Waits for the keeper, then becomes the agent. A limit that cannot be set stops it.
 _AGENT_WRAPPER = """\
 while [ ! -p /podctl/io/go ]; do sleep 0.01; done
@@ -338,6 +342,17 @@ ulimit -u "$1" 2>/dev/null || ulimit -p "$1" || exit 125
 shift
 exec "$@" </dev/null >/podctl/io/stdout 2>/podctl/io/stderr
 """
+
+
+@dataclass(frozen=True)
+class Program:
+    """What an agent's container runs. ``environment`` is the name of a Secret."""
+
+    argv: tuple[str, ...]
+    environment: str
+    working_directory: str
+    files: tuple[Files, ...]
+    resources: Resources
 
 
 @dataclass(frozen=True)

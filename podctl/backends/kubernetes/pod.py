@@ -24,6 +24,7 @@ from podctl.backends.kubernetes.files import Bundle, bundle
 from podctl.backends.kubernetes.forwarded import Forwarded
 from podctl.backends.kubernetes.objects import Files, Place, Program, Settings
 from podctl.backends.kubernetes.problems import ClusterProblem
+from podctl.backends.kubernetes.supervised import Supervised
 from podctl.backends.kubernetes.watching import Watched, container_state, ending, ready
 from podctl.data.database import PostgresDatabase, end_floods
 from podctl.data.remotelog import RemoteLog
@@ -32,7 +33,7 @@ from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource
 from podctl.spec.models import Resources, Topology
 from podctl.spec.placeholders import expand
-from podctl.spec.topology import service_order
+from podctl.spec.topology import databases, service_order
 
 _QUOTA_S = 30.0
 _POD_S = 120.0
@@ -69,6 +70,8 @@ class KubernetesPod:
         self._addresses: dict[str, str] = {}
         self._tunnel: Tunnel | None = None
         self._forwarded: dict[str, Forwarded] = {}
+        self._services: dict[str, Supervised] = {}
+        self._service_pods = 0
         self._passwords: dict[str, str] = {}
         self._bundles: dict[tuple[Path, str], Files] = {}
         self._given: set[str] = set()
@@ -116,8 +119,9 @@ class KubernetesPod:
             await asyncio.sleep(0.02)
 
     async def make_network(self) -> None:
-        """Addresses for every name, and the door's Pod with podctl's connection to it.
+        """Addresses for every name, every Pod of the test pod, and podctl's connection to the door's.
 
+        Databases and services start while their Pods are not needed yet: the steps that follow find them there.
         A pod that lost them is not mended: the gateway has its old doors. Another is made in its place.
         """
         if self._tunnel is not None:
@@ -126,7 +130,11 @@ class KubernetesPod:
         await self._watched.start()
         made = await asyncio.gather(*(self._cluster.apply(body) for body in objects.services(self.place, self._topology)))
         self._addresses = {body["metadata"]["name"]: body["spec"]["clusterIP"] for body in made}
-        await self._cluster.apply(objects.door_pod(self.place, self._settings))
+        await asyncio.gather(
+            self._cluster.apply(objects.door_pod(self.place, self._settings)),
+            *(self._place_database(name) for name in databases(self._topology)),
+            *(self._place_service(name) for name in service_order(self._topology)),
+        )
         await self._until_ready(objects.DOOR)
         self._tunnel = Tunnel(self._door, self._directory, "what stands between podctl and the API server")
         await self._tunnel.open(door_ports(self._topology))
@@ -134,17 +142,14 @@ class KubernetesPod:
     async def make_database(self, name: str) -> None:
         """A server, its template from the seed, and the first clone of it."""
         database = self._topology.databases[name]
-        await self._close_database(name)
         pod = f"db-{name}"
-        await self._remove_pod(pod)
-        password = self._passwords.setdefault(name, secrets.token_urlsafe(24))
-        await asyncio.gather(
-            self._cluster.apply(objects.secret(self.place, pod, {"password": password.encode()})),
-            self._cluster.apply(objects.database_files(self.place, name, database.port)),
-        )
-        await self._cluster.apply(objects.database_pod(self.place, name, database.port, self._settings))
+        if name in self._forwarded:
+            await self._close_database(name)
+            await self._remove_pod(pod)
+            await self._place_database(name)
+        password = self._passwords[name]
         await self._until_ready(pod)
-        sockets = self._directory / f"sql-{len(self._forwarded)}"
+        sockets = self._directory / f"sql-{name}"
         sockets.mkdir(mode=0o700, exist_ok=True)
         forwarded = Forwarded(self._cluster, self.namespace, pod, database.port, sockets / f".s.PGSQL.{database.port}")
         await forwarded.start()
@@ -157,36 +162,68 @@ class KubernetesPod:
             name, conninfo, TEMPLATE_DATABASE, database.name, log, service_order(self._topology)
         )
 
+    async def _place_database(self, name: str) -> None:
+        """A Pod in which its server starts."""
+        pod, port = f"db-{name}", self._topology.databases[name].port
+        password = self._passwords.setdefault(name, secrets.token_urlsafe(24))
+        await asyncio.gather(
+            self._cluster.apply(objects.secret(self.place, pod, {"password": password.encode()})),
+            self._cluster.apply(objects.database_files(self.place, name, port)),
+        )
+        await self._cluster.apply(objects.database_pod(self.place, name, port, self._settings))
+
     async def reset_database(self, name: str) -> None:
         await self.databases[name].reset()
 
-    async def make_service(self, name: str, generation: int) -> None:
+    async def make_service(self, name: str) -> None:
+        """Started in the Pod that is there; in a new one where a Pod that had been used before has trouble."""
+        if name not in self._services:
+            await self._place_service(name)
+        used = self._services[name].used
+        try:
+            await self._start_service(name)
+        except ClusterProblem:
+            if not used:
+                raise
+            await self._replace_service(name)
+            await self._start_service(name)
+
+    async def _start_service(self, name: str) -> None:
         service = self._topology.services[name]
-        pod = f"svc-{name}-{generation}"
-        await self._remove_pod(pod)
+        supervised = self._services[name]
+        await self._until_ready(supervised.pod, f"the Pod of service {name}")
+        own = self._address_of(supervised.pod)
+        port = service.ready.port if service.ready and service.ready.port else service.ports[0]
+        path = service.ready.path if service.ready and service.mode != "stubbed" else ""
         launch = service_launch(self._topology, name, self.databases)
-        paths = [(path, str(path)) for path in service.read_only]
-        if service.directory:
-            paths.append((service.directory, launch.directory))
-        files = await self._give(paths)
-        await self._cluster.apply(objects.secret(self.place, pod, _environment(launch.environment)))
-        program = Program(tuple(launch.argv), pod, launch.directory, files, service.resources)
-        names = objects.aliases(self._addresses, "s-", leave_out=name)
-        await self._cluster.apply(objects.service_pod(self.place, name, generation, service, program, names, self._settings))
         timeout = service.ready.timeout if service.ready else 15.0
-        await self._until_ready(pod, f"service {name}", max(timeout, 5.0) + _POD_S / 4)
-        depended_on = any(name in other.depends_on for other in self._topology.services.values())
-        assert self._tunnel is not None and self._watched is not None
-        # Its own address answers at once; the one that other services use follows when the nodes have heard of it.
-        address = self._addresses[f"s-{name}"] if depended_on else self._address_of(pod)
-        await self._tunnel.reaches(address, service.ports[0], 15.0)
+        await supervised.start(launch, (f"{own}:{port}", path), max(timeout, 5.0))
+        assert self._tunnel is not None
+        # Its own address answers; the one that others use leads there once the nodes have heard of its Pod.
+        await self._tunnel.reaches(self._addresses[f"s-{name}"], service.ports[0], 15.0)
 
     async def remove_service(self, name: str) -> None:
-        assert self._watched is not None
-        prefix = f"svc-{name}-"
-        for pod in [known for known, body in self._watched.pods.items() if _purpose(body) == name and known.startswith(prefix)]:
-            await self._remove_pod(pod)
-            await self._cluster.delete("Secret", pod, self.namespace)
+        """Its processes and what it wrote; its Pod too when it cannot be shown that nothing is left there."""
+        supervised = self._services.get(name)
+        if supervised is not None and await supervised.clear():
+            await self._replace_service(name)
+
+    async def _replace_service(self, name: str) -> None:
+        gone = self._services.pop(name)
+        await asyncio.gather(self._remove_pod(gone.pod), self._place_service(name))
+
+    async def _place_service(self, name: str) -> None:
+        """A Pod in which the service can be started."""
+        service = self._topology.services[name]
+        paths = [(path, str(path)) for path in service.read_only]
+        if service.directory:
+            paths.append((service.directory, str(service.directory)))
+        files = await self._give(paths)
+        names = objects.aliases(self._addresses, "s-", leave_out=name)
+        self._service_pods += 1
+        body = objects.service_pod(self.place, name, self._service_pods, service, files, names, self._settings)
+        await self._cluster.apply(body)
+        self._services[name] = Supervised(self._cluster, self.namespace, name, body["metadata"]["name"], service.ports)
 
     async def make_door(self) -> None:
         """The gateway's listeners, and its ways to services and databases."""
@@ -208,7 +245,7 @@ class KubernetesPod:
         pods = self._watched.pods
         found = {}
         for resource, generation in self.generations.items():
-            if resource.kind not in ("database", "service") or ready(pods.get(_pod_of(resource, generation))):
+            if resource.kind not in ("database", "service") or ready(pods.get(self._pod_of(resource))):
                 found[resource] = generation
         return found
 
@@ -253,22 +290,28 @@ class KubernetesPod:
         """By the kubelet's clock, which tells whole seconds."""
         assert self._watched is not None
         found = []
-        for resource, generation in self.generations.items():
+        for resource in self.generations:
             kind = resource.kind
             if kind == "database" or kind == "service":
                 argv = ("postgres",) if kind == "database" else self._topology.services[resource.name].command
                 container = "postgres" if kind == "database" else "service"
-                state = container_state(self._watched.pods.get(_pod_of(resource, generation)), container)
+                state = container_state(self._watched.pods.get(self._pod_of(resource)), container)
                 ended = state.get("terminated")
                 started = objects.parse_time(str((ended or state.get("running") or {}).get("startedAt", "")))
-                how = (objects.parse_time(str(ended.get("finishedAt", ""))), *ending(ended)) if ended else (None, None, None)
+                if kind == "service":
+                    started = self._services[resource.name].started_ns
+                how = (
+                    (max(started, objects.parse_time(str(ended.get("finishedAt", "")))), *ending(ended))
+                    if ended
+                    else (None, None, None)
+                )
                 found.append(ServiceProcess(kind, resource.name, argv, started, *how))
         return tuple(found)
 
     async def logs(self, name: str) -> bytes:
         assert self._watched is not None
         for pod, body in self._watched.pods.items():
-            if _purpose(body) == name:
+            if _purpose(body) == name and not body["metadata"].get("deletionTimestamp"):
                 return await self._cluster.log(self.namespace, pod)
         raise ClusterProblem(f"pod {self.place.pod} has no logs of {name}", code="no-such-log")
 
@@ -317,6 +360,12 @@ class KubernetesPod:
         if await self._cluster.delete("Pod", pod, self.namespace):
             await self._watched.until(f"Pod {pod} did not end", lambda pods: pod not in pods, "\0", _POD_S)
 
+    def _pod_of(self, resource: Resource) -> str:
+        if resource.kind == "database":
+            return f"db-{resource.name}"
+        supervised = self._services.get(resource.name)
+        return supervised.pod if supervised is not None else ""
+
     def _address_of(self, pod: str) -> str:
         assert self._watched is not None
         return str(self._watched.pods[pod]["status"]["podIP"])
@@ -338,10 +387,6 @@ class KubernetesPod:
 
 def _environment(values: Mapping[str, str]) -> dict[str, bytes]:
     return {key: value.encode() for key, value in values.items()}
-
-
-def _pod_of(resource: Resource, generation: int) -> str:
-    return f"db-{resource.name}" if resource.kind == "database" else f"svc-{resource.name}-{generation}"
 
 
 def _purpose(pod: Object) -> Any:
