@@ -11,10 +11,11 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from podctl.backends.containers.doors import door_ports, listeners
-from podctl.backends.containers.server import START, server_files
+from podctl.backends.containers.server import START, passwd, server_files
+from podctl.backends.inpod import scripts
 from podctl.spec.models import Resources, Service, Topology
 from podctl.spec.topology import databases, service_order
 
@@ -130,19 +131,17 @@ def allows(place: Place, topology: Topology) -> list[Object]:
     Services may call one another and the databases; the door may call both, on behalf of the gateway.
     """
     doors = [{"port": door.listens, "protocol": "TCP"} for door in door_ports(topology)]
-    policies = [
-        _policy(place, "agent", {COMPONENT: AGENT}, {"egress": [{"to": [_pods(DOOR)], "ports": doors}]}),
-        _policy(place, "door", {COMPONENT: DOOR}, {"ingress": [{"from": [_pods(AGENT)], "ports": doors}]}),
-    ]
-    callers = ["door", "service"]
+    outward = []
+    policies = [_policy(place, "agent", {COMPONENT: AGENT}, {"egress": [{"to": [_pods(DOOR)], "ports": doors}]})]
+    callers = [_pods(DOOR), _pods("service")]
     for kind, name, ports in listeners(topology):
         selector = {COMPONENT: kind, PURPOSE: name}
         allowed = [{"port": port, "protocol": "TCP"} for port in ports]
-        inward = {"ingress": [{"from": [_pods(caller) for caller in callers], "ports": allowed}]}
-        policies.append(_policy(place, f"to-{kind}-{name}", selector, inward))
-        for caller in callers:
-            outward = {"egress": [{"to": [{"podSelector": {"matchLabels": selector}}], "ports": allowed}]}
-            policies.append(_policy(place, f"{caller}-to-{kind}-{name}", {COMPONENT: caller}, outward))
+        outward.append({"to": [{"podSelector": {"matchLabels": selector}}], "ports": allowed})
+        policies.append(_policy(place, f"{kind}-{name}", selector, {"ingress": [{"from": callers, "ports": allowed}]}))
+    inward = [{"from": [_pods(AGENT)], "ports": doors}]
+    policies.append(_policy(place, "door", {COMPONENT: DOOR}, {"ingress": inward, "egress": outward}))
+    policies.append(_policy(place, "services", {COMPONENT: "service"}, {"egress": outward}))
     return policies
 
 
@@ -225,6 +224,8 @@ def _service(place: Place, name: str, selector: Mapping[str, str], ports: Sequen
         "spec": {
             "type": "ClusterIP",
             "selector": dict(selector),
+            # podctl itself waits for what it needs; nodes can have heard of the address by then.
+            "publishNotReadyAddresses": True,
             "ports": [{"name": f"p{port}", "port": port, "targetPort": target, "protocol": "TCP"} for port, target in ports],
         },
     }
@@ -257,9 +258,13 @@ class Settings:
     pull_policy: str = "IfNotPresent"
 
 
+#: A first process that handles nothing would live until the end of its grace.
+_WAIT = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: exit(0))\nwhile True: signal.pause()"
+
+
 def door_pod(place: Place, settings: Settings) -> Object:
     """Waits; what works in it is started by podctl when it connects."""
-    container = _container(DOOR, settings, ["python3", "-c", "import time\nwhile True: time.sleep(3600)"], _SMALL)
+    container = _container(DOOR, settings, ["python3", "-I", "-S", "-c", _WAIT], _SMALL)
     container["volumeMounts"] = [_scripts_mount()]
     return _pod(place, DOOR, DOOR, "", settings, [container], [_scripts_volume()])
 
@@ -267,25 +272,42 @@ def door_pod(place: Place, settings: Settings) -> Object:
 POSTGRES_UID = 70070
 
 
-def database_pod(place: Place, name: str, port: int, settings: Settings) -> Object:
+#: A data directory of its own; the same, and a container that outlives the server; or a copy that podctl sends.
+How = Literal["own", "kept", "copied"]
+
+
+def database_pod(place: Place, name: str, port: int, settings: Settings, how: How = "own") -> Object:
     """A PostgreSQL server. Its superuser is reachable from its own loopback only, which is where port forwarding comes out."""
-    container = _container("postgres", settings, ["/bin/sh", "-c", START], _DATABASE, {"PGDATA": "/data/pg"})
+    told = {"own": {}, "kept": {"PODCTL_STAY": "1"}, "copied": {"PODCTL_COPY_PORT": str(orders_port((port,)))}}[how]
+    container = _container("postgres", settings, ["/bin/sh", "-c", START], _DATABASE, {"PGDATA": "/data/pg", **told})
     container["ports"] = [{"containerPort": port, "protocol": "TCP"}]
     container["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1, "failureThreshold": 60}
     container["volumeMounts"] = [
         {"name": "data", "mountPath": "/data"},
-        {"name": "server", "mountPath": "/podctl/server", "readOnly": True},
-        {"name": "server", "mountPath": "/etc/passwd", "subPath": "passwd", "readOnly": True},
-        {"name": "secret", "mountPath": "/podctl/secret", "readOnly": True},
+        _scripts_mount(),
+        {"name": "scripts", "mountPath": "/etc/passwd", "subPath": "passwd", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},
     ]
     volumes = [
         {"name": "data", "emptyDir": {"sizeLimit": "8Gi"}},
-        {"name": "server", "configMap": {"name": f"db-{name}"}},
-        {"name": "secret", "secret": {"secretName": f"db-{name}"}},
+        _scripts_volume(),
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
+    if how != "copied":
+        container["volumeMounts"] += [
+            {"name": "server", "mountPath": "/podctl/server", "readOnly": True},
+            {"name": "secret", "mountPath": "/podctl/secret", "readOnly": True},
+        ]
+        volumes += [
+            {"name": "server", "configMap": {"name": f"db-{name}"}},
+            {"name": "secret", "secret": {"secretName": f"db-{name}"}},
+        ]
     return _pod(place, f"db-{name}", "database", name, settings, [container], volumes, ports=[port], uid=POSTGRES_UID)
+
+
+def script_files(place: Place) -> Object:
+    """What runs in every Pod, and who PostgreSQL is there."""
+    return config_map(place, SCRIPTS, {**scripts(), "passwd": passwd(POSTGRES_UID)})
 
 
 def database_files(place: Place, name: str, port: int) -> Object:
@@ -325,7 +347,7 @@ def service_pod(
 
 
 def orders_port(taken: Sequence[int]) -> int:
-    """Where a service's supervisor listens on its Pod's loopback."""
+    """Where podctl is listened to on a Pod's loopback."""
     return next(port for port in range(_ORDERS_PORT, 0, -1) if port not in taken)
 
 
@@ -497,7 +519,9 @@ def _file_volumes(sets: Sequence[Files]) -> tuple[list[Object], list[Object]]:
             {"configMap": {"name": name, "items": [{"key": key, "path": path} for key, path in items.items()]}}
             for name, items in files.items.items()
         ]
-        volumes.append({"name": f"files-{number}", "projected": {"defaultMode": 0o555, "sources": sources}})
+        # A projection of nothing is allowed, and policies that look into it seldom expect it.
+        source: Object = {"projected": {"defaultMode": 0o555, "sources": sources}} if sources else {"emptyDir": {}}
+        volumes.append({"name": f"files-{number}", **source})
         mounts.append({"name": f"files-{number}", "mountPath": files.path, "readOnly": True})
     return mounts, volumes
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from podctl.backends.containers.launch import Launch, exit_or_signal
 from podctl.backends.kubernetes.api import Cluster
+from podctl.backends.kubernetes.forwarded import ask
 from podctl.backends.kubernetes.objects import orders_port
 from podctl.backends.kubernetes.problems import ClusterProblem
 
@@ -61,26 +61,12 @@ class Supervised:
 
     async def _order(self, order: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         line = json.dumps({"key": self._key, **order}).encode() + b"\n"
-        listens = time.monotonic() + _LISTENS_S
         try:
             async with asyncio.timeout(timeout_s):
-                while True:
-                    try:
-                        return await self._ask(line)
-                    except ConnectionError:  # the Pod runs, and its supervisor is about to
-                        if time.monotonic() > listens:
-                            raise
-                        await asyncio.sleep(0.05)
+                answer = await ask(self._cluster, self._namespace, self.pod, self._port, line, _LISTENS_S)
+                return dict(json.loads(answer))
         except (OSError, ValueError, TimeoutError) as error:
             cause = str(error) or f"no answer within {timeout_s:g} s"
             raise ClusterProblem(
                 f"the supervisor of service {self._name} cannot be asked", code="supervisor", cause=cause
             ) from error
-
-    async def _ask(self, line: bytes) -> dict[str, Any]:
-        answer = b""
-        async with self._cluster.forward(self._namespace, self.pod, self._port) as far:
-            await far.write(line)
-            while not answer.endswith(b"\n") and (data := await far.read()):
-                answer += data
-        return dict(json.loads(answer))
