@@ -1,11 +1,20 @@
-"""What a test pod costs in the cluster of KUBECONFIG, beside what a single Pod and a namespace cost there."""
+"""What a test pod costs in the cluster of KUBECONFIG, beside the same objects applied by kubectl."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-from collections import defaultdict
+import secrets
+import shutil
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+
+from kubernetes.aio.client import Configuration
 
 from benchmarks.effort import Effort
 from benchmarks.pods import bring, timed
@@ -13,12 +22,27 @@ from benchmarks.projects import make_project
 from benchmarks.table import Row, spread
 from podctl.backends.base import Command
 from podctl.backends.kubernetes import objects
-from podctl.backends.kubernetes.backend import KubernetesBackend
-from podctl.backends.kubernetes.namespaces import remove_namespace
-from podctl.backends.kubernetes.objects import Place, Settings
-from podctl.backends.kubernetes.watching import Watched, ready
+from podctl.backends.kubernetes.api import Cluster, Object
+from podctl.backends.kubernetes.backend import IMAGE, RUNTIME_CLASS, KubernetesBackend
+from podctl.backends.kubernetes.objects import Settings
 from podctl.pods.plan import PodSpec
+from podctl.spec.bundle import Bundle
 from podctl.spec.load import load_bundle
+
+AT_ONCE = 30
+_PATIENCE = "600s"
+
+
+class Recording(Cluster):
+    """Keeps what is applied, for kubectl to do the same."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        super().__init__(configuration)
+        self.applied: list[Object] = []
+
+    async def apply(self, body: Object) -> Object:
+        self.applied.append(body)
+        return await super().apply(body)
 
 
 def measure(effort: Effort) -> list[Row]:
@@ -26,46 +50,140 @@ def measure(effort: Effort) -> list[Row]:
 
 
 async def _measure(effort: Effort) -> list[Row]:
-    bundle = load_bundle(make_project(effort.directory / "p").scenario)
+    small = load_bundle(make_project(effort.directory / "small", services=1).scenario)
+    usual = load_bundle(make_project(effort.directory / "usual").scenario)
+    kubectl = Kubectl(effort.directory)
+    return [*await _one(effort, usual, kubectl), *await _many(small, kubectl, effort.pick(2, AT_ONCE, AT_ONCE))]
+
+
+async def _opened() -> tuple[Recording, KubernetesBackend]:
+    cluster = await Recording.open()
+    settings = Settings(image=os.environ[IMAGE], runtime_class=os.environ.get(RUNTIME_CLASS, ""))
+    return cluster, KubernetesBackend(cluster, settings)
+
+
+async def _one(effort: Effort, bundle: Bundle, kubectl: Kubectl) -> list[Row]:
     found: dict[str, list[float]] = defaultdict(list)
-    backend = await KubernetesBackend.open(os.environ)
+    _, backend = await _opened()
+    found["prepare"].append(await timed(backend.prepare(bundle)))
+    recorded = await _recorded(bundle)
     command = Command(argv=("/bin/true",), environment={}, directory=bundle.agent.directory)
-    for number in range(effort.times(10)):
-        spec = PodSpec(f"bench-{number}", "bench", bundle.topology)
+    for _ in range(effort.times(15)):
+        spec = PodSpec(_name(), "bench", bundle.topology)
         found["ready"].append(await timed(bring(backend, spec, found)))
-        spec = replace(spec, generation=2)
-        found["renewed"].append(await timed(bring(backend, spec, found)))
-        for _ in range(3):
+        for generation in range(2, 5):
+            spec = replace(spec, generation=generation)
+            found["renewed"].append(await timed(bring(backend, spec, found)))
+        for _ in range(2):
             found["execute"].append(await timed(backend.execute(spec.id, command)))
         found["teardown"].append(await timed(backend.delete(spec.id)))
-        await _alone(backend, Place(f"bench-alone-{number}", "bench"), found)
+        await _by_hand(kubectl, recorded, 1, found, "one")
     await backend.close()
     parts = [Row(f"  of it {key}", found[key], "s") for key in found if key.startswith("make ")]
-    beside = {name: f"{name}: {spread(found[name], 's')}" for name in ("one Pod, made and ready", "a namespace with one Pod")}
     return [
-        Row("test pod in a cluster ready, two services", found["ready"], "s", beside["one Pod, made and ready"]),
+        Row("databases prepared, once a run", found["prepare"], "s"),
+        _beside("test pod ready, a database, two services", found, "ready", "one ready", 1.25),
         *parts,
-        Row("  state reset: databases", found["reset"], "s"),
-        Row("  with services restarted", found["renewed"], "s"),
-        Row("  agent: /bin/true, Job made to Job removed", found["execute"], "s", beside["one Pod, made and ready"]),
-        Row("  teardown", found["teardown"], "s", beside["a namespace with one Pod"]),
+        Row("  databases reset", found["reset"], "s"),
+        Row("  with services restarted, as before each attempt", found["renewed"], "s", "", 1.0),
+        Row("  agent: /bin/true, Job made to Job removed", found["execute"], "s"),
+        _beside("  teardown", found, "teardown", "one gone"),
     ]
 
 
-async def _alone(backend: KubernetesBackend, place: Place, found: dict[str, list[float]]) -> None:
-    """A namespace with a Pod that only waits: less cannot be had."""
-    cluster, now = backend.cluster, backend.cluster.now_ns()
-    await cluster.apply(objects.namespace(place, now, now + 600 * 10**9, kept=False))
-    await cluster.apply(objects.lease(place, "bench", now))
-    await cluster.apply(objects.account(place))
-    await cluster.apply(objects.config_map(place, objects.SCRIPTS, {"none": b""}))
-    watched = Watched(cluster, place.namespace)
-    await watched.start()
+async def _many(bundle: Bundle, kubectl: Kubectl, number: int) -> list[Row]:
+    found: dict[str, list[float]] = defaultdict(list)
+    cluster, backend = await _opened()
+    await backend.prepare(bundle)
+    recorded = await _recorded(bundle)
+    specs = [PodSpec(_name(), "bench", bundle.topology) for _ in range(number)]
+    before, began = Counter(cluster.calls), time.perf_counter()
+    found["ready"].append(await timed(asyncio.gather(*(bring(backend, spec, found) for spec in specs))))
+    calls, seconds = cluster.calls - before, time.perf_counter() - began
+    watched = sum(cluster.watched_bytes.values())
+    found["teardown"].append(await timed(asyncio.gather(*(backend.delete(spec.id) for spec in specs))))
+    gone = cluster.calls - before - calls
+    await backend.close()
+    await _by_hand(kubectl, recorded, number, found, "many")
+    return [
+        _beside(f"{number} at once ready, a database, a service", found, "ready", "many ready", 1.5),
+        _beside("  teardown", found, "teardown", "many gone", 1.3),
+        Row("  calls of the API a pod made", [sum(calls.values()) / number], "", _told(calls, number)),
+        Row("  calls of the API a pod removed", [sum(gone.values()) / number], "", _told(gone, number)),
+        Row("  calls a second meanwhile", [sum(calls.values()) / seconds], ""),
+        Row("  bytes of watches a pod", [watched / number / 1024], "KiB"),
+    ]
 
-    async def one_pod() -> None:
-        await cluster.apply(objects.door_pod(place, Settings(image=os.environ["PODCTL_IMAGE"])))
-        await watched.until("it was not ready", lambda pods: ready(pods.get(objects.DOOR)), objects.DOOR, 60)
 
-    found["one Pod, made and ready"].append(await timed(one_pod()))
-    await watched.close()
-    found["a namespace with one Pod"].append(await timed(remove_namespace(cluster, place.pod)))
+def _name() -> str:
+    return f"bench-{secrets.token_hex(4)}"
+
+
+def _beside(name: str, found: dict[str, list[float]], ours: str, floor: str, target: float | None = None) -> Row:
+    """The target is a multiple of the floor's median in the same run."""
+    beside = Row("", found[floor], "s")
+    most = None if target is None else round(target * beside.median, 2)
+    ratio = Row("", found[ours], "s").median / beside.median
+    return Row(name, found[ours], "s", f"by kubectl: {spread(found[floor], 's')}, {ratio:.2f} times that", most)
+
+
+async def _recorded(bundle: Bundle) -> tuple[str, list[Object]]:
+    """A pod's name and its objects, of a pod whose server makes its own data directory: kubectl has nothing to send it."""
+    cluster, backend = await _opened()
+    spec = PodSpec(_name(), "recorded", bundle.topology)
+    await bring(backend, spec, defaultdict(list))
+    await backend.delete(spec.id)
+    await backend.close()
+    return spec.id, cluster.applied
+
+
+async def _by_hand(
+    kubectl: Kubectl, recorded: tuple[str, list[Object]], number: int, found: dict[str, list[float]], kind: str
+) -> None:
+    """The same objects by kubectl in as many namespaces, ready as ``kubectl wait`` says it, and gone as ``kubectl delete`` does."""
+    name, bodies = recorded
+    run = _name()
+    text = json.dumps(bodies).replace('"recorded"', f'"{run}"')
+    with kubectl.files([json.loads(text.replace(name, f"{run}-{place}")) for place in range(number)]) as files:
+        began = time.perf_counter()
+        await asyncio.gather(*(kubectl("apply", "--server-side", "--field-manager=podctl", "-f", file) for file in files))
+        every = ("-A", "-l", f"{objects.RUN}={run}")
+        await kubectl("wait", "--for=condition=Ready", "pod", *every, f"--timeout={_PATIENCE}")
+        found[f"{kind} ready"].append(time.perf_counter() - began)
+        began = time.perf_counter()
+        await kubectl("delete", "namespace", "-l", f"{objects.RUN}={run}", f"--timeout={_PATIENCE}")
+        found[f"{kind} gone"].append(time.perf_counter() - began)
+
+
+class Kubectl:
+    """Raises `RuntimeError` with what it said."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._turn = asyncio.Semaphore(4)  # more than there are processors only makes it slower
+        if shutil.which("kubectl") is None:
+            raise RuntimeError("kubectl, beside which podctl is measured, is not on PATH")
+
+    @contextmanager
+    def files(self, lists: list[list[Object]]) -> Iterator[list[Path]]:
+        """One a namespace: applied together they would wait for kubectl's own limit of calls a second."""
+        made = []
+        for number, items in enumerate(lists):
+            made.append(self._directory / f"objects-{number}.json")
+            made[-1].write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+        yield made
+        for path in made:
+            path.unlink()
+
+    async def __call__(self, *arguments: str | Path) -> None:
+        async with self._turn:
+            process = await asyncio.create_subprocess_exec(
+                "kubectl", *map(str, arguments), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+            )
+            _, said = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"kubectl {arguments[0]}: {said.decode()[-2000:]}")
+
+
+def _told(calls: Counter[tuple[str, str]], number: int) -> str:
+    return ", ".join(f"{verb} {resource} {count / number:.1f}" for (verb, resource), count in calls.most_common())

@@ -51,18 +51,19 @@ def exit_or_signal(code: int) -> tuple[int | None, int | None]:
     return (None, code - 128) if code - 128 in signal.valid_signals() else (code, None)
 
 
-async def until_answers(name: str, conninfo: str) -> None:
+async def until_answers(name: str, conninfo: str, timeout_s: float = _ANSWERS_S) -> None:
     """Wait for a server. Raises `EnvironmentProblem`."""
-    deadline = time.monotonic() + _ANSWERS_S
+    began = time.monotonic()
     while True:
         try:
             connection = await connect(conninfo, "postgres")
         except DatabaseUnreachable as error:
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > timeout_s:
                 raise EnvironmentProblem(
                     f"database {name} does not answer", code="not-ready", cause=error.cause, hint="podctl logs says more"
                 ) from error
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(min(0.5, max(0.05, waited / 6)))
             continue
         await connection.close()
         return

@@ -12,14 +12,19 @@ from podctl.spec.models import Topology
 from podctl.spec.tables import check_boundary, check_ignored
 from podctl.spec.topology import databases
 
+#: The run of a pod that others are made from.
+TEMPLATE_RUN = "template"
+
 
 async def try_seeds(
     bundle: Bundle,
     apply: Callable[[PodSpec, Step], Awaitable[None]],
     facts: Callable[[str], Mapping[str, TemplateFacts]],
     remove: Callable[[str], None],
+    keep: Callable[[str], Awaitable[None]] | None = None,
 ) -> None:
     """``facts`` gives those of a pod's templates, by its id; ``remove`` begins its removal, which nobody waits for here.
+    ``keep`` may take from it, before, what other pods can be made from.
 
     Raises `SpecError` when the boundary or the ignored columns do not fit the seeds, and whatever ``apply`` does.
     """
@@ -29,7 +34,7 @@ async def try_seeds(
         return
     spec = PodSpec(
         f"try-{secrets.token_hex(4)}",
-        "template",
+        TEMPLATE_RUN,
         Topology(apiVersion=topology.apiVersion, kind=topology.kind, name=topology.name, databases=alone),
     )
     try:
@@ -41,5 +46,7 @@ async def try_seeds(
             check_boundary(bundle.scenario.boundary, known)
         if bundle.path.is_file():
             check_ignored(bundle.path, known)
+        if keep is not None:
+            await keep(spec.id)
     finally:
         remove(spec.id)

@@ -70,8 +70,8 @@ class Tunnel:
         listening.listen(256)
         return listening
 
-    async def forwarder(self, name: str, host: str, port: int, path: Path | None = None) -> Path:
-        """A Unix socket here; each connection to it becomes one from the door to ``host``:``port``."""
+    async def forwarder(self, name: str, host: str | Callable[[], str], port: int, path: Path | None = None) -> Path:
+        """A Unix socket here; each connection to it becomes one from the door to ``host``:``port``, as it is by then."""
         path = path or self._directory / f"to-{name}-{port}"
         path.unlink(missing_ok=True)
 
@@ -79,7 +79,8 @@ class Tunnel:
             if self._mux is None:
                 writer.transport.abort()
                 return
-            await self._mux.bridge({"to": [host, port]}, reader, writer)
+            to = host if isinstance(host, str) else host()
+            await self._mux.bridge({"to": [to, port]}, reader, writer)
 
         self._servers.append(await asyncio.start_unix_server(accepted, str(path), backlog=256))
         return path

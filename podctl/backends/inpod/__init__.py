@@ -6,7 +6,7 @@ from pathlib import Path
 
 from podctl import backends
 
-_NAMES = ("mux.py", "door.py", "keeper.py", "probe.py", "facts.py")
+_NAMES = ("mux.py", "door.py", "keeper.py", "probe.py", "facts.py", "supervisor.py", "copying.py")
 
 
 def scripts() -> dict[str, bytes]:

@@ -11,35 +11,49 @@ import json
 import socket
 import sys
 import time
-import urllib.request
+
+_DRAIN_S = 0.25
 
 
 def answers(place: str) -> bool:
+    return not answer(place, "", 1.0)
+
+
+def answer(place: str, path: str, wait_s: float = 2.0) -> str:
+    """Why it does not answer; nothing when it does."""
     host, _, port = place.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), 1.0).close()
+        with socket.create_connection((host, int(port)), wait_s) as connection:
+            return _ask(connection, host, path) if path else ""
+    except OSError as error:
+        return str(error)
+
+
+def _ask(connection: socket.socket, host: str, path: str) -> str:
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    told = b""
+    while b"\n" not in told and len(told) < 4096 and (more := connection.recv(4096)):
+        told += more
+    try:
+        connection.settimeout(_DRAIN_S)
+        while connection.recv(4096):  # to the end: a reset would look like an error to it
+            pass
     except OSError:
-        return False
-    return True
+        pass
+    version, _, rest = told.partition(b" ")
+    if version in (b"HTTP/1.0", b"HTTP/1.1") and rest[:1] in (b"2", b"3"):
+        return ""
+    return f"GET {path}: {told[:60].splitlines()[0].decode('ascii', 'replace') if told.strip() else 'no answer'}"
 
 
 def until(place: str, path: str, wait_s: float = 1.0) -> str:
     """Why it did not answer; nothing when it did."""
-    host, _, port = place.rpartition(":")
     deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            if not path:
-                socket.create_connection((host, int(port)), 1.0).close()
-                return ""
-            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            opener.open(f"http://{place}{path}", timeout=2.0).close()
-            return ""
-        except (OSError, ValueError) as error:
-            cause = str(error)
+    while cause := answer(place, path):
         if time.monotonic() > deadline:
             return cause
         time.sleep(0.02)
+    return ""
 
 
 if __name__ == "__main__":

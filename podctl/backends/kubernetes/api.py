@@ -6,10 +6,11 @@ import asyncio
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 from kubernetes.aio import config as kubeconfig
@@ -58,6 +59,14 @@ def path_of(kind: str, namespace: str | None = None, name: str | None = None) ->
     return f"{root}{within}/{plural}" + (f"/{name}" if name else "")
 
 
+def _resource(path: str) -> str:
+    """``pods``, ``pods/exec``, … of a path of the API."""
+    parts = path.strip("/").split("/")[2 if path.startswith("/api/") else 3 :]
+    if parts[:1] == ["namespaces"] and len(parts) > 2:
+        parts = parts[2:]
+    return "/".join(parts[:1] + parts[2:])
+
+
 class Cluster:
     """One API server and one identity. Not for use from two event loops."""
 
@@ -69,9 +78,12 @@ class Cluster:
         self.host = str(configuration.host)
         self._patience = 0.0  # until it has answered once: a wrong address must not take long to be found out
         self._ahead_s = 0.0
+        #: How often each (verb, resource) was asked for, and bytes that came over watches by resource.
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self.watched_bytes: Counter[str] = Counter()
 
-    @staticmethod
-    async def open(context: str | None = None) -> Cluster:
+    @classmethod
+    async def open(cls, context: str | None = None) -> Self:
         """The cluster of KUBECONFIG, or the one this process runs in. Raises `ClusterProblem`."""
         configuration = Configuration()
         try:
@@ -87,7 +99,7 @@ class Cluster:
                 cause=str(error).splitlines()[0] if str(error) else type(error).__name__,
                 hint="set KUBECONFIG, and choose a context with kubectl config use-context",
             ) from error
-        return Cluster(configuration)
+        return cls(configuration)
 
     @property
     def client(self) -> ApiClient:
@@ -124,11 +136,12 @@ class Cluster:
             return None
 
     async def list(self, kind: str, namespace: str | None = None, selector: str = "") -> list[Object]:
-        return list((await self.page(kind, namespace, selector))["items"])
-
-    async def page(self, kind: str, namespace: str | None = None, selector: str = "") -> Object:
         options: Object = {"label_selector": selector} if selector else {}
-        return await self._request("list", KINDS[kind][1], "get", path_of(kind, namespace), **options)
+        return list((await self.page(kind, namespace, **options))["items"])
+
+    async def page(self, kind: str, namespace: str | None = None, **selectors: Any) -> Object:
+        """All of a kind; ``label_selector`` and ``field_selector`` say which."""
+        return await self._request("list", KINDS[kind][1], "get", path_of(kind, namespace), **selectors)
 
     async def patch(self, kind: str, name: str, namespace: str | None, change: Object, subresource: str = "") -> Object:
         """A JSON merge patch."""
@@ -159,15 +172,16 @@ class Cluster:
     async def raw(self, path: str) -> Object:
         return await self._request("read", path, "get", path)
 
-    async def watch(self, kind: str, namespace: str, version: str) -> AsyncIterator[Object]:
+    async def watch(self, kind: str, namespace: str | None, version: str, **selectors: Any) -> AsyncIterator[Object]:
         """Events after ``version`` until the server ends the watch.
 
         Raises `Expired` when it has forgotten them, and `Unavailable`.
         """
-        options = {"watch": "true", "resource_version": version, "timeout_seconds": 300, "_request_timeout": 330}
+        options = {"watch": "true", "resource_version": version, "timeout_seconds": 300, "_request_timeout": 330, **selectors}
         async with self._response("watch", KINDS[kind][1], "get", path_of(kind, namespace), None, options) as response:
             try:
                 while line := await response.content.readline():
+                    self.watched_bytes[KINDS[kind][1]] += len(line)
                     event = json.loads(line)
                     if event["type"] == "ERROR":
                         raise Expired(str(event["object"].get("message", "")))
@@ -200,6 +214,7 @@ class Cluster:
     async def _response(
         self, verb: str, what: str, method: str, path: str, body: Object | None, options: Mapping[str, Any]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        self.calls[verb, _resource(path)] += 1
         try:
             response = await self._dynamic.request(
                 method, path, body=body, serialize=False, **{"_request_timeout": _REQUEST_S, **options}
@@ -250,6 +265,7 @@ class Cluster:
     async def _websocket(
         self, path: str, query: Sequence[tuple[str, str]], what: str
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        self.calls["open", _resource(path)] += 1
         request = await self._streams.param_serialize("GET", path, query_params=query, auth_settings=["BearerToken"])
         response = await self._streams.call_api(*request, _preload_content=False)
         try:

@@ -16,7 +16,9 @@ from podctl.backends.kubernetes.check import findings
 from podctl.backends.kubernetes.namespaces import STUCK_S, list_pods, ours, remove_namespace
 from podctl.backends.kubernetes.objects import Settings
 from podctl.backends.kubernetes.pod import KubernetesPod
+from podctl.backends.kubernetes.prepared import Prepared
 from podctl.backends.kubernetes.problems import ClusterProblem
+from podctl.backends.kubernetes.watching import Streams
 from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource, Step, advance
 from podctl.spec.bundle import Bundle
@@ -44,6 +46,8 @@ class KubernetesBackend:
         self._scratch = Scratch()
         self._proof = "NetworkPolicy was not tried"
         self._background: set[asyncio.Task[list[Removal]]] = set()
+        self._streams: dict[str, asyncio.Task[Streams]] = {}
+        self._prepared: dict[str, Prepared] = {}
 
     @staticmethod
     async def open(
@@ -79,7 +83,7 @@ class KubernetesBackend:
         return f"kubernetes: a namespace, PodSecurity restricted, default-deny network, {runtime}; {self._proof}"
 
     async def prepare(self, bundle: Bundle) -> None:
-        """Try the seeds and the boundary on a pod that has the databases alone, before a run begins."""
+        """Seed the databases once, for pods to copy, and try the boundary on them, before a run begins."""
         self._limits = bundle.scenario.limits
 
         def remove(pod: str) -> None:
@@ -88,7 +92,11 @@ class KubernetesBackend:
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
-        await try_seeds(bundle, self.apply, lambda pod: self._pods[pod].facts, remove)
+        async def keep(pod: str) -> None:
+            self._prepared = await self._pods[pod].pack_databases()
+
+        self._prepared = {}
+        await try_seeds(bundle, self.apply, lambda pod: self._pods[pod].facts, remove, keep)
 
     async def observe(self, pod: str) -> dict[Resource, int]:
         namespace = await self.cluster.get("Namespace", objects.PREFIX + pod)
@@ -103,7 +111,18 @@ class KubernetesBackend:
             limits = self._limits
             agent = Resources(memory=limits.memory, cpu=limits.cpu, processes=limits.processes)
             directory = self._scratch.path / spec.id
-            made = KubernetesPod(self.cluster, spec, self._settings, agent, directory, ttl_s=self._ttl_s, kept=self._kept)
+            streams = await self._streams_of(spec.run)
+            made = KubernetesPod(
+                self.cluster,
+                spec,
+                self._settings,
+                agent,
+                directory,
+                streams,
+                self._prepared,
+                ttl_s=self._ttl_s,
+                kept=self._kept,
+            )
             self._pods[spec.id] = made
             await made.make_fence()
             made.generations = advance(made.generations, step)
@@ -117,7 +136,7 @@ class KubernetesBackend:
             case ("reset", "database"):
                 await pod.reset_database(resource.name)
             case ("make", "service"):
-                await pod.make_service(resource.name, step.generation)
+                await pod.make_service(resource.name)
             case ("remove", "service"):
                 await pod.remove_service(resource.name)
             case ("make", "door"):
@@ -157,8 +176,27 @@ class KubernetesBackend:
         for pod in list(self._pods.values()):
             await pod.close()
         self._pods.clear()
+        for started in await asyncio.gather(*self._streams.values(), return_exceptions=True):
+            if isinstance(started, Streams):
+                await started.close()
         await self.cluster.close()
         self._scratch.close()
+
+    async def _streams_of(self, run: str) -> Streams:
+        """The watches of a run, which its pods share. Raises `ClusterProblem`; whoever asks next tries again."""
+
+        async def start() -> Streams:
+            streams = Streams(self.cluster, run=run)
+            await streams.start()
+            return streams
+
+        if run not in self._streams:
+            self._streams[run] = asyncio.ensure_future(start())
+        try:
+            return await asyncio.shield(self._streams[run])
+        except ClusterProblem:
+            self._streams.pop(run, None)
+            raise
 
     def _held(self, pod: str) -> KubernetesPod:
         if pod not in self._pods:

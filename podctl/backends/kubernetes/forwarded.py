@@ -1,12 +1,45 @@
-"""A database's port in a cluster as a Unix socket here."""
+"""Ports of a Pod's loopback: a database's as a Unix socket here, and those that answer a single question."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from podctl.backends.kubernetes.api import Cluster, Forward
 from podctl.backends.kubernetes.problems import ClusterProblem
+
+_CHUNK = 64 * 1024
+
+
+async def ask(
+    cluster: Cluster, namespace: str, pod: str, port: int, question: bytes, listens_s: float, *, greeted: bool = False
+) -> bytes:
+    """Send it all, once somebody listens there, which may take ``listens_s`` seconds; the line that comes back.
+
+    ``greeted``: the other side says a line first. Raises OSError and `ClusterProblem`. A connection that breaks before the
+    answer is made again: asking twice must do no harm.
+    """
+    deadline = time.monotonic() + listens_s
+    while True:
+        try:
+            async with cluster.forward(namespace, pod, port) as far:
+                if greeted and not await _line(far):
+                    raise ConnectionResetError("it ended before it said a word")
+                for start in range(0, len(question), _CHUNK):
+                    await far.write(question[start : start + _CHUNK])
+                return await _line(far)
+        except ConnectionError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+
+
+async def _line(far: Forward) -> bytes:
+    line = b""
+    while not line.endswith(b"\n") and (data := await far.read()):
+        line += data
+    return line
 
 
 class Forwarded:

@@ -11,10 +11,11 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from podctl.backends.containers.doors import door_ports, listeners
-from podctl.backends.containers.server import START, server_files
+from podctl.backends.containers.server import START, passwd, server_files
+from podctl.backends.inpod import scripts
 from podctl.spec.models import Resources, Service, Topology
 from podctl.spec.topology import databases, service_order
 
@@ -34,6 +35,9 @@ SECURITY_VERSION = "v1.30"
 #: The owner says that it lives every `LEASE_S` / 4; after `LEASE_S` without a word its pods are orphans.
 LEASE_S = 60
 _SMALL = Resources(memory=128 * 2**20, cpu=0.5)
+#: Of a service's container, beside what the service may have.
+_SUPERVISOR_BYTES = 16 * 2**20
+_ORDERS_PORT = 19999
 _DATABASE = Resources(memory=512 * 2**20, cpu=1.0)
 
 
@@ -129,19 +133,17 @@ def allows(place: Place, topology: Topology) -> list[Object]:
     Services may call one another and the databases; the door may call both, on behalf of the gateway.
     """
     doors = [{"port": door.listens, "protocol": "TCP"} for door in door_ports(topology)]
-    policies = [
-        _policy(place, "agent", {COMPONENT: AGENT}, {"egress": [{"to": [_pods(DOOR)], "ports": doors}]}),
-        _policy(place, "door", {COMPONENT: DOOR}, {"ingress": [{"from": [_pods(AGENT)], "ports": doors}]}),
-    ]
-    callers = ["door", "service"]
+    outward = []
+    policies = [_policy(place, "agent", {COMPONENT: AGENT}, {"egress": [{"to": [_pods(DOOR)], "ports": doors}]})]
+    callers = [_pods(DOOR), _pods("service")]
     for kind, name, ports in listeners(topology):
         selector = {COMPONENT: kind, PURPOSE: name}
         allowed = [{"port": port, "protocol": "TCP"} for port in ports]
-        inward = {"ingress": [{"from": [_pods(caller) for caller in callers], "ports": allowed}]}
-        policies.append(_policy(place, f"to-{kind}-{name}", selector, inward))
-        for caller in callers:
-            outward = {"egress": [{"to": [{"podSelector": {"matchLabels": selector}}], "ports": allowed}]}
-            policies.append(_policy(place, f"{caller}-to-{kind}-{name}", {COMPONENT: caller}, outward))
+        outward.append({"to": [{"podSelector": {"matchLabels": selector}}], "ports": allowed})
+        policies.append(_policy(place, f"{kind}-{name}", selector, {"ingress": [{"from": callers, "ports": allowed}]}))
+    inward = [{"from": [_pods(AGENT)], "ports": doors}]
+    policies.append(_policy(place, "door", {COMPONENT: DOOR}, {"ingress": inward, "egress": outward}))
+    policies.append(_policy(place, "services", {COMPONENT: "service"}, {"egress": outward}))
     return policies
 
 
@@ -161,8 +163,8 @@ def _policy(place: Place, name: str, selector: Mapping[str, str], rules: Object)
 
 def quota(place: Place, topology: Topology, agent: Resources) -> Object:
     """Room for everything twice, because what ends still counts until it is gone, and for nothing that leads outside."""
-    parts = [_DATABASE] * len(databases(topology)) + [topology.services[name].resources for name in service_order(topology)]
-    parts += [_SMALL, agent, _SMALL]
+    parts = [_supervised(topology.services[name].resources) for name in service_order(topology)]
+    parts += [_DATABASE] * len(databases(topology)) + [_SMALL, agent, _SMALL]
     return {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
@@ -224,6 +226,8 @@ def _service(place: Place, name: str, selector: Mapping[str, str], ports: Sequen
         "spec": {
             "type": "ClusterIP",
             "selector": dict(selector),
+            # podctl itself waits for what it needs; nodes can have heard of the address by then.
+            "publishNotReadyAddresses": True,
             "ports": [{"name": f"p{port}", "port": port, "targetPort": target, "protocol": "TCP"} for port, target in ports],
         },
     }
@@ -257,9 +261,13 @@ class Settings:
     owner: Mapping[str, Any] | None = None  # the reference of what every namespace is to be deleted with
 
 
+#: A first process that handles nothing would live until the end of its grace.
+_WAIT = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: exit(0))\nwhile True: signal.pause()"
+
+
 def door_pod(place: Place, settings: Settings) -> Object:
     """Waits; what works in it is started by podctl when it connects."""
-    container = _container(DOOR, settings, ["python3", "-c", "import time\nwhile True: time.sleep(3600)"], _SMALL)
+    container = _container(DOOR, settings, ["python3", "-I", "-S", "-c", _WAIT], _SMALL)
     container["volumeMounts"] = [_scripts_mount()]
     return _pod(place, DOOR, DOOR, "", settings, [container], [_scripts_volume()])
 
@@ -267,59 +275,68 @@ def door_pod(place: Place, settings: Settings) -> Object:
 POSTGRES_UID = 70070
 
 
-def database_pod(place: Place, name: str, port: int, settings: Settings) -> Object:
+#: A data directory of its own; the same, and a container that outlives the server; or a copy that podctl sends.
+How = Literal["own", "kept", "copied"]
+
+
+def database_pod(place: Place, name: str, port: int, settings: Settings, how: How = "own") -> Object:
     """A PostgreSQL server. Its superuser is reachable from its own loopback only, which is where port forwarding comes out."""
-    container = _container("postgres", settings, ["/bin/sh", "-c", START], _DATABASE, {"PGDATA": "/data/pg"})
+    told = {"own": {}, "kept": {"PODCTL_STAY": "1"}, "copied": {"PODCTL_COPY_PORT": str(orders_port((port,)))}}[how]
+    container = _container("postgres", settings, ["/bin/sh", "-c", START], _DATABASE, {"PGDATA": "/data/pg", **told})
     container["ports"] = [{"containerPort": port, "protocol": "TCP"}]
     container["readinessProbe"] = {"tcpSocket": {"port": port}, "periodSeconds": 1, "failureThreshold": 60}
     container["volumeMounts"] = [
         {"name": "data", "mountPath": "/data"},
-        {"name": "server", "mountPath": "/podctl/server", "readOnly": True},
-        {"name": "server", "mountPath": "/etc/passwd", "subPath": "passwd", "readOnly": True},
-        {"name": "secret", "mountPath": "/podctl/secret", "readOnly": True},
+        _scripts_mount(),
+        {"name": "scripts", "mountPath": "/etc/passwd", "subPath": "passwd", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},
     ]
     volumes = [
         {"name": "data", "emptyDir": {"sizeLimit": "8Gi"}},
-        {"name": "server", "configMap": {"name": f"db-{name}"}},
-        {"name": "secret", "secret": {"secretName": f"db-{name}"}},
+        _scripts_volume(),
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
+    if how != "copied":
+        container["volumeMounts"] += [
+            {"name": "server", "mountPath": "/podctl/server", "readOnly": True},
+            {"name": "secret", "mountPath": "/podctl/secret", "readOnly": True},
+        ]
+        volumes += [
+            {"name": "server", "configMap": {"name": f"db-{name}"}},
+            {"name": "secret", "secret": {"secretName": f"db-{name}"}},
+        ]
     return _pod(place, f"db-{name}", "database", name, settings, [container], volumes, ports=[port], uid=POSTGRES_UID)
+
+
+def script_files(place: Place) -> Object:
+    """What runs in every Pod, and who PostgreSQL is there."""
+    return config_map(place, SCRIPTS, {**scripts(), "passwd": passwd(POSTGRES_UID)})
 
 
 def database_files(place: Place, name: str, port: int) -> Object:
     return config_map(place, f"db-{name}", server_files(port, POSTGRES_UID))
 
 
-@dataclass(frozen=True)
-class Program:
-    """What a service's or an agent's container runs. ``environment`` is the name of a Secret."""
-
-    argv: tuple[str, ...]
-    environment: str
-    working_directory: str
-    files: tuple[Files, ...]
-    resources: Resources
-
-
 def service_pod(
-    place: Place, name: str, generation: int, service: Service, program: Program, aliases: Sequence[Object], settings: Settings
+    place: Place,
+    name: str,
+    number: int,
+    service: Service,
+    files: Sequence[Files],
+    aliases: Sequence[Object],
+    settings: Settings,
 ) -> Object:
-    """Its own name resolves to its own address (the hostname), other names to the addresses of `services`."""
-    ready_port = service.ready.port if service.ready and service.ready.port else service.ports[0]
-    check: Object = {"tcpSocket": {"port": ready_port}}
-    if service.ready and service.mode != "stubbed":
-        check = {"httpGet": {"port": ready_port, "path": service.ready.path}}
-    container = _container("service", settings, [*program.argv], program.resources)
-    container["workingDir"] = program.working_directory
-    container["envFrom"] = [{"secretRef": {"name": program.environment}}]
-    container["readinessProbe"] = {**check, "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 600}
-    mounts, volumes = _file_volumes(program.files)
+    """The ``number``-th Pod of a service, with a supervisor that starts it when it is told to.
+
+    Its own name resolves to its own address (the hostname), other names to the addresses of `services`.
+    """
+    argv = ["python3", "-I", "-S", "/podctl/scripts/supervisor.py", str(orders_port(service.ports))]
+    container = _container("service", settings, argv, _supervised(service.resources))
+    mounts, volumes = _file_volumes(files)
     container["volumeMounts"] = [_scripts_mount(), {"name": "tmp", "mountPath": "/tmp"}, *mounts]
     made = _pod(
         place,
-        f"svc-{name}-{generation}",
+        f"svc-{name}-{number}",
         "service",
         name,
         settings,
@@ -332,6 +349,15 @@ def service_pod(
     return made
 
 
+def orders_port(taken: Sequence[int]) -> int:
+    """Where podctl is listened to on a Pod's loopback."""
+    return next(port for port in range(_ORDERS_PORT, 0, -1) if port not in taken)
+
+
+def _supervised(resources: Resources) -> Resources:
+    return resources.model_copy(update={"memory": resources.memory + _SUPERVISOR_BYTES})
+
+
 #: Waits for the keeper, then becomes the agent. A limit that cannot be set stops it.
 _AGENT_WRAPPER = """\
 while [ ! -p /podctl/io/go ]; do sleep 0.01; done
@@ -341,6 +367,17 @@ ulimit -u "$1" 2>/dev/null || ulimit -p "$1" || exit 125
 shift
 exec "$@" </dev/null >/podctl/io/stdout 2>/podctl/io/stderr
 """
+
+
+@dataclass(frozen=True)
+class Program:
+    """What an agent's container runs. ``environment`` is the name of a Secret."""
+
+    argv: tuple[str, ...]
+    environment: str
+    working_directory: str
+    files: tuple[Files, ...]
+    resources: Resources
 
 
 @dataclass(frozen=True)
@@ -485,7 +522,9 @@ def _file_volumes(sets: Sequence[Files]) -> tuple[list[Object], list[Object]]:
             {"configMap": {"name": name, "items": [{"key": key, "path": path} for key, path in items.items()]}}
             for name, items in files.items.items()
         ]
-        volumes.append({"name": f"files-{number}", "projected": {"defaultMode": 0o555, "sources": sources}})
+        # A projection of nothing is allowed, and policies that look into it seldom expect it.
+        source: Object = {"projected": {"defaultMode": 0o555, "sources": sources}} if sources else {"emptyDir": {}}
+        volumes.append({"name": f"files-{number}", **source})
         mounts.append({"name": f"files-{number}", "mountPath": files.path, "readOnly": True})
     return mounts, volumes
 

@@ -30,6 +30,7 @@ _EVENTS = {
 #: The scheduler may find room a moment later, when another Pod ends.
 UNSCHEDULABLE_S = 5.0
 _MOUNT_S = 10.0
+_SLOW_MOUNT_S = 90.0
 
 _FORBIDDEN = re.compile(
     r'cannot (?P<verb>[\w-]+) resource "(?P<resource>[\w./-]+)" in API group "(?P<group>[^"]*)"(?P<where>.*)', re.DOTALL
@@ -120,10 +121,12 @@ def pod_trouble(pod: Mapping[str, Any], age_s: float) -> ClusterProblem | None:
 def event_trouble(event: Mapping[str, Any], age_s: float) -> ClusterProblem | None:
     """A warning that says why something of a test pod does not come up."""
     code = _EVENTS.get(str(event.get("reason")))
-    if code is None or event.get("type") != "Warning" or (code == "volume" and age_s < _MOUNT_S):
+    message = str(event.get("message", ""))
+    # A busy kubelet says it of what it has not read yet, and tries again.
+    late = _SLOW_MOUNT_S if "failed to sync" in message else _MOUNT_S
+    if code is None or event.get("type") != "Warning" or (code == "volume" and age_s < late):
         return None
     about = event.get("involvedObject") or {}
-    message = str(event.get("message", ""))
     code = "quota-refused" if "exceeded quota" in message else code
     return ClusterProblem(
         f"{about.get('kind', 'object')} {about.get('name', '')} does not come up: {event['reason']}",

@@ -1,4 +1,4 @@
-"""What the Pods of a namespace are doing, kept up to date by watching, and why they do not come up."""
+"""What the Pods of test pods are doing, kept up to date by watching, and why they do not come up."""
 
 from __future__ import annotations
 
@@ -10,37 +10,106 @@ from typing import Any
 
 from podctl.backends.containers.launch import exit_or_signal
 from podctl.backends.kubernetes.api import Cluster, Expired, Object, Unavailable
-from podctl.backends.kubernetes.objects import parse_time
+from podctl.backends.kubernetes.objects import RUN, parse_time
 from podctl.backends.kubernetes.problems import ClusterProblem, event_trouble, pod_trouble
 
 _PAUSE_S = 0.2
+_WARNINGS: Object = {"field_selector": "type=Warning"}
 
 
-class Watched:
-    """Pods and warnings of one namespace. ``start`` first, ``close`` last."""
+class Streams:
+    """One watch of Pods and one of warnings, for every test pod of a run or for one namespace. ``close`` ends them.
 
-    def __init__(self, cluster: Cluster, namespace: str) -> None:
+    A `Watched` is added before there is anything in its namespace, or before ``start``.
+    """
+
+    def __init__(self, cluster: Cluster, *, run: str = "", namespace: str | None = None) -> None:
         self._cluster = cluster
         self._namespace = namespace
-        self._objects: dict[str, dict[str, Object]] = {"Pod": {}, "Event": {}}
-        self._changed = asyncio.Condition()
+        self._selectors: dict[str, Object] = {"Pod": {"label_selector": f"{RUN}={run}"} if run else {}, "Event": _WARNINGS}
+        self._watched: dict[str, Watched] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._problem: ClusterProblem | None = None
-        self.lost: asyncio.Event = asyncio.Event()  # set by whoever finds that the pod cannot go on
-
-    @property
-    def pods(self) -> dict[str, Object]:
-        return self._objects["Pod"]
 
     async def start(self) -> None:
-        for kind in self._objects:
-            version = await self._load(kind)
+        versions = await asyncio.gather(*(self._load(kind) for kind in self._selectors))
+        for kind, version in zip(self._selectors, versions, strict=True):
             self._tasks.append(asyncio.create_task(self._follow(kind, version)))
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def add(self, watched: Watched) -> None:
+        self._watched[watched.namespace] = watched
+
+    def remove(self, watched: Watched) -> None:
+        self._watched.pop(watched.namespace, None)
+
+    async def _load(self, kind: str) -> str:
+        page = await self._cluster.page(kind, self._namespace, **self._selectors[kind])
+        found: dict[str, dict[str, Object]] = {namespace: {} for namespace in self._watched}
+        for item in page["items"]:
+            meta = item["metadata"]
+            if meta["namespace"] in found:
+                found[meta["namespace"]][meta["name"]] = item
+        for namespace, objects in found.items():
+            if namespace in self._watched:
+                await self._watched[namespace].load(kind, objects)
+        return str(page["metadata"]["resourceVersion"])
+
+    async def _follow(self, kind: str, version: str) -> None:
+        while True:
+            try:
+                async for event in self._cluster.watch(kind, self._namespace, version, **self._selectors[kind]):
+                    meta = event["object"]["metadata"]
+                    version = meta["resourceVersion"]
+                    if event["type"] != "BOOKMARK" and meta["namespace"] in self._watched:
+                        await self._watched[meta["namespace"]].take(kind, event)
+            except (Expired, Unavailable):
+                pass  # the list that follows has the patience
+            except ClusterProblem as problem:
+                await self._fail(problem)
+                return
+            await asyncio.sleep(_PAUSE_S)
+            try:
+                version = await self._load(kind)
+            except ClusterProblem as problem:
+                await self._fail(problem)
+                return
+
+    async def _fail(self, problem: ClusterProblem) -> None:
+        for watched in list(self._watched.values()):
+            await watched.fail(problem)
+
+
+class Watched:
+    """Pods and warnings of one namespace. ``start`` first, ``close`` last; without ``streams`` it has its own."""
+
+    def __init__(self, cluster: Cluster, namespace: str, streams: Streams | None = None) -> None:
+        self.namespace = namespace
+        self._cluster = cluster
+        self._objects: dict[str, dict[str, Object]] = {"Pod": {}, "Event": {}}
+        self._changed = asyncio.Condition()
+        self._problem: ClusterProblem | None = None
+        self._own = Streams(cluster, namespace=namespace) if streams is None else None
+        self._streams = streams or self._own
+
+    @property
+    def pods(self) -> dict[str, Object]:
+        return self._objects["Pod"]
+
+    async def start(self) -> None:
+        assert self._streams is not None
+        self._streams.add(self)
+        if self._own is not None:
+            await self._own.start()
+
+    async def close(self) -> None:
+        assert self._streams is not None
+        self._streams.remove(self)
+        if self._own is not None:
+            await self._own.close()
 
     async def until(self, what: str, done: Callable[[dict[str, Object]], bool], about: str, timeout_s: float) -> None:
         """Until ``done`` holds of the Pods.
@@ -94,35 +163,14 @@ class Watched:
                 said.append(f"Pod {name} is {pod['status'].get('phase')} ({', '.join(states) or 'no container yet'})")
         return "; ".join(said)
 
-    async def _load(self, kind: str) -> str:
-        page = await self._cluster.page(kind, self._namespace)
+    async def load(self, kind: str, objects: dict[str, Object]) -> None:
+        """All that there is now."""
         async with self._changed:
-            known = self._objects[kind]
-            known.clear()
-            known.update({item["metadata"]["name"]: item for item in page["items"]})
+            self._objects[kind] = objects
             self._changed.notify_all()
-        return str(page["metadata"]["resourceVersion"])
 
-    async def _follow(self, kind: str, version: str) -> None:
-        while True:
-            try:
-                async for event in self._cluster.watch(kind, self._namespace, version):
-                    version = event["object"]["metadata"]["resourceVersion"]
-                    if event["type"] != "BOOKMARK":
-                        await self._take(kind, event)
-            except (Expired, Unavailable):
-                pass  # the list that follows has the patience
-            except ClusterProblem as problem:
-                await self._fail(problem)
-                return
-            await asyncio.sleep(_PAUSE_S)
-            try:
-                version = await self._load(kind)
-            except ClusterProblem as problem:
-                await self._fail(problem)
-                return
-
-    async def _take(self, kind: str, event: dict[str, Any]) -> None:
+    async def take(self, kind: str, event: dict[str, Any]) -> None:
+        """One change of a watch."""
         name = event["object"]["metadata"]["name"]
         async with self._changed:
             if event["type"] == "DELETED":
@@ -131,7 +179,8 @@ class Watched:
                 self._objects[kind][name] = event["object"]
             self._changed.notify_all()
 
-    async def _fail(self, problem: ClusterProblem) -> None:
+    async def fail(self, problem: ClusterProblem) -> None:
+        """Nothing more will be heard: whoever waits is told why."""
         async with self._changed:
             self._problem = problem
             self._changed.notify_all()

@@ -41,7 +41,7 @@ def every_pod(settings: Settings = SETTINGS) -> dict[str, dict[str, Any]]:
     return {
         "door": objects.door_pod(PLACE, settings),
         "database": objects.database_pod(PLACE, "orders-db", 5432, settings),
-        "service": objects.service_pod(PLACE, "web", 2, service, PROGRAM, [], settings),
+        "service": objects.service_pod(PLACE, "web", 2, service, [], [], settings),
         "agent": job(settings)["spec"]["template"],
     }
 
@@ -158,22 +158,31 @@ def test_an_agents_job_is_tried_once_and_ends_without_podctl() -> None:
 def test_low_ports_and_several_names() -> None:
     assert "sysctls" in every_pod()["service"]["spec"]["securityContext"]
     assert "sysctls" not in every_pod()["database"]["spec"]["securityContext"]
-    made = objects.service_pod(PLACE, "orders-api", 3, TOPOLOGY.services["orders-api"], PROGRAM, [], SETTINGS)
+    made = objects.service_pod(PLACE, "orders-api", 3, TOPOLOGY.services["orders-api"], [], [], SETTINGS)
     assert made["spec"]["hostname"] == "orders-api" and made["metadata"]["name"] == "svc-orders-api-3"
-    assert made["spec"]["containers"][0]["readinessProbe"]["httpGet"] == {"port": 8080, "path": "/healthz"}
+
+
+def test_a_services_pod_has_its_supervisor_alone() -> None:
+    """Its credentials come with the order to start: they are in no object of the cluster."""
+    service = every_pod()["service"]["spec"]
+    assert len(service["containers"]) == 1 and service.get("shareProcessNamespace") is None, "the supervisor is process 1"
+    container = service["containers"][0]
+    assert container["command"][-2:] == ["/podctl/scripts/supervisor.py", "19999"]
+    assert "envFrom" not in container and not container["env"] and "readinessProbe" not in container
+    assert "secret" not in json.dumps(service["volumes"])
+    assert objects.orders_port((8080, 19999, 19998)) == 19997
 
 
 def test_a_quota_holds_the_pod_twice_and_nothing_that_leads_outside() -> None:
     hard = objects.quota(PLACE, TOPOLOGY, Resources(memory=2**30, cpu=2))["spec"]["hard"]
     assert hard["services.nodeports"] == hard["services.loadbalancers"] == hard["persistentvolumeclaims"] == "0"
-    memory = 2 * (2 * 512 + 3 * 256 + 1024 + 2 * 128)
+    memory = 2 * (2 * 512 + 3 * (256 + 16) + 1024 + 2 * 128)
     assert hard["limits.memory"] == f"{memory}Mi" and int(hard["pods"]) >= 2 * 7
 
 
 def test_files_of_several_config_maps_are_one_directory() -> None:
     files = Files("/agent", {"files-x-0": {"f0": "main.py"}, "files-x-1": {"f1": "lib/util.py"}})
-    program = Program(("x",), "svc-web-1", "/agent", (files,), Resources())
-    spec = objects.service_pod(PLACE, "web", 1, TOPOLOGY.services["web"], program, [], SETTINGS)["spec"]
+    spec = objects.service_pod(PLACE, "web", 1, TOPOLOGY.services["web"], [files], [], SETTINGS)["spec"]
     volume = next(volume for volume in spec["volumes"] if "projected" in volume)
     assert [source["configMap"]["items"] for source in volume["projected"]["sources"]] == [
         [{"key": "f0", "path": "main.py"}],
