@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import click
 
 from podctl.cli.common import backend_option, emit_json, is_quiet, output_option
-from podctl.errors import ExitCode, SpecError
+from podctl.errors import ExitCode
 
 
 @click.command("doctor")
@@ -28,10 +29,8 @@ def doctor_command(escape: bool, backend: str, output: str) -> int:
     """
     from podctl.backends.local.state import State
 
-    if escape and backend != "local":
-        raise SpecError(f"the escape suite has no probes for {backend} yet", code="usage", hint="podctl doctor --escape")
     if escape:
-        return _escape(State.open(), output)
+        return _escape(backend, output)
     asked = {"local": lambda: _local(State.open()), "kubernetes": _cluster, "docker": _engine}[backend]
     return _findings(asyncio.run(asked()), output)
 
@@ -80,26 +79,25 @@ def _findings(findings: list[Any], output: str) -> int:
     return 0
 
 
-def _escape(state: Any, output: str) -> int:
-    from podctl.backends.local.escape import run_suite
-    from podctl.backends.local.escape_checks import CHECKS
-    from podctl.backends.local.escape_level import keep, level, refused
+def _escape(backend: str, output: str) -> int:
+    from podctl.backends.escape.checks import CHECKS
+    from podctl.backends.escape.level import level, refused
     from podctl.evidence.safe import printable
 
     def say(text: str) -> None:
         if not is_quiet():
             click.echo(text, err=True)
 
-    results = asyncio.run(run_suite(state, say))
-    keep(state, results)
+    results = asyncio.run(_proved(backend, say))
     if output == "json":
         emit_json("EscapeSuite", [{**asdict(result), "cannot": CHECKS[result.name]} for result in results])
     else:
         for result in results:
-            click.echo(f"{result.state:12} {result.name:25} cannot {CHECKS[result.name]}")
+            click.echo(f"{result.state:14} {result.name:25} cannot {CHECKS[result.name]}")
             if result.state != "PASS":
-                click.echo(f"{'':12} {'':25} {printable(result.detail)}")
-                click.echo(f"{'':12} {'':25} control: {printable(result.control) or 'none'}")
+                click.echo(f"{'':14} {'':25} {printable(result.detail)}")
+            if result.state in ("FAIL", "INCONCLUSIVE"):
+                click.echo(f"{'':14} {'':25} control: {printable(result.control) or 'none'}")
         click.echo(level(results))
     bad = refused(results)
     if bad:
@@ -107,3 +105,31 @@ def _escape(state: Any, output: str) -> int:
         click.echo(f"untrusted agents are refused here: {names}", err=True)
         return int(ExitCode.ENVIRONMENT)
     return 0
+
+
+async def _proved(backend: str, say: Callable[[str], None]) -> list[Any]:
+    """The suite's results on this backend, and kept."""
+    from podctl.backends.escape.suite import run_suite
+
+    world, ledger = await _world(backend)
+    try:
+        results = await run_suite(world, ledger.file.parent, say)
+        ledger.keep(results)
+        return results
+    finally:
+        await world.backend.close()
+
+
+async def _world(backend: str) -> tuple[Any, Any]:
+    if backend == "docker":
+        from podctl.backends.docker.backend import DockerBackend
+        from podctl.backends.docker.escape import DockerWorld
+
+        docker = await DockerBackend.open(os.environ, ttl_s=900)
+        return DockerWorld(docker), await docker.ledger()
+    from podctl.backends.local.escape import LocalWorld
+    from podctl.backends.local.escape_level import ledger
+    from podctl.backends.local.state import State
+
+    state = State.open()
+    return LocalWorld(state), ledger(state)

@@ -62,12 +62,12 @@ class PostgresDatabase:
     def __init__(self, name: str, conninfo: str, template: str, database: str, log: Path | RemoteLog) -> None:
         self.name = name
         self.database = database
+        self.conninfo = conninfo
         self.catalog = Catalog()
         self.service_passwords: dict[str, str] = {}
         #: Rows changed since the reset that `changes` did not return because there were too many.
         self.changes_dropped = 0
         self.reset_phases: dict[str, float] = {}  # seconds of the last reset's steps
-        self._conninfo = conninfo
         self._template = template
         self._remote = log if isinstance(log, RemoteLog) else None
         self._log_path = log.path if isinstance(log, RemoteLog) else log
@@ -118,7 +118,7 @@ class PostgresDatabase:
             marks.append(("drop", clock()))
             await clone(admin, self._template, self.database)
             marks.append(("clone", clock()))
-            self._clone = await connect(self._conninfo, self.database)
+            self._clone = await connect(self.conninfo, self.database)
             if not self.catalog.tables:
                 self.catalog = await read_catalog(self._clone)
             marks.append(("connect", clock()))
@@ -238,7 +238,7 @@ class PostgresDatabase:
         connection: Connection | None = None
         try:
             await clone(admin, self._template, database)
-            connection = await connect(self._conninfo, database)
+            connection = await connect(self.conninfo, database)
             await _create_slot(connection, database)
             try:
                 await connection.execute(script.encode())

@@ -18,10 +18,14 @@ import pytest
 import weak_sandbox
 
 from podctl.backends.base import Finding
-from podctl.backends.local import cgroups, escape, escape_bench, escape_level
+from podctl.backends.escape import bench, suite
+from podctl.backends.escape.checks import CHECKS, Control, Result, complete, judge, judge_report, kernel_controls
+from podctl.backends.escape.level import level
+from podctl.backends.escape.traps import planted
+from podctl.backends.local import cgroups
 from podctl.backends.local.backend import LocalBackend
-from podctl.backends.local.escape_checks import CHECKS, Control, Result, complete, judge, judge_report, kernel_controls
-from podctl.backends.local.escape_traps import planted
+from podctl.backends.local.escape import LocalWorld
+from podctl.backends.local.escape_level import ledger
 from podctl.backends.local.state import State
 from podctl.clock import SystemClock
 from podctl.controller.run import RunController, prepare
@@ -71,6 +75,8 @@ def test_nothing_gets_out(run: dict[str, Any], check: str) -> None:
     item = run["items"][check]
     if check in ("memory-tree", "cpu") and not cgroups.version():
         assert item["state"] == "LIMITATION", item
+    elif check in LocalWorld.not_applicable:
+        assert item["state"] == "NOT APPLICABLE" and item["detail"], item
     else:
         assert item["state"] == "PASS", item
 
@@ -82,10 +88,10 @@ def test_a_clean_suite_exits_with_0_and_an_unclean_one_with_3(run: dict[str, Any
 
 
 def test_what_it_proved_is_kept_and_printed(run: dict[str, Any]) -> None:
-    kept = escape_level.kept(run["state"])
+    kept = ledger(run["state"]).kept()
     assert kept is not None
     assert [(result.name, result.state) for result in kept[0]] == [(i["name"], i["state"]) for i in run["items"].values()]
-    assert LocalBackend(run["state"]).isolation().endswith("one door; " + escape_level.level(*kept))
+    assert LocalBackend(run["state"]).isolation().endswith("one door; " + level(*kept))
 
 
 def test_it_leaves_nothing_behind(run: dict[str, Any]) -> None:
@@ -130,21 +136,20 @@ def test_a_role_and_an_attempt_with_too_many_rights_fail_their_checks(state: Sta
     """The agent's role is made a superuser and its list of services is empty, in a pod that is otherwise sound."""
 
     async def look() -> tuple[dict[str, Result], int, int]:
+        world = LocalWorld(state)
         with tempfile.TemporaryDirectory(prefix="podctl-weak-", dir="/var/tmp") as name:
-            async with planted(state, Path(name)) as traps, escape_bench.bench(state, Path(name), traps) as made:
+            async with planted(state.root, Path(name)) as traps, bench.bench(world, Path(name), traps) as made:
                 pod = made.tested
                 await pod.end()
                 pod.services = ()
                 await pod.begin()
-                conninfo = made.backend.conninfo(pod.id, "db")
-                database = conninfo.pop("database")
-                admin = await connect(" ".join(f"{key}={value}" for key, value in conninfo.items()), database)
+                admin = await connect(world.conninfo(pod.id))
                 await admin.execute(f"ALTER ROLE {pod.role} SUPERUSER CONNECTION LIMIT -1".encode())
                 await admin.close()
-                plan = made.plan(pod, traps, escape.DECOY)
+                plan = await made.plan(pod, traps, suite.DECOY)
                 report = await made.probe(pod, ["probes_sql", "probes_gateway"], plan)
-                forked = escape.said(await made.run("fork", "300", processes=400))["forked"]
-                held = escape.said(await made.run("memory", "256", "1", memory=2**30))["held"]
+                forked = suite.said(await made.run("fork", "300", processes=400))["forked"]
+                held = suite.said(await made.run("memory", "256", "1", memory=2**30))["kept"]
                 return {result.name: result for result in judge_report(report, {})}, forked, held
 
     results, forked, held = asyncio.run(look())
@@ -190,15 +195,16 @@ def test_a_call_the_host_refuses_is_a_control_and_one_made_wrongly_is_not() -> N
 
 
 def test_a_check_that_did_not_run_is_inconclusive() -> None:
-    results = complete([Result("dns", "PASS", "")], "the pod was lost")
+    results = complete([Result("dns", "PASS", "")], "the pod was lost", {"keeper": "there is none"})
     assert [result.name for result in results] == list(CHECKS)
-    assert {result.state for result in results if result.name != "dns"} == {"INCONCLUSIVE"}
+    assert {result.state for result in results if result.name not in ("dns", "keeper")} == {"INCONCLUSIVE"}
+    assert Result("keeper", "NOT APPLICABLE", "there is none") in results
 
 
 def test_a_name_that_the_gateway_looked_up_is_found_in_its_records() -> None:
     record = '{"path": "//tok.escape.invalid/", "error": "%s"}'
-    assert escape.resolved_by_gateway(record % "ClientConnectorDNSError: Name or service not known", "tok")
-    assert not escape.resolved_by_gateway(record % "", "tok")
+    assert suite.resolved_by_gateway(record % "ClientConnectorDNSError: Name or service not known", "tok")
+    assert not suite.resolved_by_gateway(record % "", "tok")
 
 
 # ---- what follows from a result ----
@@ -215,14 +221,14 @@ def test_without_a_result_nothing_is_refused(state: State) -> None:
 
 
 def test_a_clean_result_is_named_with_its_day_and_version(state: State) -> None:
-    escape_level.keep(state, [Result("dns", "PASS", ""), Result("cpu", "LIMITATION", "")])
+    ledger(state).keep([Result("dns", "PASS", ""), Result("cpu", "LIMITATION", "")])
     assert _finding(state).state == "yes"
     assert "escape suite: 1 of 1 checks passed, not limited here: cpu (20" in LocalBackend(state).isolation()
 
 
 @pytest.mark.parametrize("bad", ["FAIL", "INCONCLUSIVE"])
 def test_an_untrusted_agent_is_refused_after_an_unclean_result(state: State, tmp_path: Path, bad: Any) -> None:
-    escape_level.keep(state, [Result("dns", "PASS", ""), Result("ptrace", bad, "worked")])
+    ledger(state).keep([Result("dns", "PASS", ""), Result("ptrace", bad, "worked")])
     controller = RunController(Store.open(tmp_path / "store", SystemClock()), LocalBackend(state))
     with pytest.raises(EnvironmentProblem) as caught:
         asyncio.run(controller.reconcile(prepare(load_bundle(_scenario(tmp_path))), "r-1"))
@@ -233,18 +239,18 @@ def test_an_untrusted_agent_is_refused_after_an_unclean_result(state: State, tmp
 
 @pytest.mark.parametrize("changed", ["machine", "kernel", "podctl", "uids"])
 def test_a_result_of_elsewhere_says_nothing(state: State, changed: str) -> None:
-    escape_level.keep(state, [Result("dns", "FAIL", "")])
+    ledger(state).keep([Result("dns", "FAIL", "")])
     path = state.root / "escape.json"
     told = json.loads(path.read_text())
     told["here"][changed] = "another"
     path.write_text(json.dumps(told))
-    assert escape_level.kept(state) is None
+    assert ledger(state).kept() is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"here": 1}', "null"])
 def test_a_damaged_result_says_nothing(state: State, text: str) -> None:
     (state.root / "escape.json").write_text(text)
-    assert escape_level.kept(state) is None
+    assert ledger(state).kept() is None
 
 
 def _scenario(directory: Path) -> Path:

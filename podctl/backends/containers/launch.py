@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from podctl.backends import seccomp
+from podctl.backends.inpod import confine
 from podctl.data.connect import DatabaseUnreachable, connect
 from podctl.data.database import PostgresDatabase
 from podctl.data.roles import service_role
@@ -23,6 +26,14 @@ TEMPLATE_DATABASE = "podctl_template"
 SERVER_LOG = "log/postgresql.json"
 SCRIPTS = "/podctl/scripts"
 _ANSWERS_S = 20.0
+#: The end of the shell that waits in an agent's container: "$confine" and "$filters" are the first two arguments of `confined`.
+#: The agent's own PATH says nothing about where Python is.
+BECOME_AGENT = """\
+confine=$1 filters=$2
+shift 2
+for python in /usr/local/bin/python3 /usr/bin/python3 /bin/python3; do [ -x "$python" ] && break; done
+exec "$python" -I -S -c "$confine" "$filters" "$@" </dev/null >/podctl/io/stdout 2>/podctl/io/stderr
+"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,12 @@ def service_launch(topology: Topology, name: str, handles: Mapping[str, Postgres
     environment = {**ENVIRONMENT, "HOST": "0.0.0.0", "PORT": str(service.ports[0])}
     environment |= {key: expand(value, values) for key, value in service.environment.items()}
     return Launch(environment, [expand(part, values) for part in service.command], str(service.directory or "/"))
+
+
+def confined(argv: Sequence[str]) -> tuple[str, ...]:
+    """The arguments of a shell that ends in `BECOME_AGENT`."""
+    filters = {machine: seccomp.program(machine).hex() for machine in seccomp.AUDIT_ARCH}
+    return (inspect.getsource(confine), json.dumps(filters), *argv)
 
 
 def exit_or_signal(code: int) -> tuple[int | None, int | None]:

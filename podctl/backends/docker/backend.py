@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 import socket
 import time
 from collections.abc import Mapping
 
+from podctl import __version__
 from podctl.backends.base import Command, Exit, Finding, PodDatabase, PodRef, Removal
 from podctl.backends.containers.scratch import Scratch
 from podctl.backends.containers.trial import try_seeds
+from podctl.backends.directory import own_directory, state_directory
 from podctl.backends.docker import objects
 from podctl.backends.docker.check import findings
 from podctl.backends.docker.engine import Engine
 from podctl.backends.docker.leftovers import list_pods, remove_pod
-from podctl.backends.docker.objects import Place, Settings
+from podctl.backends.docker.objects import Addresses, Place, Settings
 from podctl.backends.docker.pod import DockerPod
 from podctl.backends.docker.problems import DockerProblem
+from podctl.backends.escape.level import Ledger
 from podctl.evidence.owner import Owner
 from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource, Step, advance
@@ -35,13 +39,14 @@ class DockerBackend:
 
     def __init__(self, engine: Engine, settings: Settings, *, ttl_s: float = 4 * 3600, kept: bool = False) -> None:
         self.engine = engine
-        self._settings = settings
+        self.settings = settings
         self._ttl_s = ttl_s
         self._kept = kept
-        self._owner = Owner.current()
+        self.owner = Owner.current()
         self._pods: dict[str, DockerPod] = {}
         self._scratch = Scratch()
         self._proof = "the agent's container was not tried"
+        self._proven = "escape suite not looked for"
         self._background: set[asyncio.Task[list[Removal]]] = set()
 
     @staticmethod
@@ -63,16 +68,30 @@ class DockerBackend:
         return list(self._pods)
 
     async def check(self) -> list[Finding]:
-        place = self._place(f"probe-{secrets.token_hex(4)}", "doctor")
-        found = await findings(self.engine, self._settings, place)
+        place = self.place(f"probe-{secrets.token_hex(4)}", "doctor")
+        found = await findings(self.engine, self.settings, place)
         self._proof = next((one.detail for one in found if one.name == "agent" and one.state == "yes"), self._proof)
-        return found
+        ledger = await self.ledger()
+        self._proven = ledger.proven()
+        return [*found, ledger.finding()]
+
+    async def ledger(self) -> Ledger:
+        """What the escape suite proved for this engine, and where that is kept."""
+        info = await self.engine.call("the engine's facts", self.engine.client.info)
+        engine = str(info.get("ID"))
+        here = {
+            "engine": engine,
+            "version": f"{info.get('ServerVersion')} on {info.get('KernelVersion')} {info.get('Architecture')}",
+            "podctl": __version__,
+            "image": self.settings.image,
+            "runtime": self.settings.runtime,
+        }
+        file = own_directory(state_directory()) / f"escape-docker-{hashlib.sha256(engine.encode()).hexdigest()[:16]}.json"
+        return Ledger(file, here, "podctl doctor --escape --backend docker")
 
     def isolation(self) -> str:
-        runtime = f"runtime {self._settings.runtime}" if self._settings.runtime else "the engine's own runtime"
-        return (
-            f"docker: a container without a network for the agent, an internal network for services, {runtime}; {self._proof}"
-        )
+        runtime = f"runtime {self.settings.runtime}" if self.settings.runtime else "the engine's own runtime"
+        return f"docker: a container without a network for the agent, an internal network for services, {runtime}; {self._proof}; {self._proven}"
 
     async def prepare(self, bundle: Bundle) -> None:
         """Try the seeds and the boundary on a pod that has the databases alone, before a run begins."""
@@ -94,8 +113,8 @@ class DockerBackend:
     async def apply(self, spec: PodSpec, step: Step) -> None:
         resource = step.resource
         if resource.kind == "directory":
-            place = self._place(spec.id, spec.run)
-            made = DockerPod(self.engine, spec, place, self._settings, self._scratch.path / spec.id)
+            place = self.place(spec.id, spec.run)
+            made = DockerPod(self.engine, spec, place, self.settings, self._scratch.path / spec.id)
             self._pods[spec.id] = made
             await made.make_fence()
             made.generations = advance(made.generations, step)
@@ -136,6 +155,13 @@ class DockerBackend:
     def database(self, pod: str, name: str) -> PodDatabase:
         return self._held(pod).databases[name]
 
+    def addresses(self, pod: str) -> Addresses:
+        return self._held(pod).addresses
+
+    def conninfo(self, pod: str, name: str) -> str:
+        """How podctl reaches a database of the pod as its superuser."""
+        return self._held(pod).databases[name].conninfo
+
     async def logs(self, pod: str, service: str) -> bytes:
         return await self._held(pod).logs(service)
 
@@ -156,9 +182,9 @@ class DockerBackend:
         await self.engine.close()
         self._scratch.close()
 
-    def _place(self, pod: str, run: str) -> Place:
+    def place(self, pod: str, run: str) -> Place:
         now = time.time_ns()
-        return Place(pod, run, self._owner, now, now + int(self._ttl_s * 1e9), self._kept)
+        return Place(pod, run, self.owner, now, now + int(self._ttl_s * 1e9), self._kept)
 
     def _held(self, pod: str) -> DockerPod:
         if pod not in self._pods:

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from podctl.backends import seccomp
 from podctl.backends.base import Finding
 from podctl.backends.containers.launch import SCRIPTS
 from podctl.backends.docker import objects
@@ -73,7 +74,11 @@ def _seccomp(info: dict[str, Any]) -> Finding:
     profile = next((option for option in options if option.startswith("name=seccomp")), "")
     if not profile or "unconfined" in profile:
         return Finding("seccomp", "no", "the engine filters no system calls", "use its default seccomp profile")
-    return Finding("seccomp", "yes", f"the engine's own profile ({profile})")
+    machine = str(info.get("Architecture"))
+    if machine not in seccomp.AUDIT_ARCH:
+        known = ", ".join(seccomp.AUDIT_ARCH)
+        return Finding("seccomp", "no", f"podctl has no filter for {machine}", f"use an engine on {known}")
+    return Finding("seccomp", "yes", f"the engine's own profile ({profile}), and podctl's within it")
 
 
 def _users(info: dict[str, Any]) -> Finding:

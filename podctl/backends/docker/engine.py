@@ -69,6 +69,17 @@ class Engine:
         except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
             raise unreachable(host, str(error)) from error
 
+    @property
+    def address(self) -> str | tuple[str, int]:
+        """Path of its socket, or host and port."""
+        parts = urlsplit(self.host)
+        if parts.scheme == "unix":
+            return parts.path
+        return parts.hostname or "", parts.port or (2376 if self.client.api.base_url.startswith("https") else 2375)
+
+    async def answers(self) -> bool:
+        return await self.call("the engine's answer", self.client.ping)
+
     async def call(self, what: str, function: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """A call that blocks, in a thread; ``what`` is what was to be done. When its caller is cancelled it goes on."""
         loop = asyncio.get_running_loop()
@@ -269,13 +280,12 @@ class Engine:
         return await self.call(f"a program in {container}", run)
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        parts = urlsplit(self.host)
+        where = self.address
         try:
-            if parts.scheme == "unix":
-                return await asyncio.open_unix_connection(parts.path, limit=_MAX_HEADERS)
+            if isinstance(where, str):
+                return await asyncio.open_unix_connection(where, limit=_MAX_HEADERS)
             secure = self.client.api.base_url.startswith("https")
-            port = parts.port or (2376 if secure else 2375)
-            return await asyncio.open_connection(parts.hostname, port, ssl=_tls() if secure else None, limit=_MAX_HEADERS)
+            return await asyncio.open_connection(*where, ssl=_tls() if secure else None, limit=_MAX_HEADERS)
         except OSError as error:
             raise unreachable(self.host, str(error)) from error
 

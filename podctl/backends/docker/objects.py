@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from podctl.backends.containers.doors import DoorPort, door_ports, listeners
-from podctl.backends.containers.launch import SCRIPTS
+from podctl.backends.containers.launch import BECOME_AGENT, SCRIPTS, confined
 from podctl.backends.containers.server import START, server_files
 from podctl.evidence.owner import Owner
 from podctl.spec.models import Resources, Topology
@@ -40,6 +40,8 @@ _DATABASE = Resources(memory=512 * 2**20, cpu=1.0, processes=128)
 #: A server's data is in memory, and no more of it than this.
 DATA_BYTES = 2 * 2**30
 TMP_BYTES = 64 * 2**20
+#: Files, not only bytes: each takes a kilobyte of the machine's memory.
+_TMP = f"size={TMP_BYTES},nr_inodes=16384,mode=1777,nosuid,nodev,exec"
 
 
 @dataclass(frozen=True)
@@ -154,13 +156,14 @@ def network(place: Place, subnet: ipaddress.IPv4Network) -> Options:
 
 @dataclass(frozen=True)
 class Memory:
-    """A directory in memory that several containers share: ``name`` is its volume's."""
+    """A directory in memory that several containers share: ``name`` is its volume's; ``size`` bytes, so many files."""
 
     name: str
     size: int
+    files: int
 
     def options(self, place: Place) -> Options:
-        how = f"size={self.size},uid={place.uid},gid={place.uid},mode=0700,nosuid,nodev"
+        how = f"size={self.size},nr_inodes={self.files},uid={place.uid},gid={place.uid},mode=0700,nosuid,nodev"
         return {"driver": "local", "driver_opts": {"type": "tmpfs", "device": "tmpfs", "o": how}}
 
 
@@ -202,9 +205,8 @@ def hardened(
         "memswap_limit": memory,
         "nano_cpus": round(resources.cpu * 1e9),
         "ipc_mode": "private",
-        "shm_size": TMP_BYTES,
         "ulimits": {"core": 0, "nofile": 4096},
-        "tmpfs": {"/tmp": f"size={TMP_BYTES},mode=1777,nosuid,nodev,exec", **(scratch or {})},
+        "tmpfs": {"/tmp": _TMP, "/dev/shm": _TMP, **(scratch or {})},
         "log_config": {"type": "json-file", "config": {"max-size": "4m", "max-file": "2"}},
         "healthcheck": {"test": ["NONE"]},
         "restart_policy": {"Name": "no"},
@@ -304,11 +306,10 @@ def service(
 
 
 #: Waits for the keeper, then becomes the agent.
-_AGENT_WRAPPER = """\
+_AGENT_WRAPPER = f"""\
 while [ ! -p /podctl/io/go ]; do sleep 0.01; done
 read -r go </podctl/io/go
-exec "$@" </dev/null >/podctl/io/stdout 2>/podctl/io/stderr
-"""
+{BECOME_AGENT}"""
 
 
 @dataclass(frozen=True)
@@ -331,7 +332,7 @@ def agent(place: Place, run: AgentRun, porch_id: str, settings: Settings) -> Box
         # What it prints goes to the keeper; the engine keeps none of it.
         "log_config": {"type": "none", "config": {}},
     }
-    argv = ("/bin/sh", "-c", _AGENT_WRAPPER, "sh", *run.program.argv)
+    argv = ("/bin/sh", "-c", _AGENT_WRAPPER, "sh", *confined(run.program.argv))
     return Box(
         place.name(run.name),
         argv,
@@ -357,6 +358,6 @@ def keeper(place: Place, run: AgentRun, porch_id: str, settings: Settings, scrip
 
 def _shared(place: Place, run: AgentRun) -> dict[str, Memory]:
     return {
-        "/workspace": Memory(place.name(f"{run.name}-workspace"), run.disk),
-        "/podctl/io": Memory(place.name(f"{run.name}-io"), 2**20),
+        "/workspace": Memory(place.name(f"{run.name}-workspace"), run.disk, 20_000),
+        "/podctl/io": Memory(place.name(f"{run.name}-io"), 2**20, 64),
     }

@@ -81,7 +81,7 @@ class DockerPod:
         for tunnel in (self._porch, self._door):
             if tunnel is not None:
                 raise tunnel.problem()
-        where = self._placed()
+        where = self.addresses
         door = objects.door(self.place, self._settings, self._scripts, where)
         porch = objects.porch(self.place, self._settings, self._scripts, where)
         self._ids[objects.DOOR], self._ids[objects.PORCH] = await asyncio.gather(
@@ -98,9 +98,9 @@ class DockerPod:
         await self._close_database(name)
         await self._remove(part)
         password = secrets.token_urlsafe(24)
-        box = objects.database(self.place, name, database.port, password, self._settings, self._scripts, self._placed())
+        box = objects.database(self.place, name, database.port, password, self._settings, self._scripts, self.addresses)
         self._ids[part] = await self._engine.start(
-            box, Answers(_probe(self._placed().inside[name], database.port), _DATABASE_S)
+            box, Answers(_probe(self.addresses.inside[name], database.port), _DATABASE_S)
         )
         sockets = self._directory / f"sql-{next(self._numbers)}"
         sockets.mkdir(mode=0o700)
@@ -128,16 +128,16 @@ class DockerPod:
         files = await self._files(paths)
         program = Program(tuple(launch.argv), launch.environment, launch.directory, files, service.resources)
         box = objects.service(
-            self.place, name, generation, service.ports, program, self._settings, self._scripts, self._placed()
+            self.place, name, generation, service.ports, program, self._settings, self._scripts, self.addresses
         )
         port = service.ready.port if service.ready and service.ready.port else service.ports[0]
         path = service.ready.path if service.ready and service.mode != "stubbed" else ""
         timeout = max(service.ready.timeout if service.ready else 15.0, 5.0)
         self._ids[f"svc-{name}"] = await self._engine.start(
-            box, Answers(_probe(self._placed().inside[name], port, path), timeout)
+            box, Answers(_probe(self.addresses.inside[name], port, path), timeout)
         )
         assert self._door is not None
-        await self._door.reaches(self._placed().inside[name], service.ports[0], 15.0)
+        await self._door.reaches(self.addresses.inside[name], service.ports[0], 15.0)
 
     async def remove_service(self, name: str) -> None:
         await self._remove(f"svc-{name}")
@@ -148,7 +148,7 @@ class DockerPod:
         for port in door_ports(self._topology):
             target = None
             if port.kind != "gateway":
-                target = str(await self._door.forwarder(port.name, self._placed().inside[port.name], port.port))
+                target = str(await self._door.forwarder(port.name, self.addresses.inside[port.name], port.port))
             self.doors.append(Door(kind=port.kind, name=port.name, listener=self._porch.listener(port), target=target))
 
     async def observe(self) -> dict[Resource, int]:
@@ -167,7 +167,7 @@ class DockerPod:
     # ---- commands ----
 
     async def execute(self, command: Command) -> Exit:
-        where = self._placed()
+        where = self.addresses
         files = await self._files([(command.directory, "/agent"), *((path, str(path)) for path in command.read_only)])
         argv = tuple(expand(part, {"python": PYTHON}) for part in command.argv)
         resources = Resources(memory=command.memory, cpu=command.cpu, processes=command.processes)
@@ -239,7 +239,9 @@ class DockerPod:
 
     # ---- helpers ----
 
-    def _placed(self) -> Addresses:
+    @property
+    def addresses(self) -> Addresses:
+        """Of its names, once there is a network."""
         assert self._where is not None
         return self._where
 

@@ -126,8 +126,12 @@ class Mux:
             self._noted(json.loads(payload))
             return
         if kind == _OPEN:
-            if number in self._channels or number % 2 == self._next % 2 or len(self._channels) >= MAX_CHANNELS:
+            if number in self._channels or number % 2 == self._next % 2:
                 raise Lost("a channel cannot be opened")
+            if len(self._channels) >= MAX_CHANNELS:
+                # An agent decides how many connections it makes: too many are its own, not the end of the stream.
+                await self._send(_REFUSED, number, b"too many connections at once")
+                return
             channel = self._channels[number] = _Channel()
             channel.work = asyncio.create_task(self._serve(number, channel, json.loads(payload)))
             return

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from podctl.backends.base import Command, Exit, Finding, PodDatabase, PodRef, Removal
-from podctl.backends.local import cgroups, check, escape_level, postgres, sandbox, templates
+from podctl.backends.local import cgroups, check, postgres, sandbox, templates
+from podctl.backends.local.escape_level import ledger
 from podctl.backends.local.files import PodFiles
 from podctl.backends.local.init_client import PodProblem
 from podctl.backends.local.pod import LocalPod, Runtime
@@ -41,7 +42,7 @@ class LocalBackend:
     def isolation(self) -> str:
         uids = "own uids" if self._own_uids else "the caller's uid"
         groups = {2: "cgroups v2", 1: "cgroups v1", 0: "no cgroups (rlimits only)"}[cgroups.version()]
-        proven = escape_level.proven(self.state)
+        proven = ledger(self.state).proven()
         return f"local: user, mount, pid, ipc, uts and network namespaces, seccomp, bubblewrap, {uids}, {groups}, one door; {proven}"
 
     async def prepare(self, bundle: Bundle) -> None:

@@ -14,8 +14,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from podctl.backends import seccomp
 from podctl.backends.base import Finding
-from podctl.backends.local import cgroups, escape_level, postgres, sandbox, seccomp
+from podctl.backends.local import cgroups, postgres, sandbox
+from podctl.backends.local.escape_level import ledger
 from podctl.backends.local.execute import Capture
 from podctl.backends.local.files import PodFiles
 from podctl.backends.local.init_client import InitClient, Launch
@@ -44,7 +46,7 @@ async def findings(state: State) -> list[Finding]:
     if sys.platform == "linux":
         if not _too_low():  # what can open no files can try nothing, nor remove what it tried
             found += await _sandbox(state)
-        found.append(escape_level.finding(state))
+        found.append(ledger(state).finding())
     return found
 
 

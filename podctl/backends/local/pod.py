@@ -20,8 +20,9 @@ from typing import Any, Literal
 
 from psycopg.conninfo import make_conninfo
 
+from podctl.backends import seccomp
 from podctl.backends.base import Command, Exit, ServiceProcess
-from podctl.backends.local import cgroups, postgres, sandbox, seccomp
+from podctl.backends.local import cgroups, postgres, sandbox
 from podctl.backends.local.execute import Capture, Execution, sandbox_ending
 from podctl.backends.local.files import PodFiles
 from podctl.backends.local.init_client import InitClient, Launch, PodProblem, program_failed

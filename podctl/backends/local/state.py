@@ -7,12 +7,10 @@ rename: what has a pod's name has a `pod.json`, which names the owner and the ui
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,8 +18,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from podctl.backends.directory import own_directory, state_directory, unwritable
 from podctl.backends.local.files import remove_tree
-from podctl.errors import NO_ROOM_FOR_PODS, EnvironmentProblem
+from podctl.errors import EnvironmentProblem
 from podctl.faults import point
 
 #: A pod's record, and the endings of the names of directories that are not a pod yet, or no longer.
@@ -100,30 +99,20 @@ class State:
     @staticmethod
     def here(root: Path | None = None) -> State:
         """As it is, and nothing made: what is in it may be missing, or somebody else's."""
-        return State((root or Path(os.environ.get("PODCTL_STATE") or f"/var/tmp/podctl-{os.getuid()}")).absolute())
+        return State(state_directory(root))
 
     @staticmethod
     def open(root: Path | None = None) -> State:
         """Raises `EnvironmentProblem` when the directory is somebody else's or cannot be made."""
         state = State.here(root)
-        chosen = state.root
-        _refuse_unusable_path(chosen)
+        _refuse_unusable_path(state.root)
+        own_directory(state.root)
         try:
-            chosen.mkdir(mode=0o711, exist_ok=True)
-            facts = chosen.lstat()
-            if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid():
-                raise EnvironmentProblem(
-                    f"{chosen} is not a directory of this user",
-                    code="state-foreign",
-                    cause="podctl keeps its pods there and trusts nobody else's files",
-                    hint="remove it, or set PODCTL_STATE to a directory of your own",
-                )
-            chosen.chmod(0o711)
             state.pods.mkdir(mode=0o711, exist_ok=True)
             state.pods.chmod(0o711)  # whatever the umask: a pod's users pass through
             state.templates.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise unwritable(chosen, error) from error
+            raise unwritable(state.root, error) from error
         return state
 
     def held(self, name: str) -> ExitStack:
@@ -217,16 +206,6 @@ def _write(directory: Path, record: PodRecord) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(asdict(record)))
     temporary.replace(path)
-
-
-def unwritable(root: Path, error: OSError) -> EnvironmentProblem:
-    full = error.errno == errno.ENOSPC
-    return EnvironmentProblem(
-        f"cannot keep pods in {root}",
-        code="disk-full" if full else "state-unwritable",
-        cause=str(error),
-        hint=NO_ROOM_FOR_PODS if full else "set PODCTL_STATE to a short path on a disk with room",
-    )
 
 
 def _refuse_unusable_path(path: Path) -> None:

@@ -14,22 +14,20 @@ Plan = dict[str, Any]
 Seen = tuple[bool | None, str, bool, str]
 
 
-def _connected(port: int) -> Seen:
-    for number in range(1, 12):
-        try:
-            socket.create_connection((f"127.0.1.{number}", port), timeout=2).close()
-        except OSError:
-            continue
-        return None, "", True, "in its own pod it connects"
-    return None, "", False, "in its own pod it does not connect"
+def _connected(host: str, port: int) -> Seen:
+    try:
+        socket.create_connection((host, port), timeout=2).close()
+    except OSError:
+        return None, "", False, "in its own pod it does not connect"
+    return None, "", True, "in its own pod it connects"
 
 
 def service(plan: Plan) -> Seen:
-    return _connected(plan["neighbour_service_port"])
+    return _connected(plan["service"], plan["service_port"])
 
 
 def database(plan: Plan) -> Seen:
-    return _connected(plan["neighbour_database_port"])
+    return _connected(plan["database"]["host"], plan["database"]["port"])
 
 
 def key(plan: Plan) -> Seen:

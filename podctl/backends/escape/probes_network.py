@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 Plan = dict[str, Any]
 Seen = tuple[bool | None, str, bool, str]
 
 _SECONDS = 1.0
+_AT_ONCE = 8
 _USUAL_PORTS = (1, 22, 53, 79, 81, 111, 443, 2375, 4317, 4318, 6443, 8000, 8080, 10250)
 
 
@@ -33,14 +35,23 @@ def _gateway(plan: Plan) -> tuple[bool, str]:
 
 
 def _denied(plan: Plan, targets: list[tuple[int, Any]]) -> Seen:
-    answers = {str(address): reach(family, address) for family, address in targets}
+    """None of the targets; with none to try nothing is shown."""
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        told = list(threads.map(lambda target: reach(*target), targets))
+    answers = {str(address): refusal for (_, address), refusal in zip(targets, told, strict=True)}
+    if not answers:
+        return None, "nothing to try", *_gateway(plan)
     open_ones = [address for address, refusal in answers.items() if not refusal]
     how = f"connected to {', '.join(open_ones)}" if open_ones else ", ".join(sorted(set(answers.values())))
     return bool(open_ones), how, *_gateway(plan)
 
 
 def host_loopback(plan: Plan) -> Seen:
-    return _denied(plan, [(socket.AF_INET, tuple(plan["host_tcp"]))])
+    return _denied(plan, _tcp(plan["host_tcp"]))
+
+
+def _tcp(places: list[Any]) -> list[tuple[int, Any]]:
+    return [(socket.AF_INET, tuple(place)) for place in places]
 
 
 def link_local(plan: Plan) -> Seen:
@@ -48,8 +59,12 @@ def link_local(plan: Plan) -> Seen:
 
 
 def outside(plan: Plan) -> Seen:
-    addresses = ["203.0.113.7", "1.1.1.1", "10.0.0.1", "172.17.0.1", "192.168.0.1", *plan["host_addresses"]]
-    could, how, control, control_how = _denied(plan, [(socket.AF_INET, (address, 443)) for address in addresses])
+    """Nobody's addresses, other people's, the host's own; where a pod has a network at all, it has no route."""
+    addresses = ["203.0.113.7", "1.1.1.1", "10.0.0.1", "172.17.0.1", "192.168.0.1"]
+    seen = _denied(plan, _tcp([*((address, 443) for address in addresses), *plan["outside"]]))
+    if plan["routed"]:
+        return seen
+    could, how, control, control_how = seen
     with open("/proc/net/route") as stream:
         routes = stream.read().splitlines()[1:]
     if routes:
@@ -75,9 +90,10 @@ def _pair(family: int, kind: int, address: Any) -> str:
 
 
 def host_abstract_socket(plan: Plan) -> Seen:
-    refusal = reach(socket.AF_UNIX, "\0" + plan["host_abstract"])
+    answers = [reach(socket.AF_UNIX, "\0" + name) for name in plan["host_abstract"]]
     own = _pair(socket.AF_UNIX, socket.SOCK_STREAM, f"\0escape-{os.getpid()}")
-    return not refusal, refusal or "connected", not own, own or "an abstract socket of its own works"
+    how = ", ".join(sorted({refusal or "connected" for refusal in answers}))
+    return "" in answers, how, not own, own or "an abstract socket of its own works"
 
 
 def host_path_socket(plan: Plan) -> Seen:
@@ -92,13 +108,15 @@ def only_doors(plan: Plan) -> Seen:
     """Every listener of the agent's network is one of the gateway's."""
     doors = {(host, port) for host, port in plan["doors"]}
     listening = _listeners()
-    strange = sorted(f"{host}:{port}" for host, port in listening - doors)
+    own = doors if plan["doors_here"] else set()
+    strange = sorted(f"{host}:{port}" for host, port in listening - own)
     gateway = plan["gateway"][0]
-    for port in _USUAL_PORTS:
-        if (gateway, port) not in doors and not reach(socket.AF_INET, (gateway, port)):
-            strange.append(f"{gateway}:{port}")
+    others = [(gateway, port) for port in _USUAL_PORTS if (gateway, port) not in doors] + [tuple(at) for at in plan["no_doors"]]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        refusals = list(threads.map(lambda place: reach(socket.AF_INET, place), others))
+    strange += [f"{host}:{port}" for (host, port), refusal in zip(others, refusals, strict=True) if not refusal]
     reachable, how = _gateway(plan)
-    control = reachable and doors <= listening
+    control = reachable and (doors <= listening if own else not any(reach(socket.AF_INET, door) for door in doors))
     return bool(strange), f"also open: {', '.join(strange)}" if strange else "no other listener", control, how
 
 
@@ -127,9 +145,9 @@ def dns(plan: Plan) -> Seen:
         except OSError:
             continue
     query = bytes.fromhex("abcd01000001000000000000") + b"\x06canary\x07example\x00\x00\x01\x00\x01"
-    for server in ("127.0.0.1", "127.0.0.53", "8.8.8.8", *plan["nameservers"]):
+    for server in dict.fromkeys(("127.0.0.1", "127.0.0.11", "127.0.0.53", "8.8.8.8", *plan["nameservers"])):
         with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(0.1)
+            sock.settimeout(0.3)
             try:
                 sock.connect((server, 53))
                 sock.send(query)
@@ -148,11 +166,12 @@ def dns(plan: Plan) -> Seen:
 def udp_outside(plan: Plan) -> Seen:
     """Whether a datagram reached the host's listener is the host's to say; here only what could be sent outside."""
     sent = []
-    for target in (tuple(plan["host_udp"]), ("203.0.113.7", 9), ("8.8.8.8", 53)):
+    for target in (*map(tuple, plan["host_udp"]), ("203.0.113.7", 9), ("8.8.8.8", 53)):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             try:
                 sock.sendto(plan["token"].encode(), target)
-                if not target[0].startswith("127."):
+                # A socket takes what a policy then drops: there, what arrives is asked.
+                if not target[0].startswith("127.") and not plan["routed"]:
                     sent.append(f"{target[0]}:{target[1]}")
             except OSError:
                 continue
@@ -172,22 +191,30 @@ def ipv6(plan: Plan) -> Seen:
     open_ones = [address for address, refusal in answers.items() if not refusal]
     own = _pair(socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0))
     how = f"connected to {', '.join(open_ones)}" if open_ones else ", ".join(sorted(set(answers.values())))
-    if own and not plan["host_tcp6"]:
-        return bool(open_ones), how, *_gateway(plan)
-    return bool(open_ones), how, not own, own or "IPv6 to itself works"
-
-
-def _neighbour(plan: Plan, port: int) -> Seen:
-    addresses = [("127.0.0.1", port), *(((f"127.0.1.{number}"), port) for number in range(1, 12))]
-    return _denied(plan, [(socket.AF_INET, address) for address in addresses])
+    if own:  # a network without IPv6: not even its loopback has an address
+        return bool(open_ones), f"{how}; no IPv6 of its own: {own}", *_gateway(plan)
+    return bool(open_ones), how, True, "IPv6 to itself works"
 
 
 def neighbour_service(plan: Plan) -> Seen:
-    return _neighbour(plan, plan["neighbour_service_port"])
+    return _denied(plan, _tcp(plan["neighbour_service"]))
 
 
 def neighbour_database(plan: Plan) -> Seen:
-    return _neighbour(plan, plan["neighbour_database_port"])
+    return _denied(plan, _tcp(plan["neighbour_database"]))
+
+
+def past_door(plan: Plan) -> Seen:
+    return _denied(plan, _tcp(plan["past_door"]))
+
+
+def engine(plan: Plan) -> Seen:
+    sockets = [(socket.AF_UNIX, path) for path in plan["engine_sockets"]]
+    return _denied(plan, [*sockets, *_tcp(plan["engine_ports"])])
+
+
+def api_server(plan: Plan) -> Seen:
+    return _denied(plan, _tcp(plan["api_server"]))
 
 
 PROBES = {
@@ -200,6 +227,9 @@ PROBES = {
     "dns": dns,
     "udp-outside": udp_outside,
     "ipv6": ipv6,
+    "past-door": past_door,
+    "engine": engine,
+    "api-server": api_server,
     "neighbour-service": neighbour_service,
     "neighbour-database": neighbour_database,
 }

@@ -24,7 +24,11 @@ def look(modules: list[str], plan: Plan) -> dict[str, list[Any]]:
     """Every probe of these modules. One that breaks has shown nothing."""
     report: dict[str, list[Any]] = {}
     for module in modules:
-        probes: dict[str, Callable[[Plan], Seen]] = importlib.import_module(module).PROBES
+        try:
+            probes: dict[str, Callable[[Plan], Seen]] = importlib.import_module(module).PROBES
+        except ImportError as error:
+            report[""] = [None, f"{module} cannot run: {error}", False, ""]
+            continue
         for name, probe in probes.items():
             try:
                 report[name] = list(probe(plan))

@@ -145,7 +145,7 @@ def resolver(plan: Plan) -> Seen:
 
 def no_proxy(plan: Plan) -> Seen:
     """The gateway fetches nothing that it is asked for by address."""
-    host, port = plan["host_tcp"]
+    host, port = plan["proxy_target"]
     tries = {
         "absolute form": ("GET", f"http://{host}:{port}/"),
         "tunnel": ("CONNECT", f"{host}:{port}"),

@@ -1,4 +1,4 @@
-"""The seccomp filter of a sandbox, as classic BPF.
+"""The filter of an agent's system calls, as classic BPF: bubblewrap installs it, or a container's first program on itself.
 
 Refused with EPERM: processes that would not be recorded (CLONE_UNTRACED), ptrace and its kin, key rings, BPF, perf, userfaultfd, io_uring, mounting,
 namespaces, modules. `clone3` answers ENOSYS, so that libc falls back to `clone`, whose flags a

@@ -1,4 +1,4 @@
-"""What the escape suite plants on the host for an agent to find: listeners, secrets, a process, a provider."""
+"""What the escape suite plants on podctl's machine for an agent to find: listeners, secrets, a process, a provider."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from podctl.backends.local.escape_checks import Control
-from podctl.backends.local.state import State
+from podctl.backends.escape.checks import Control
 
 _HOME_LISTED = 40
 
@@ -97,13 +96,13 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def planted(state: State, directory: Path) -> AsyncIterator[Traps]:
-    """Everything in place; all of it gone afterwards. ``directory`` is a temporary one of the suite's."""
+async def planted(root: Path, directory: Path) -> AsyncIterator[Traps]:
+    """Everything in place; all of it gone afterwards. ``root`` is podctl's state, ``directory`` a temporary one of the suite's."""
     token = f"escape-{secrets.token_hex(8)}"
     key, canary, sentinel = (f"{kind}-{secrets.token_hex(12)}" for kind in ("sk-real", "canary", "sentinel"))
     store_file = directory / ".podctl" / "store.db"
     store_file.parent.mkdir()
-    state_file = state.root / f"{token}.secret"
+    state_file = root / f"{token}.secret"
     async with contextlib.AsyncExitStack() as stack:
         for path in (store_file, state_file):
             path.write_text(token)

@@ -26,6 +26,11 @@ def readable(path: str) -> str:
         return ""
 
 
+def _mount_points() -> list[str]:
+    with open("/proc/self/mountinfo") as stream:
+        return [line.split()[4].encode().decode("unicode_escape") for line in stream]
+
+
 def _files(names: list[str]) -> Seen:
     got = [text for name in names if (text := readable(name))]
     control = readable("/usr")
@@ -33,9 +38,12 @@ def _files(names: list[str]) -> Seen:
 
 
 def host_files(plan: Plan) -> Seen:
-    """Single files, and everything that the host lists in directories of its users."""
+    """Single files, everything that the host lists in directories of its users, and mounts that nobody expects."""
     listed = [os.path.join(directory, name) for directory, names in plan["host_directories"].items() for name in names]  # noqa: PTH118
     seen = [path for path in listed if os.path.lexists(path)]  # noqa: PTH110
+    expected = plan["mounts"]
+    if expected:
+        seen += [point for point in _mount_points() if not any(point == one or point.startswith(one + "/") for one in expected)]
     could, how, control, told = _files(plan["host_files"])
     return could or bool(seen), f"there are {', '.join(seen[:3])}" if seen else how, control, told
 
@@ -138,7 +146,8 @@ def inherited_descriptors(plan: Plan) -> Seen:
     os.close(probe)
     control = listed.pop(probe, "") == "/usr"
     strange = {fd: target for fd, target in listed.items() if fd > 2}
-    strange |= {fd: target for fd, target in listed.items() if fd <= 2 and not target.startswith(("pipe:", "/dev/null"))}
+    usual = ("pipe:", "/dev/null", *plan["output_pipes"])
+    strange |= {fd: target for fd, target in listed.items() if fd <= 2 and not target.startswith(usual)}
     how = ", ".join(f"{fd} -> {target}" for fd, target in sorted(strange.items())) or "only 0, 1, 2: /dev/null and pipes"
     return bool(strange), how, control, "a descriptor opened on purpose is listed"
 
@@ -153,18 +162,35 @@ def setuid(plan: Plan) -> Seen:
     if status["Uid"].split()[1] == "0":
         gained.append("runs as uid 0")
     binaries = []
-    for directory in ("/usr/bin", "/usr/sbin"):
+    for directory in filter(os.path.isdir, ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/bin")):  # noqa: PTH112
         for entry in os.scandir(directory):
             if entry.is_file(follow_symlinks=False) and entry.stat().st_mode & stat.S_ISUID:
                 binaries.append(entry.path)
-    gained += [f"{path} is honoured" for path in binaries if not os.statvfs(path).f_flag & os.ST_NOSUID]
-    control = "CapEff" in status and bool(readable("/usr/bin"))
+    if plan["nosuid"]:
+        gained += [f"{path} is honoured" for path in binaries if not os.statvfs(path).f_flag & os.ST_NOSUID]
+    control = "CapEff" in status and bool(readable("/usr"))
     return (
         bool(gained),
         "; ".join(gained) or "no capability, no_new_privs",
         control,
         f"{len(binaries)} setuid programs are there",
     )
+
+
+def keeper(plan: Plan) -> Seen:
+    """What holds an agent's output shares two directories with it, and nothing else."""
+    reached = [text for path in ("/podctl/state", "/podctl/given", "/podctl/scripts") if (text := readable(path))]
+    reached += [f"process {pid}" for pid in _processes() if b"keeper.py" in _of_process(pid, "cmdline")]
+    control = readable("/podctl/io")
+    return bool(reached), ", ".join(reached) or "neither its files nor its process", bool(control), control
+
+
+def account_token(plan: Plan) -> Seen:
+    """Where a cluster puts tokens, and anything of that name on a mount."""
+    places = [*_mount_points(), "/var/run/secrets", "/var/run/secrets/kubernetes.io/serviceaccount", "/run/secrets"]
+    tokens = [text for place in dict.fromkeys(places) if (text := readable(os.path.join(place, "token")))]  # noqa: PTH118
+    control = readable("/agent/probes.py")
+    return bool(tokens), ", ".join(tokens) or "no file of that name", bool(control), f"what was mounted for it: {control}"
 
 
 def provider_key(plan: Plan) -> Seen:
@@ -215,5 +241,7 @@ PROBES = {
     "host-processes": host_processes,
     "inherited-descriptors": inherited_descriptors,
     "setuid": setuid,
+    "keeper": keeper,
+    "account-token": account_token,
     "provider-key": provider_key,
 }

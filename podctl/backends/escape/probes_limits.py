@@ -100,9 +100,7 @@ def _litter(point: str, wanted: int) -> tuple[int, str]:
 
 def memory(wanted: str, processes: str) -> None:
     """``wanted`` MiB in each of so many processes, touched and held."""
-    for _ in range(int(processes) - 1):
-        if os.fork() == 0:
-            break
+    children = _children(int(processes) - 1)
     held = []
     for total in range(8, int(wanted) + 1, 8):
         try:
@@ -112,16 +110,33 @@ def memory(wanted: str, processes: str) -> None:
             break
         say(held=total)
     time.sleep(0.5)
+    say(kept=8 * len(held))
+    _wait(children)
+
+
+def _children(number: int) -> list[int]:
+    """So many processes beside this one that go on from here; for each of them itself there are none."""
+    made: list[int] = []
+    for _ in range(number):
+        made.append(os.fork())
+        if not made[-1]:
+            return []
+    return made
+
+
+def _wait(children: list[int]) -> None:
+    for pid in children:
+        os.waitpid(pid, 0)
 
 
 def burn(seconds: str, processes: str) -> None:
-    for _ in range(int(processes) - 1):
-        if os.fork() == 0:
-            break
-    say(burning=True)
-    until = time.monotonic() + float(seconds)
-    while time.monotonic() < until:
+    """In each of so many processes; what they used, in seconds, by the kernel's account."""
+    children = _children(int(processes) - 1)
+    began = time.monotonic()
+    while time.monotonic() < began + float(seconds):
         pass
+    say(used=time.process_time(), wall=time.monotonic() - began)
+    _wait(children)
 
 
 def _sentinel(name: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-#: LIMITATION: this machine cannot do it for anybody; it is stated, and no result of its own.
-State = Literal["PASS", "FAIL", "INCONCLUSIVE", "LIMITATION"]
+#: LIMITATION: this machine cannot do it for anybody. NOT APPLICABLE: there is no such thing on this backend. Both are stated.
+State = Literal["PASS", "FAIL", "INCONCLUSIVE", "LIMITATION", "NOT APPLICABLE"]
 
 #: Check -> what an agent cannot do.
 CHECKS: dict[str, str] = {
@@ -21,6 +21,10 @@ CHECKS: dict[str, str] = {
     "dns": "resolve a name that the hosts file does not have",
     "udp-outside": "send a datagram to the host or outside",
     "ipv6": "reach the host or the outside by IPv6",
+    "past-door": "reach a service or a database of its own pod past the gateway",
+    "engine": "reach what runs the pod: an engine's socket and ports, a kubelet",
+    "api-server": "reach the cluster's API server",
+    "account-token": "find a token of an account of the cluster",
     "neighbour-service": "reach a service of another pod",
     "neighbour-database": "reach a database of another pod",
     "neighbour-starved": "take the gateway away from another pod with a flood of connections",
@@ -37,6 +41,7 @@ CHECKS: dict[str, str] = {
     "inherited-descriptors": "inherit a descriptor other than 0, 1 and 2",
     "host-processes": "see or signal a process of the host",
     "setuid": "gain a privilege by executing something",
+    "keeper": "reach what holds its output: the keeper's files or its process",
     "provider-key": "find the providers' real key in a file, a variable or a command line",
     "ptrace": "trace PID 1, or anything",
     "process-memory": "read memory by process_vm_readv",
@@ -111,6 +116,10 @@ class Control:
     works: bool
     told: str
 
+    def beside(self, other: Control | None) -> Control:
+        """Both, where there are two: neither is worth anything without the other."""
+        return self if other is None else Control(self.works and other.works, f"{other.told}; {self.told}")
+
 
 def judge(name: str, could: bool | None, how: str, *controls: Control) -> Result:
     """A thing that could be done fails whatever the controls say; one that could not proves something only with them."""
@@ -149,7 +158,11 @@ def kernel_controls(answers: Mapping[str, str]) -> dict[str, Control]:
     return controls
 
 
-def complete(results: Sequence[Result], why: str) -> list[Result]:
-    """In the order of `CHECKS`; one that did not run, and ``why``, has shown nothing."""
+def complete(results: Sequence[Result], why: str, not_applicable: Mapping[str, str]) -> list[Result]:
+    """In the order of `CHECKS`; one that did not run, and ``why``, has shown nothing.
+
+    ``not_applicable``: check -> why there is no such thing here.
+    """
     by_name = {result.name: result for result in results}
+    by_name |= {name: Result(name, "NOT APPLICABLE", reason) for name, reason in not_applicable.items()}
     return [by_name.get(name, Result(name, "INCONCLUSIVE", why)) for name in CHECKS]

@@ -14,14 +14,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from psycopg.conninfo import conninfo_to_dict
+
 from podctl.backends.base import Command, Exit
-from podctl.backends.local import sandbox
-from podctl.backends.local.backend import LocalBackend
-from podctl.backends.local.escape_traps import Traps, host_addresses, host_directories, nameservers
-from podctl.backends.local.files import PodFiles
-from podctl.backends.local.network import GATEWAY, GATEWAY_PORT, addresses
-from podctl.backends.local.pod import TEMPLATE_DATABASE
-from podctl.backends.local.state import State
+from podctl.backends.escape.traps import Traps
+from podctl.backends.escape.world import World
 from podctl.data.connect import DatabaseUnreachable, connect
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import AttemptPass, GatewayConfig
@@ -55,6 +52,7 @@ RULES = {"tickets": TableRule(read=("id", "status", "note"), update=("status", "
 MODEL = "escape-model"
 DATABASE = "escape"
 SERVICE_WORD, FORBIDDEN_WORD = "the-allowed-service", "the-forbidden-service"
+GATEWAY, GATEWAY_PORT = "gateway", 80
 NEIGHBOUR_PORTS = {"service": 9911, "database": 5499}
 MEBIBYTE = 2**20
 GATEWAY_DESCRIPTORS = 1024
@@ -86,7 +84,7 @@ def topologies(seed: Path) -> tuple[Topology, Topology]:
     return tested, neighbour
 
 
-def _bundle(directory: Path, topology: Topology) -> Bundle:
+def bundle_of(directory: Path, topology: Topology) -> Bundle:
     """As much of a bundle as a backend prepares from."""
     file = directory / "escape.yaml"
     named: dict[str, Any] = {"apiVersion": _API, "name": "escape"}
@@ -109,7 +107,7 @@ class BenchPod:
     """One pod with an attempt open in it."""
 
     spec: PodSpec
-    backend: LocalBackend
+    world: World
     gateway: Gateway
     evidence: Path
     key: str
@@ -122,36 +120,35 @@ class BenchPod:
         return self.spec.id
 
     async def up(self) -> None:
-        for step in steps(self.spec, await self.backend.observe(self.id)):
-            await self.backend.apply(self.spec, step)
-        doors, dialer = self.backend.doors(self.id, self.gateway.pid)
+        backend = self.world.backend
+        for step in steps(self.spec, await backend.observe(self.id)):
+            await backend.apply(self.spec, step)
+        doors, dialer = backend.doors(self.id, self.gateway.pid)
         await self.gateway.open_pod(self.id, doors, dialer)
 
     async def begin(self) -> None:
         """A role and an attempt, as every attempt gets them."""
         self.role = f"ag_{secrets.token_hex(5)}"
-        self.password = await self.backend.database(self.id, "db").grant_agent(self.role, RULES)
+        self.password = await self.world.backend.database(self.id, "db").grant_agent(self.role, RULES)
         granted = AttemptPass(attempt=f"{self.id}.1", pod=self.id, key=self.key, evidence=self.evidence, services=self.services)
         await self.gateway.open_attempt(granted)
 
     async def end(self) -> None:
         """As every attempt ends: connections cut, sessions ended, the role gone."""
         await self.gateway.close_attempt(f"{self.id}.1")
-        await self.backend.database(self.id, "db").revoke_agent(self.role)
+        await self.world.backend.database(self.id, "db").revoke_agent(self.role)
 
     async def sessions(self) -> int:
         """Sessions of agents at the pod's database."""
-        rows = await self.backend.database(self.id, "db").query(
+        rows = await self.world.backend.database(self.id, "db").query(
             "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'ag\\_%'"
         )
         return int(rows[0][0])
 
     async def reachable(self) -> bool:
         """Whether podctl itself gets a new connection to the pod's database."""
-        known = self.backend.conninfo(self.id, "db")
-        database = known.pop("database")
         try:
-            connection = await connect(" ".join(f"{key}={value}" for key, value in known.items()), database)
+            connection = await connect(self.world.conninfo(self.id))
         except DatabaseUnreachable:
             return False
         await connection.close()
@@ -164,7 +161,7 @@ class BenchPod:
 
 @dataclass
 class Bench:
-    backend: LocalBackend
+    world: World
     gateway: Gateway
     tested: BenchPod
     neighbour: BenchPod
@@ -174,7 +171,7 @@ class Bench:
         """The modules' probes as the pod's agent; empty when they did not end by themselves."""
         decoy = str(plan["decoy"]).encode()
         command = self.command("probes.py", *modules, files={"plan.json": json.dumps(plan).encode(), "decoy.txt": decoy})
-        exit_ = await self.backend.execute(
+        exit_ = await self.world.backend.execute(
             pod.id, replace(command, environment={"ESCAPE_DECOY": decoy.decode()}, collect=("report.json",), wall_s=60)
         )
         if "report.json" not in exit_.files:
@@ -185,7 +182,9 @@ class Bench:
 
     async def run(self, *arguments: str, **changed: Any) -> Exit:
         """A program of `probes_limits` in the pod under test."""
-        return await self.backend.execute(self.tested.id, replace(self.command("probes_limits.py", *arguments), **changed))
+        return await self.world.backend.execute(
+            self.tested.id, replace(self.command("probes_limits.py", *arguments), **changed)
+        )
 
     def command(self, script: str, *arguments: str, files: Mapping[str, bytes] | None = None) -> Command:
         return Command(
@@ -197,51 +196,25 @@ class Bench:
             disk=16 * MEBIBYTE,
         )
 
-    def plan(self, pod: BenchPod, traps: Traps, decoy: str) -> dict[str, Any]:
-        """Everything that an attacker could wish to know."""
-        table = addresses(pod.spec.topology)
-        services = pod.spec.topology.services
-        files = PodFiles(self.backend.state.directory(pod.id))
-        admin = self.backend.conninfo(pod.id, "db")
+    async def plan(self, pod: BenchPod, traps: Traps, decoy: str) -> dict[str, Any]:
+        """Everything that an attacker could wish to know: what every backend has, and what this one has of it."""
         other = self.neighbour if pod is self.tested else self.tested
+        known = await self.world.knowledge(pod.spec, other.spec)
+        table = known["addresses"]
+        services = pod.spec.topology.services
         names = list(services)
-        bound = [*sandbox.interpreter_paths(), sandbox.bwrap_path()]
-        root = self.backend.state.root
+        admin = conninfo_to_dict(self.world.conninfo(pod.id))
         return {
+            "pod": pod.id,
+            "other_pod": other.id,
             "token": traps.token,
             "decoy": decoy,
             "provider_key": traps.provider_key,
             "environment_canary": traps.canary,
             "sentinel": traps.sentinel,
-            "host_pids": [traps.process.pid, self.gateway.pid],
-            "host_tcp": traps.tcp,
+            "proxy_target": traps.tcp,
             "host_tcp6": traps.tcp6,
-            "host_udp": traps.udp,
-            "host_abstract": traps.abstract,
-            "host_sockets": [
-                traps.path_socket,
-                str(files.sockets("db") / f".s.PGSQL.{admin['port']}"),
-                "/run/docker.sock",
-                "/run/dbus/system_bus_socket",
-            ],
-            "host_addresses": host_addresses(),
-            "nameservers": nameservers(),
-            "host_directories": host_directories([path.resolve() for path in bound] + bound),
-            "host_files": ["/etc/shadow", "/etc/machine-id", "/etc/resolv.conf", str(traps.store_file.parent)],
-            "state_files": [
-                str(path)
-                for path in (
-                    traps.state_file,
-                    root,
-                    root / "pods",
-                    root / "templates",
-                    self.backend.state.directory(pod.id) / "pod.json",
-                    self.backend.state.directory(other.id) / "pod.json",
-                    files.data("db"),
-                )
-            ],
             "store_files": [str(traps.store_file)],
-            "interpreter": [str(path) for path in sandbox.interpreter_paths()],
             "dns_canary": f"{traps.token}.escape.invalid",
             "gateway": [table[GATEWAY], GATEWAY_PORT],
             "doors": [[table[GATEWAY], GATEWAY_PORT], [table["db"], pod.spec.topology.databases["db"].port]]
@@ -258,17 +231,23 @@ class Bench:
             "model": MODEL,
             "key": pod.key,
             "neighbour_key": other.key,
-            "neighbour_service_port": NEIGHBOUR_PORTS["service"],
-            "neighbour_database_port": NEIGHBOUR_PORTS["database"],
             "neighbour_login": {"user": other.role, "password": other.password},
             "database": pod.login(),
-            "other_databases": ["postgres", TEMPLATE_DATABASE],
             "superuser_password": admin["password"],
+            **known,
+            # What lies on podctl's own machine is tried everywhere: the engine's machine may be the same.
+            "host_pids": [traps.process.pid, self.gateway.pid, *known["host_pids"]],
+            "host_tcp": [traps.tcp, *known["host_tcp"]],
+            "host_udp": [traps.udp, *known["host_udp"]],
+            "host_abstract": [traps.abstract, *known["host_abstract"]],
+            "host_sockets": [traps.path_socket, *known["host_sockets"]],
+            "state_files": [str(traps.state_file), str(traps.state_file.parent), *known["state_files"]],
+            "host_files": [str(traps.store_file.parent), *known["host_files"]],
         }
 
 
 @asynccontextmanager
-async def bench(state: State, directory: Path, traps: Traps) -> AsyncIterator[Bench]:
+async def bench(world: World, directory: Path, traps: Traps) -> AsyncIterator[Bench]:
     """Two pods with an attempt open in each; all of it removed afterwards. Raises `PodctlError` where none can be made."""
     agent = directory / "agent"
     agent.mkdir(mode=0o755)
@@ -276,29 +255,26 @@ async def bench(state: State, directory: Path, traps: Traps) -> AsyncIterator[Be
         shutil.copy(script, agent)
     (directory / "seed.sql").write_text(SEED)
     tested, neighbour = topologies(directory / "seed.sql")
-    backend = LocalBackend(state, ttl_s=900)
     pods: list[BenchPod] = []
     gateway: Gateway | None = None
+    run = f"escape-{secrets.token_hex(3)}"
     try:
-        await backend.prepare(_bundle(directory, tested))
+        await world.plant(run, traps, bundle_of(directory, tested))
         gateway = await Gateway.start(_gateway_config(traps))
         # As most machines give it: a flood must be bounded, not merely smaller than a large table.
         resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (GATEWAY_DESCRIPTORS, GATEWAY_DESCRIPTORS))
-        run = f"escape-{secrets.token_hex(3)}"
         for letter, topology, services in (("a", tested, ("echo",)), ("b", neighbour, ())):
             spec = PodSpec(f"{run}{letter}", run, topology)
             key = f"attempt-{secrets.token_hex(12)}"
-            pods.append(BenchPod(spec, backend, gateway, directory / f"{letter}.jsonl", key, services))
+            pods.append(BenchPod(spec, world, gateway, directory / f"{letter}.jsonl", key, services))
         await asyncio.gather(*(pod.up() for pod in pods))
         for pod in pods:
             await pod.begin()
-        yield Bench(backend, gateway, pods[0], pods[1], agent)
+        yield Bench(world, gateway, pods[0], pods[1], agent)
     finally:
         if gateway is not None:
             await gateway.stop()
-        for pod in pods:
-            await backend.delete(pod.id)
-        await backend.close()
+        await asyncio.gather(*(world.backend.delete(pod.id) for pod in pods), world.clear())
 
 
 def _gateway_config(traps: Traps) -> GatewayConfig:
