@@ -18,6 +18,9 @@ MANAGER = "podctl-install"
 NO_IMAGE = "registry.example/podctl:unset"
 STORE = "podctl-store"
 _NAMESPACE_GONE_S = 60.0
+_REVISION = "deployment.kubernetes.io/revision"
+_TRIED_AGAIN_S = 30.0
+_A_SECOND = 1_000_000_000  # to which Kubernetes tells when something was made
 
 
 def with_image(manifest: Any, image: str) -> Any:
@@ -63,7 +66,14 @@ async def apply(cluster: Cluster, manifest: Object, *, force: bool = False) -> s
         raise
     if before is None:
         return "created"
-    return "unchanged" if before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"] else "changed"
+    return "unchanged" if _asked_for(before) == _asked_for(after) else "changed"
+
+
+def _asked_for(there: Object) -> Object:
+    """Without what the cluster writes by itself."""
+    own = ("resourceVersion", "managedFields", "generation")
+    meta = {key: value for key, value in there["metadata"].items() if key not in own}
+    return {**{key: value for key, value in there.items() if key != "status"}, "metadata": meta}
 
 
 async def give_store_password(cluster: Cluster, namespace: str) -> bool:
@@ -84,37 +94,55 @@ async def wait_until_up(cluster: Cluster, deployment: Object, patience_s: float)
     Raises `ClusterProblem` with what keeps them: at once where it will not pass, else after ``patience_s`` seconds.
     """
     name, namespace = deployment["metadata"]["name"], deployment["metadata"]["namespace"]
-    selector = ",".join(f"{key}={value}" for key, value in deployment["spec"]["selector"]["matchLabels"].items())
-    deadline = time.monotonic() + patience_s
+    began, began_ns = time.monotonic(), cluster.now_ns()
     while True:
         there = await cluster.get("Deployment", name, namespace)
         if there is None:
             raise ClusterProblem(f"Deployment {name} is gone", code="not-up", cause="somebody removed it meanwhile")
         if _is_up(there):
             return
-        pods = await cluster.list("Pod", namespace, selector)
+        waited = time.monotonic() - began
         problem = _refused(there)
-        for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True):
-            if problem is not None or pod["metadata"].get("deletionTimestamp"):
-                continue
-            age_s = (cluster.now_ns() - parse_time(pod["metadata"]["creationTimestamp"])) / 1e9
-            problem = pod_trouble(pod, age_s)
-            late = time.monotonic() > deadline
-            if problem is None and late:
+        for pod in [] if problem else await _pods(cluster, there):
+            made_ns = parse_time(pod["metadata"]["creationTimestamp"])
+            problem = problem or pod_trouble(pod, (cluster.now_ns() - made_ns) / 1e9)
+            # What an older Pod says may be over already: the kubelet tries again after a while.
+            if problem is not None and made_ns < began_ns - _A_SECOND and waited < _TRIED_AGAIN_S:
+                problem = None
+            if problem is None and waited > patience_s:
                 problem = ClusterProblem(f"Pod {pod['metadata']['name']} is not ready", code="not-ready", cause=_waits_for(pod))
-            if problem is not None and (late or problem.code == "container-crash"):
-                problem = await _with_log(cluster, namespace, pod, problem)
-        if problem is None and time.monotonic() > deadline:
+            if problem is not None and problem.code in ("container-crash", "not-ready"):
+                problem = await _with_log(cluster, pod, problem)
+            if problem is not None:
+                break
+        if problem is None and waited > patience_s:
             problem = ClusterProblem("it has no Pods", code="not-up", cause="nothing says why")
         if problem is not None:
             raise ClusterProblem(
                 f"Deployment {name} does not come up: {problem.what}",
                 code=problem.code,
                 cause=problem.cause,
-                unchanged="what is listed above was applied and stays; the Deployment goes on trying, podctl install goes on where it stopped",
-                hint=_hint(problem) or f"kubectl -n {namespace} describe pods -l {selector}",
+                unchanged="what is listed above was applied and stays; the Deployment goes on trying, "
+                "podctl install goes on where it stopped",
+                hint=_hint(problem) or f"kubectl -n {namespace} describe pods",
             )
         await asyncio.sleep(0.5)
+
+
+async def _pods(cluster: Cluster, deployment: Object) -> list[Object]:
+    """Those of its newest version that are not being deleted."""
+    labels = deployment["spec"]["selector"]["matchLabels"]
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    namespace = deployment["metadata"]["namespace"]
+    revision = (deployment["metadata"].get("annotations") or {}).get(_REVISION)
+    sets = await cluster.list("ReplicaSet", namespace, selector)
+    newest = {one["metadata"]["uid"] for one in sets if (one["metadata"].get("annotations") or {}).get(_REVISION) == revision}
+    metas = [(pod, pod["metadata"]) for pod in await cluster.list("Pod", namespace, selector)]
+    return [
+        pod
+        for pod, meta in metas
+        if "deletionTimestamp" not in meta and newest & {owner["uid"] for owner in meta.get("ownerReferences") or []}
+    ]
 
 
 def _is_up(deployment: Object) -> bool:
@@ -141,9 +169,9 @@ def _waits_for(pod: Object) -> str:
     return "; ".join(said) or "no container was started"
 
 
-async def _with_log(cluster: Cluster, namespace: str, pod: Object, problem: ClusterProblem) -> ClusterProblem:
+async def _with_log(cluster: Cluster, pod: Object, problem: ClusterProblem) -> ClusterProblem:
     try:
-        log = await cluster.log(namespace, pod["metadata"]["name"])
+        log = await cluster.log(pod["metadata"]["namespace"], pod["metadata"]["name"])
     except ClusterProblem:
         return problem
     last = "\n".join(log.decode("utf-8", "replace").strip().splitlines()[-5:])
