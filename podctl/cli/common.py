@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from podctl.errors import EnvironmentProblem
+
 if TYPE_CHECKING:
     from podctl.evidence.store_read import StorePlace, StoreReader
 
@@ -118,6 +120,17 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def emit_json(kind: str, items: Any) -> None:
     click.echo(json.dumps({"apiVersion": "podctl/v1", "kind": kind, "items": items}, indent=2, default=str))
+
+
+def shipped() -> Path:
+    """Where fixtures, scenarios and manifests are: in the wheel, or in the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    root = next((root for root in (package / "_share", package.parent) if (root / "manifests" / "rendered").is_dir()), None)
+    if root is None:
+        raise EnvironmentProblem(
+            "podctl's own files are not part of this installation", code="incomplete", hint="reinstall podctl"
+        )
+    return root
 
 
 def machine_state() -> Any:

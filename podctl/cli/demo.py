@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from podctl.cli.common import open_store
-from podctl.errors import EnvironmentProblem, ExitCode
+from podctl.cli.common import open_store, shipped
+from podctl.errors import ExitCode
 
 EXAMPLE = ("fixtures/shop", "scenarios")
 
@@ -58,10 +58,7 @@ def demo_command(directory: Path, sample: str, pods: int, quiet: bool) -> int:
 
 def copy_example(directory: Path) -> None:
     """Copy the example from the wheel or the checkout; files that are there already stay as they are."""
-    package = Path(__file__).resolve().parents[1]
-    root = next((root for root in (package / "_share", package.parent) if (root / EXAMPLE[0]).is_dir()), None)
-    if root is None:
-        raise EnvironmentProblem("the example is not part of this installation", code="demo-missing", hint="reinstall podctl")
+    root = shipped()
     for part in EXAMPLE:
         for source in sorted((root / part).rglob("*")):
             target = directory / part / source.relative_to(root / part)

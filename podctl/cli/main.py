@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("evidence", "Write the report of a run again."),
     "doctor": ("doctor", "Say what this machine can isolate, and what to type where it cannot."),
     "gc": ("gc", "Remove what dead runs left, and print a receipt."),
+    "install": ("install", "Put into a cluster what podctl needs there, or print it, or take it out."),
     "up": ("pods", "Make a pod and keep it."),
     "down": ("pods", "Remove a kept pod."),
     "exec": ("pods", "Run a command in a kept pod's agent sandbox."),

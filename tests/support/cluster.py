@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -90,6 +91,33 @@ def _script(name: str, *arguments: str) -> str:
     except subprocess.TimeoutExpired:
         return f"{name} did not end within 10 minutes"
     return f"{name} failed: {(done.stdout + done.stderr).strip()[-500:]}" if done.returncode != 0 else ""
+
+
+def kubectl(
+    *arguments: str, account: str = "", given: object = None, kubeconfig: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """As the administrator that KUBECONFIG is, as another ``account`` on their word, or with a ``kubeconfig`` of one's own."""
+    program = shutil.which("kubectl") or str(BINARIES / "kubectl")
+    acting = [f"--as={account}"] if account else []
+    return subprocess.run(
+        [program, *acting, *arguments],
+        input=None if given is None else json.dumps(given),
+        env={**os.environ, "KUBECONFIG": str(kubeconfig or os.environ["KUBECONFIG"])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def kubeconfig_of(account: str, namespace: str, path: Path) -> Path:
+    """Written to ``path``: what a service account has that was given a token for half an hour, and nothing of the administrator's."""
+    token = kubectl("create", "token", account, "-n", namespace, "--duration=30m")
+    assert token.returncode == 0, token.stderr
+    made = json.loads(kubectl("config", "view", "--raw", "--minify", "-o", "json").stdout)
+    made["users"][0]["user"] = {"token": token.stdout.strip()}
+    path.touch(0o600)
+    path.write_text(json.dumps(made))
+    return path
 
 
 async def configuration() -> Configuration:

@@ -49,6 +49,17 @@ KINDS: dict[str, tuple[str, str, bool]] = {
     "RuntimeClass": ("node.k8s.io/v1", "runtimeclasses", False),
     "TestRun": ("podctl.dev/v1alpha1", "testruns", False),
     "SelfSubjectAccessReview": ("authorization.k8s.io/v1", "selfsubjectaccessreviews", False),
+    # What `podctl install` applies.
+    "ClusterRole": ("rbac.authorization.k8s.io/v1", "clusterroles", False),
+    "ClusterRoleBinding": ("rbac.authorization.k8s.io/v1", "clusterrolebindings", False),
+    "Role": ("rbac.authorization.k8s.io/v1", "roles", True),
+    "RoleBinding": ("rbac.authorization.k8s.io/v1", "rolebindings", True),
+    "CustomResourceDefinition": ("apiextensions.k8s.io/v1", "customresourcedefinitions", False),
+    "Deployment": ("apps/v1", "deployments", True),
+    "ReplicaSet": ("apps/v1", "replicasets", True),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets", True),
+    "ValidatingAdmissionPolicy": ("admissionregistration.k8s.io/v1", "validatingadmissionpolicies", False),
+    "ValidatingAdmissionPolicyBinding": ("admissionregistration.k8s.io/v1", "validatingadmissionpolicybindings", False),
 }
 
 
@@ -116,11 +127,13 @@ class Cluster:
 
     # ---- objects ----
 
-    async def apply(self, body: Object) -> Object:
-        """Server-side apply as `MANAGER`; a field that somebody else set is a conflict, never overwritten."""
+    async def apply(self, body: Object, *, manager: str = MANAGER, force: bool = False) -> Object:
+        """Server-side apply; a field that somebody else set is a conflict, never overwritten unless ``force``."""
         meta = body["metadata"]
         path = path_of(body["kind"], meta.get("namespace"), meta["name"])
-        options = {"content_type": "application/apply-patch+yaml", "field_manager": MANAGER}
+        options: Object = {"content_type": "application/apply-patch+yaml", "field_manager": manager}
+        if force:
+            options["force_conflicts"] = "true"
         return await self._request("apply", f"{body['kind']} {meta['name']}", "patch", path, body, **options)
 
     async def create(self, body: Object, *, dry_run: bool = False) -> Object:

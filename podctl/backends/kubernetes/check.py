@@ -24,7 +24,7 @@ _LISTEN = f"import socket\ns = socket.create_server(('', {_LISTEN_PORT}))\nwhile
 _SETTLE_S = 10.0
 _POD_S = 90.0
 
-#: Every right that podctl uses: resource -> verbs. docs/kubernetes.md says what for.
+#: Every right that podctl uses: resource -> verbs. docs/rights.md says what for.
 RIGHTS: dict[str, tuple[str, ...]] = {
     "Namespace": ("get", "list", "create", "patch", "delete"),
     "Pod": ("get", "list", "watch", "create", "patch", "delete"),
@@ -41,6 +41,7 @@ RIGHTS: dict[str, tuple[str, ...]] = {
     "LimitRange": ("create", "patch"),
     "NetworkPolicy": ("create", "patch"),
     "Lease": ("list", "create", "patch"),
+    "RuntimeClass": ("get",),
 }
 
 
@@ -79,7 +80,7 @@ async def _rights(cluster: Cluster) -> Finding:
     pairs = [(resource, verb) for resource, verbs in RIGHTS.items() for verb in verbs]
     lacking = [missing for missing in await asyncio.gather(*(may(*pair) for pair in pairs)) if missing]
     if lacking:
-        return Finding("rights", "no", f"the account may not {', '.join(lacking)}", "grant them: docs/kubernetes.md lists all")
+        return Finding("rights", "no", f"the account may not {', '.join(lacking)}", "grant them: docs/rights.md lists all")
     return Finding("rights", "yes", f"all {len(pairs)} that are needed, in every namespace")
 
 

@@ -64,7 +64,7 @@ def refusal(verb: str, what: str, status: int, body: str) -> ClusterProblem:
             f"the account may not {forbidden['verb']} {resource}",
             code="cluster-rights",
             cause=message,
-            hint=f"grant the verb {forbidden['verb']!r} on {resource}: docs/kubernetes.md lists every right that is needed",
+            hint=f"grant the verb {forbidden['verb']!r} on {resource}: docs/rights.md lists every right that is needed",
         )
     if status == 403 and "exceeded quota" in message:
         return ClusterProblem(
