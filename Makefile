@@ -9,7 +9,7 @@ $(BIN)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
-.PHONY: setup demo lint test test-cluster campaign
+.PHONY: setup demo lint test test-pure test-elsewhere test-cluster campaign
 setup: $(BIN)/.installed
 
 demo: setup
@@ -21,8 +21,17 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What needs a cluster or an engine mostly waits for it: beside it goes what looks at nothing but itself. The rest looks at the machine,
+# and at what is left on it, and has it alone.
 test: lint
-	$(BIN)/pytest
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-pure test-elsewhere
+	$(BIN)/pytest -m "not campaign and not cluster and not docker" --ignore=tests/unit
+
+test-pure: setup
+	$(BIN)/pytest tests/unit
+
+test-elsewhere: setup
+	$(BIN)/pytest -m "(cluster or docker) and not campaign"
 
 # All that is tested on a cluster: make test-cluster KUBECONFIG=FILE PODCTL_IMAGE=IMAGE
 test-cluster: setup

@@ -59,6 +59,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
     said = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     for why in (engines.NO_ENGINE, clusters.NO_CLUSTER):
         skipped = [text[text.index(why) :].rstrip(")'") for text in said if why in text]
-        if skipped:
-            terminalreporter.section(f"{len(skipped)} tests did not run", sep="!", red=True, bold=True)
-            terminalreporter.line(skipped[0], red=True, bold=True)
+        # `make test` asks for them in a process of its own, whose end is not the last that is read.
+        told = skipped[0] if skipped else next((told for asked in ELSEWHERE.values() if (told := asked()).startswith(why)), "")
+        if told:
+            terminalreporter.section(f"{len(skipped) or 'its'} tests did not run", sep="!", red=True, bold=True)
+            terminalreporter.line(told, red=True, bold=True)

@@ -14,6 +14,9 @@ def controller_command() -> int:
 
     Settings come from the environment: PODCTL_STORE_URL, PODCTL_IMAGE, PODCTL_MAX_PODS, PODCTL_SOURCES, PODCTL_KEYS,
     PODCTL_UPSTREAMS, PODCTL_NAMESPACE, PODCTL_STATE, PODCTL_PORT.
+
+    \b
+    podctl controller
     """
     from podctl.controller.operator import Settings, serve
 

