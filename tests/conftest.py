@@ -60,7 +60,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
     for why in (engines.NO_ENGINE, clusters.NO_CLUSTER):
         skipped = [text[text.index(why) :].rstrip(")'") for text in said if why in text]
         # `make test` asks for them in a process of its own, whose end is not the last that is read.
-        told = skipped[0] if skipped else next((told for asked in ELSEWHERE.values() if (told := asked()).startswith(why)), "")
+        asked = [why_not for marker, why_not in ELSEWHERE.items() if f"not {marker}" in terminalreporter.config.option.markexpr]
+        told = next((text for text in [*skipped, *(why_not() for why_not in asked)] if text.startswith(why)), "")
         if told:
-            terminalreporter.section(f"{len(skipped) or 'its'} tests did not run", sep="!", red=True, bold=True)
+            terminalreporter.section(f"{len(skipped) or 'those'} tests did not run", sep="!", red=True, bold=True)
             terminalreporter.line(told, red=True, bold=True)

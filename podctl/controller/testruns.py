@@ -168,7 +168,8 @@ class TestRuns:
                 await self._quietly(self._api.delete(known.run.name, uid))
         open_ones = [known for known in self._known.values() if not known.gone and not known.run.ended]
         for known in open_ones:
-            if known.prepared is None and known.task is None and known.standing.state != "Refused":
+            waits = known.not_before > self._clock.monotonic()
+            if known.prepared is None and known.task is None and known.standing.state != "Refused" and not waits:
                 await self._prepare(known)
         ready = [known for known in open_ones if known.prepared is not None]
         running = {known.run.uid for known in ready if known.task is not None}
@@ -204,7 +205,11 @@ class TestRuns:
         except SpecError as error:
             await self._refuse(known, error)
         except PodctlError as error:
-            await self._stand(known, Standing("Queued", f"its source cannot be read: {_words(error)}"))
+            await self._stand(
+                known, replace(known.standing, state="Queued", message=f"its source cannot be read: {_words(error)}")
+            )
+        except Exception:
+            await self._retry(known, _bug(run))
 
     async def _load(self, run: TestRun) -> Prepared:
         """Raises `SpecError` for what only another TestRun can mend."""
@@ -279,9 +284,7 @@ class TestRuns:
             else:
                 await self._retry(known, error)
         except Exception:
-            # A bug must not end the controller and the runs of others; what it was stands in the log.
-            log.error("testrun %s: %s", run.name, traceback.format_exc())
-            await self._retry(known, PodctlError("podctl has a bug: the controller's log has the traceback", code="bug"))
+            await self._retry(known, _bug(run))
         finally:
             known.controller = None
             known.task = None
@@ -380,6 +383,12 @@ class TestRuns:
 
     def _now(self) -> float:
         return self._clock.wall_ns() / 1e9
+
+
+def _bug(run: TestRun) -> PodctlError:
+    """Of the exception being handled: it must not end the controller and the runs of others."""
+    log.error("testrun %s: %s", run.name, traceback.format_exc())
+    return PodctlError("podctl has a bug", code="bug", cause="the controller's log has the traceback")
 
 
 def _pods(prepared: Prepared | None) -> int:
