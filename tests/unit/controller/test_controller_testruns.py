@@ -44,7 +44,8 @@ class World:
         self.hold = asyncio.Event()
         self.hold.set()
         self.backends: list[MemoryBackend] = []
-        self.broken = 0
+        self.broken = 0  # times that no backend can be opened
+        self.buggy = ""  # the TestRun that podctl has a bug for
         self.serving: asyncio.Task[None] = asyncio.create_task(asyncio.sleep(0))
         self.pause_after = 0  # attempts; then agents wait for `hold`
 
@@ -76,6 +77,8 @@ class World:
         return 0
 
     async def open_backend(self, run: TestRun, bundle: Bundle) -> Backend:
+        if run.name == self.buggy:
+            raise TypeError("somebody's mistake")
         if self.broken:
             self.broken -= 1
             raise EnvironmentProblem("no cluster today", code="cluster-unreachable")
@@ -303,6 +306,22 @@ def test_what_its_environment_fails_is_begun_again_and_given_up_in_the_end(
             await world.ended("never")
         assert world.status("never")["verdict"] == "inconclusive"
         assert "given up after 4 failures of its environment: no cluster today" in world.status("never")["message"]
+
+    asyncio.run(look())
+
+
+def test_a_bug_that_one_of_them_meets_is_not_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(testruns, "RETRY_S", (0.05,))
+
+    async def look() -> None:
+        world = World(tmp_path)
+        world.buggy = "meets-it"
+        world.add("meets-it", pods=4)
+        world.add("other", pods=4)
+        async with world.controller():
+            await world.ended("meets-it", "other")
+        assert "podctl has a bug [bug]; the controller's log has the traceback" in world.status("meets-it")["message"]
+        assert world.status("other")["verdict"] == "pass"
 
     asyncio.run(look())
 
