@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kubernetes.aio.client import Configuration
 
+from benchmarks.cluster_meter import look, told
 from benchmarks.effort import Effort
 from benchmarks.pods import bring, timed
 from benchmarks.projects import make_project
@@ -31,6 +32,8 @@ from podctl.spec.load import load_bundle
 
 AT_ONCE = 30
 _PATIENCE = "600s"
+#: How long pods are held that nothing happens to; leases are renewed meanwhile.
+_HELD_S = 30.0
 
 
 class Recording(Cluster):
@@ -97,21 +100,43 @@ async def _many(bundle: Bundle, kubectl: Kubectl, number: int) -> list[Row]:
     await backend.prepare(bundle)
     recorded = await _recorded(bundle)
     specs = [PodSpec(_name(), "bench", bundle.topology) for _ in range(number)]
-    before, began = Counter(cluster.calls), time.perf_counter()
+    before, calls = await look(cluster), Counter(cluster.calls)
     found["ready"].append(await timed(asyncio.gather(*(bring(backend, spec, found) for spec in specs))))
-    calls, seconds = cluster.calls - before, time.perf_counter() - began
-    watched = sum(cluster.watched_bytes.values())
+    calls = cluster.calls - calls
+    made = (await look(cluster)).since(before)
+    beats = -cluster.calls["patch", "leases"]
+    await asyncio.sleep(_HELD_S)
+    beats += cluster.calls["patch", "leases"]
+    watched = cluster.watched_bytes.total()
+    gone = Counter(cluster.calls)
     found["teardown"].append(await timed(asyncio.gather(*(backend.delete(spec.id) for spec in specs))))
-    gone = cluster.calls - before - calls
+    gone = cluster.calls - gone
     await backend.close()
     await _by_hand(kubectl, recorded, number, found, "many")
+
+    def row(name: str, amount: float, unit: str, beside: str = "") -> Row:
+        return Row(f"  {name}, a pod", [amount / number], unit, beside)
+
+    applied = sum(count for (verb, _), count in calls.items() if verb == "apply")
+    checked = sum(count for (verb, *_), count in made.requests.items() if verb == "APPLY")
     return [
         _beside(f"{number} at once ready, a database, a service", found, "ready", "many ready", 1.5),
         _beside("  teardown", found, "teardown", "many gone", 1.3),
-        Row("  calls of the API a pod made", [sum(calls.values()) / number], "", _told(calls, number)),
-        Row("  calls of the API a pod removed", [sum(gone.values()) / number], "", _told(gone, number)),
-        Row("  calls a second meanwhile", [sum(calls.values()) / seconds], ""),
-        Row("  bytes of watches a pod", [watched / number / 1024], "KiB"),
+        row("podctl's calls to make it", calls.total(), "", told(calls, number)),
+        row("  objects applied", applied, "", f"by the server's count {checked / number:.1f}"),
+        row("podctl's calls to remove it", gone.total(), "", told(gone, number)),
+        row("everybody's calls to make it", made.requests.total(), "", told(made.requests, number)),
+        row("requests that stay open", made.open.total(), "", told(made.open, number)),
+        row(
+            "podctl's watches, KiB",
+            watched / 1024,
+            "",
+            told(Counter({(kind,): size for kind, size in cluster.watched_bytes.items()}), number, 1024),
+        ),
+        row("everybody's watches, KiB", made.watched.total() / 1024, "", told(made.watched, number, 1024)),
+        row("live objects in etcd, KiB", made.stored.total() / 1024, "", told(made.stored, number, 1024)),
+        row("etcd with what it keeps of earlier versions, KiB", made.etcd / 1024, ""),
+        row("lease renewals a minute", beats * 60 / _HELD_S, ""),
     ]
 
 
@@ -183,7 +208,3 @@ class Kubectl:
             _, said = await process.communicate()
         if process.returncode:
             raise RuntimeError(f"kubectl {arguments[0]}: {said.decode()[-2000:]}")
-
-
-def _told(calls: Counter[tuple[str, str]], number: int) -> str:
-    return ", ".join(f"{verb} {resource} {count / number:.1f}" for (verb, resource), count in calls.most_common())
