@@ -2,7 +2,7 @@
 
     python -m benchmarks [NAME …] [--tiny | --quick | --long]
 
-Without names everything is measured that needs this machine alone; cluster needs KUBECONFIG and PODCTL_IMAGE.
+Without names everything is measured that needs this machine alone; cluster and at_once need KUBECONFIG, PODCTL_IMAGE and kubectl.
 Exits with 1 when a target is missed.
 """
 
@@ -23,8 +23,8 @@ from benchmarks.table import Row, render
 
 #: In the order of the table; each is a module here with ``measure(effort)``.
 NAMES = ("cli", "pods", "memory", "store", "throughput", "growth", "gateway", "capture", "containers")
-#: Measured when named: it needs KUBECONFIG and PODCTL_IMAGE.
-ON_REQUEST = ("cluster",)
+#: Measured when named: they need KUBECONFIG and PODCTL_IMAGE, and kubectl to compare with.
+ON_REQUEST = ("cluster", "at_once")
 
 SIZES = {
     "tiny": "each thing once, on next to nothing: whether the benchmarks work, no figures to go by",

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,7 +29,6 @@ from podctl.pods.plan import PodSpec
 from podctl.spec.bundle import Bundle
 from podctl.spec.load import load_bundle
 
-AT_ONCE = 30
 _PATIENCE = "600s"
 
 
@@ -50,13 +49,11 @@ def measure(effort: Effort) -> list[Row]:
 
 
 async def _measure(effort: Effort) -> list[Row]:
-    small = load_bundle(make_project(effort.directory / "small", services=1).scenario)
-    usual = load_bundle(make_project(effort.directory / "usual").scenario)
-    kubectl = Kubectl(effort.directory)
-    return [*await _one(effort, usual, kubectl), *await _many(small, kubectl, effort.pick(2, AT_ONCE, AT_ONCE))]
+    bundle = load_bundle(make_project(effort.directory / "p").scenario)
+    return await _one(effort, bundle, Kubectl(effort.directory))
 
 
-async def _opened() -> tuple[Recording, KubernetesBackend]:
+async def opened() -> tuple[Recording, KubernetesBackend]:
     cluster = await Recording.open()
     settings = Settings(image=os.environ[IMAGE], runtime_class=os.environ.get(RUNTIME_CLASS, ""))
     return cluster, KubernetesBackend(cluster, settings)
@@ -64,12 +61,12 @@ async def _opened() -> tuple[Recording, KubernetesBackend]:
 
 async def _one(effort: Effort, bundle: Bundle, kubectl: Kubectl) -> list[Row]:
     found: dict[str, list[float]] = defaultdict(list)
-    _, backend = await _opened()
+    _, backend = await opened()
     found["prepare"].append(await timed(backend.prepare(bundle)))
-    recorded = await _recorded(bundle)
+    same = await recorded(bundle)
     command = Command(argv=("/bin/true",), environment={}, directory=bundle.agent.directory)
     for _ in range(effort.times(15)):
-        spec = PodSpec(_name(), "bench", bundle.topology)
+        spec = PodSpec(new_name(), "bench", bundle.topology)
         found["ready"].append(await timed(bring(backend, spec, found)))
         for generation in range(2, 5):
             spec = replace(spec, generation=generation)
@@ -77,49 +74,25 @@ async def _one(effort: Effort, bundle: Bundle, kubectl: Kubectl) -> list[Row]:
         for _ in range(2):
             found["execute"].append(await timed(backend.execute(spec.id, command)))
         found["teardown"].append(await timed(backend.delete(spec.id)))
-        await _by_hand(kubectl, recorded, 1, found, "one")
+        await by_hand(kubectl, same, 1, found, "one")
     await backend.close()
     parts = [Row(f"  of it {key}", found[key], "s") for key in found if key.startswith("make ")]
     return [
         Row("databases prepared, once a run", found["prepare"], "s"),
-        _beside("test pod ready, a database, two services", found, "ready", "one ready", 1.25),
+        beside("test pod ready, a database, two services", found, "ready", "one ready", 1.25),
         *parts,
         Row("  databases reset", found["reset"], "s"),
         Row("  with services restarted, as before each attempt", found["renewed"], "s", "", 1.0),
         Row("  agent: /bin/true, Job made to Job removed", found["execute"], "s"),
-        _beside("  teardown", found, "teardown", "one gone"),
+        beside("  teardown", found, "teardown", "one gone"),
     ]
 
 
-async def _many(bundle: Bundle, kubectl: Kubectl, number: int) -> list[Row]:
-    found: dict[str, list[float]] = defaultdict(list)
-    cluster, backend = await _opened()
-    await backend.prepare(bundle)
-    recorded = await _recorded(bundle)
-    specs = [PodSpec(_name(), "bench", bundle.topology) for _ in range(number)]
-    before, began = Counter(cluster.calls), time.perf_counter()
-    found["ready"].append(await timed(asyncio.gather(*(bring(backend, spec, found) for spec in specs))))
-    calls, seconds = cluster.calls - before, time.perf_counter() - began
-    watched = sum(cluster.watched_bytes.values())
-    found["teardown"].append(await timed(asyncio.gather(*(backend.delete(spec.id) for spec in specs))))
-    gone = cluster.calls - before - calls
-    await backend.close()
-    await _by_hand(kubectl, recorded, number, found, "many")
-    return [
-        _beside(f"{number} at once ready, a database, a service", found, "ready", "many ready", 1.5),
-        _beside("  teardown", found, "teardown", "many gone", 1.3),
-        Row("  calls of the API a pod made", [sum(calls.values()) / number], "", _told(calls, number)),
-        Row("  calls of the API a pod removed", [sum(gone.values()) / number], "", _told(gone, number)),
-        Row("  calls a second meanwhile", [sum(calls.values()) / seconds], ""),
-        Row("  bytes of watches a pod", [watched / number / 1024], "KiB"),
-    ]
-
-
-def _name() -> str:
+def new_name() -> str:
     return f"bench-{secrets.token_hex(4)}"
 
 
-def _beside(name: str, found: dict[str, list[float]], ours: str, floor: str, target: float | None = None) -> Row:
+def beside(name: str, found: dict[str, list[float]], ours: str, floor: str, target: float | None = None) -> Row:
     """The target is a multiple of the floor's median in the same run."""
     beside = Row("", found[floor], "s")
     most = None if target is None else round(target * beside.median, 2)
@@ -127,22 +100,22 @@ def _beside(name: str, found: dict[str, list[float]], ours: str, floor: str, tar
     return Row(name, found[ours], "s", f"by kubectl: {spread(found[floor], 's')}, {ratio:.2f} times that", most)
 
 
-async def _recorded(bundle: Bundle) -> tuple[str, list[Object]]:
+async def recorded(bundle: Bundle) -> tuple[str, list[Object]]:
     """A pod's name and its objects, of a pod whose server makes its own data directory: kubectl has nothing to send it."""
-    cluster, backend = await _opened()
-    spec = PodSpec(_name(), "recorded", bundle.topology)
+    cluster, backend = await opened()
+    spec = PodSpec(new_name(), "recorded", bundle.topology)
     await bring(backend, spec, defaultdict(list))
     await backend.delete(spec.id)
     await backend.close()
     return spec.id, cluster.applied
 
 
-async def _by_hand(
+async def by_hand(
     kubectl: Kubectl, recorded: tuple[str, list[Object]], number: int, found: dict[str, list[float]], kind: str
 ) -> None:
     """The same objects by kubectl in as many namespaces, ready as ``kubectl wait`` says it, and gone as ``kubectl delete`` does."""
     name, bodies = recorded
-    run = _name()
+    run = new_name()
     text = json.dumps(bodies).replace('"recorded"', f'"{run}"')
     with kubectl.files([json.loads(text.replace(name, f"{run}-{place}")) for place in range(number)]) as files:
         began = time.perf_counter()
@@ -183,7 +156,3 @@ class Kubectl:
             _, said = await process.communicate()
         if process.returncode:
             raise RuntimeError(f"kubectl {arguments[0]}: {said.decode()[-2000:]}")
-
-
-def _told(calls: Counter[tuple[str, str]], number: int) -> str:
-    return ", ".join(f"{verb} {resource} {count / number:.1f}" for (verb, resource), count in calls.most_common())

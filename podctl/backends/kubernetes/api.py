@@ -185,6 +185,11 @@ class Cluster:
     async def raw(self, path: str) -> Object:
         return await self._request("read", path, "get", path)
 
+    async def text(self, path: str) -> str:
+        """What is no JSON."""
+        async with self._response("read", path, "get", path, None, {}) as response:
+            return (await response.read()).decode("utf-8", "replace")
+
     async def watch(self, kind: str, namespace: str | None, version: str, **selectors: Any) -> AsyncIterator[Object]:
         """Events after ``version`` until the server ends the watch.
 

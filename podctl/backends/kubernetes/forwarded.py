@@ -21,6 +21,7 @@ async def ask(
     answer is made again: asking twice must do no harm.
     """
     deadline = time.monotonic() + listens_s
+    pause = 0.05
     while True:
         try:
             async with cluster.forward(namespace, pod, port) as far:
@@ -32,7 +33,8 @@ async def ask(
         except ConnectionError:
             if time.monotonic() > deadline:
                 raise
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(pause)
+            pause = min(0.5, pause * 1.5)
 
 
 async def _line(far: Forward) -> bytes:

@@ -76,7 +76,7 @@ async def remove_namespace(cluster: Cluster, pod: str, stuck_s: float = STUCK_S)
             return [Removal(pod, f"namespace {name}", False, detail)]
         await asyncio.sleep(0.5 if waited < _UNTOUCHED_S else pause)
         if waited >= _UNTOUCHED_S:
-            pause = min(0.25, pause * 1.5)
+            pause = min(1.0, pause * 1.3)
 
 
 def ours(namespace: Object) -> bool:

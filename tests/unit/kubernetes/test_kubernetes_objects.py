@@ -173,6 +173,14 @@ def test_a_services_pod_has_its_supervisor_alone() -> None:
     assert objects.orders_port((8080, 19999, 19998)) == 19997
 
 
+def test_a_database_that_is_copied_has_no_password_in_the_cluster() -> None:
+    copied = objects.database_pod(PLACE, "orders-db", 5432, SETTINGS, "copied")["spec"]
+    assert copied["containers"][0]["env"][-1] == {"name": "PODCTL_COPY_PORT", "value": "19999"}
+    assert not any("secret" in volume for volume in copied["volumes"])
+    own = objects.database_pod(PLACE, "orders-db", 5432, SETTINGS)["spec"]
+    assert any("secret" in volume for volume in own["volumes"])
+
+
 def test_a_quota_holds_the_pod_twice_and_nothing_that_leads_outside() -> None:
     hard = objects.quota(PLACE, TOPOLOGY, Resources(memory=2**30, cpu=2))["spec"]["hard"]
     assert hard["services.nodeports"] == hard["services.loadbalancers"] == hard["persistentvolumeclaims"] == "0"
