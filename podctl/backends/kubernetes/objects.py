@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from podctl.backends.containers.doors import door_ports, listeners
+from podctl.backends.containers.launch import BECOME_AGENT, confined
 from podctl.backends.containers.server import START, server_files
 from podctl.spec.models import Resources, Service, Topology
 from podctl.spec.topology import databases, service_order
@@ -330,14 +331,13 @@ def service_pod(
 
 
 #: Waits for the keeper, then becomes the agent. A limit that cannot be set stops it.
-_AGENT_WRAPPER = """\
+_AGENT_WRAPPER = f"""\
 while [ ! -p /podctl/io/go ]; do sleep 0.01; done
 read -r go </podctl/io/go
 ulimit -c 0 || exit 125
 ulimit -u "$1" 2>/dev/null || ulimit -p "$1" || exit 125
 shift
-exec "$@" </dev/null >/podctl/io/stdout 2>/podctl/io/stderr
-"""
+{BECOME_AGENT}"""
 
 
 @dataclass(frozen=True)
@@ -357,7 +357,7 @@ class AgentRun:
 def agent_job(place: Place, run: AgentRun, aliases: Sequence[Object], settings: Settings) -> Object:
     """The agent and its keeper: two containers that share the workspace, three pipes, a user and no processes."""
     program = run.program
-    argv = ["/bin/sh", "-c", _AGENT_WRAPPER, "sh", str(run.processes), *program.argv]
+    argv = ["/bin/sh", "-c", _AGENT_WRAPPER, "sh", str(run.processes), *confined(program.argv)]
     agent = _container(AGENT, settings, argv, program.resources)
     agent["workingDir"] = program.working_directory
     agent["envFrom"] = [{"secretRef": {"name": run.name}}]
