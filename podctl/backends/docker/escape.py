@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class DockerWorld:
             name: [(where[name], port) for where in (others.inside, others.outside)] for name, port in next_door.items()
         }
         return {
-            **await self.of_machine(),
+            **await self.of_machine([f"{objects.PREFIX}{one.id}-{objects.DOOR}" for one in (pod, other)]),
             "addresses": dict(own.outside),
             "doors_here": True,
             "no_doors": [],
@@ -96,8 +96,8 @@ class DockerWorld:
             "other_databases": ["postgres", TEMPLATE_DATABASE],
         }
 
-    async def of_machine(self) -> OfMachine:
-        """What is known of the engine's machine."""
+    async def of_machine(self, containers: Sequence[str] = ()) -> OfMachine:
+        """What is known of the engine's machine, and names of containers on it."""
         machine: list[str] = self._told["addresses"]
         where = self._engine.address
         sockets = [*_SOCKETS, *([where] if isinstance(where, str) else [])]
@@ -111,6 +111,7 @@ class DockerWorld:
             "host_sockets": sockets,
             "host_pids": [int(state["Pid"])],
             "nameservers": [*nameservers(), *self._told["nameservers"]],
+            "names": [*containers, "host.docker.internal", "gateway.docker.internal"],
             "engine_sockets": sockets,
             "engine_ports": [*((address, port) for address in ("127.0.0.1", *machine) for port in _PORTS), *named],
         }

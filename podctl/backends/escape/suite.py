@@ -28,6 +28,7 @@ _FILLED_BYTES, _FILLED_FILES = 96 * MEBIBYTE, 40_000
 _LITTER, _LITTERED = 400_000, 64 * MEBIBYTE
 _MEMORY = 128 * MEBIBYTE
 _CORES = 0.5
+_ENDLESS_S = 4.0
 #: A busy node takes seconds to end what it is told to end; who outstays its limit of one would be there for 120.
 _ENDED_S = 20.0
 _FLOOD_SECONDS = 10.0
@@ -228,8 +229,12 @@ async def _endless(made: Bench, traps: Traps) -> list[Result]:
     """Statements without an end."""
     plan = await made.plan(made.tested, traps, DECOY)
     command = made.command("probes_sql.py", files={"plan.json": json.dumps(plan).encode()})
-    exit_ = await made.world.backend.execute(made.tested.id, replace(command, wall_s=1.5))
-    running = await made.tested.sessions()
+    execution = asyncio.ensure_future(made.world.backend.execute(made.tested.id, replace(command, wall_s=_ENDLESS_S)))
+    running = 0
+    while not execution.done():
+        running = max(running, await made.tested.sessions())
+        await asyncio.sleep(0.1)
+    exit_ = await execution
     await made.tested.end()
     left = await made.tested.sessions()
     await made.tested.begin()

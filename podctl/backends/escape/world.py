@@ -15,7 +15,10 @@ Place = tuple[str, int]
 
 
 class OfMachine(TypedDict):
-    """What an attacker could wish to know of the machine that pods are on. Places are (address, port); all may be empty."""
+    """What an attacker could wish to know of the machine that pods are on. Places are (address, port); all may be empty.
+
+    ``names`` are those of something that is there, for whoever can ask a name server.
+    """
 
     outside: list[Place]
     host_tcp: list[Place]
@@ -24,6 +27,7 @@ class OfMachine(TypedDict):
     host_sockets: list[str]
     host_pids: list[int]
     nameservers: list[str]
+    names: list[str]
     engine_sockets: list[str]
     engine_ports: list[Place]
 
@@ -31,7 +35,7 @@ class OfMachine(TypedDict):
 class Knowledge(OfMachine):
     """And of the pods themselves.
 
-    ``addresses``: name of the topology -> address as the agent has it. ``doors_here``: the doors listen in the agent's own
+    ``addresses``: name of the topology -> address as the agent has it. ``no_doors``: where something else listens beside the doors. ``doors_here``: the doors listen in the agent's own
     network. ``routed``: that network has a route, and rules keep what is sent from arriving. ``mounts``: where something may
     be mounted, when everything else is one too many. ``nosuid``: setuid programs are on mounts that do not honour them.
     """

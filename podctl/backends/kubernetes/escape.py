@@ -36,6 +36,12 @@ _SOCKETS = (
 _KUBELET = 10250
 _NODE_PORTS = (_KUBELET, 10255, 10256, 10249)
 _TRAP = ("python3", "-I", f"{SCRIPTS}/trap.py")
+_NO_DOOR = 29_999
+_LISTEN = f"""\
+python3 -I -S -c "import socket
+s = socket.create_server(('', {_NO_DOOR}))
+while True: s.accept()[0].close()" </dev/null >/dev/null 2>&1 &
+"""
 _POD_S, _TTL_S = 90.0, 900
 #: Where something is mounted in an agent's container: the kubelet's own, and podctl's volumes.
 MOUNTS = ["/", "/proc", "/sys", "/dev", "/tmp", "/workspace", "/agent", "/podctl/io"]
@@ -118,7 +124,7 @@ class KubernetesWorld:
         return {
             **await self.of_cluster(nodes),
             "addresses": {name.removeprefix("d-"): address for name, address in own.items() if name.startswith("d-")},
-            "no_doors": [],
+            "no_doors": [await self._no_door(pod.id)],
             "host_files": [],
             "host_directories": {},
             "state_files": [],
@@ -149,6 +155,7 @@ class KubernetesWorld:
             "host_sockets": list(_SOCKETS),
             "host_pids": [],
             "nameservers": [*caller["nameservers"], *nameservers()],
+            "names": ["kubernetes.default", "kubernetes.default.svc.cluster.local", f"beacon.{self._open.namespace}.svc"],
             "engine_sockets": list(_SOCKETS),
             "engine_ports": [(address, port) for address in (*nodes, "127.0.0.1") for port in _NODE_PORTS],
             "doors_here": False,
@@ -156,6 +163,14 @@ class KubernetesWorld:
             "output_pipes": ["/podctl/io/"],
             "api_server": api,
         }
+
+    async def _no_door(self, pod: str) -> Place:
+        """Where something else than a door listens in the door's Pod: started once, it ends with the Pod."""
+        namespace = objects.PREFIX + pod
+        await self._cluster.run(namespace, objects.DOOR, objects.DOOR, ["/bin/sh", "-c", _LISTEN], 1000)
+        door = await self._cluster.get("Pod", objects.DOOR, namespace)
+        assert door is not None
+        return str(door["status"]["podIP"]), _NO_DOOR
 
     async def _behind(self, spec: PodSpec, addresses: Mapping[str, str], names: list[str]) -> list[Place]:
         """Services and databases where they really are: by their own addresses, and by those that other services use."""
@@ -167,6 +182,7 @@ class KubernetesWorld:
     async def controls(self, known: Mapping[str, Any]) -> dict[str, Control]:
         """From a Pod that no policy closes in, on the node itself, and from a pod's own door, everything answers."""
         controls = await self.controls_of_cluster(known)
+        controls["only-doors"] = await self._from_door(known["pod"], known["no_doors"])
         controls["past-door"] = await self._from_door(known["pod"], known["past_door"])
         for name in ("neighbour-service", "neighbour-database"):
             controls[name] = await self._from_door(known["other_pod"], known[name.replace("-", "_")][:2])
