@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import weak_pod
 from cluster import backend, configuration
-from escaping import SAID, Suite, refused_after, run_suite
+from escaping import Suite, assert_fails, assert_refused_after, run_suite
 from kubernetes.aio.client import AdmissionregistrationV1Api, ApiClient
 from weak_sandbox import told
 
@@ -71,17 +71,12 @@ def test_a_pod_as_it_should_be_fails_none(weak: dict[str, dict[str, Result]]) ->
 
 @pytest.mark.parametrize("protection", WEAKENED)
 def test_a_pod_without_a_protection_fails_its_checks(weak: dict[str, dict[str, Result]], protection: str) -> None:
-    for name in WEAKENED[protection]:
-        if name in CHECKS:
-            assert weak[""][name].state == "PASS", weak[""][name]
-            assert weak[protection][name].state == "FAIL", weak[protection][name]
+    assert_fails(weak, protection, WEAKENED[protection])
 
 
 def test_a_result_that_is_not_clean_refuses_untrusted_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PODCTL_STATE", str(tmp_path))
-    lacking, said, after = asyncio.run(refused_after(backend))
-    assert lacking == ["escape suite"] and after == "yes"
-    assert SAID in said
+    assert_refused_after(backend)
 
 
 @pytest.mark.campaign

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podctl.backends.escape.checks import Result
+from podctl.backends.escape.checks import CHECKS, Result
 from podctl.backends.escape.level import level
 from podctl.controller.run import missing
-
-SAID = "escape suite: 1 of 2 checks passed"
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,27 @@ def run_suite(backend: str, state: Path) -> Suite:
     return Suite(items, done.returncode, done.stderr, json.loads(podctl().stdout)["items"])
 
 
-async def refused_after(opened: Callable[[], Awaitable[Any]]) -> tuple[list[str], str, str]:
-    """What an untrusted agent lacks after an unclean result, what reports say then, and the finding after a clean one."""
-    used = await opened()
-    try:
-        ledger = await used.ledger()
-        ledger.keep([Result("dns", "PASS", ""), Result("ptrace", "FAIL", "worked")])
-        lacking = [finding.name for finding in missing(await used.check())]
-        said = used.isolation()
-        ledger.keep([Result("dns", "PASS", ""), Result("ptrace", "PASS", "")])
-        return lacking, said, ledger.finding().state
-    finally:
-        await used.close()
+def assert_fails(weak: dict[str, dict[str, Result]], protection: str, names: tuple[str, ...]) -> None:
+    """These checks fail without the protection, and pass with it."""
+    for name in names:
+        if name in CHECKS:
+            assert weak[""][name].state == "PASS", weak[""][name]
+            assert weak[protection][name].state == "FAIL", weak[protection][name]
+
+
+def assert_refused_after(opened: Callable[[], Awaitable[Any]]) -> None:
+    """An unclean result refuses untrusted agents and is on every report; a clean one does not."""
+
+    async def work() -> None:
+        used = await opened()
+        try:
+            ledger = await used.ledger()
+            ledger.keep([Result("dns", "PASS", ""), Result("ptrace", "FAIL", "worked")])
+            assert [finding.name for finding in missing(await used.check())] == ["escape suite"]
+            assert "escape suite: 1 of 2 checks passed" in used.isolation()
+            ledger.keep([Result("dns", "PASS", ""), Result("ptrace", "PASS", "")])
+            assert ledger.finding().state == "yes"
+        finally:
+            await used.close()
+
+    asyncio.run(work())

@@ -17,11 +17,12 @@ from podctl.backends import seccomp
 from podctl.backends.escape import probes
 from podctl.backends.escape.checks import Result, judge_report, kernel_controls
 from podctl.backends.escape.traps import planted
+from podctl.backends.escape.world import CONTAINER
 from podctl.backends.inpod import confine, scripts
 from podctl.backends.kubernetes import objects
 from podctl.backends.kubernetes.api import Object
 from podctl.backends.kubernetes.backend import KubernetesBackend
-from podctl.backends.kubernetes.escape import MOUNTS, KubernetesWorld
+from podctl.backends.kubernetes.escape import KubernetesWorld
 from podctl.backends.kubernetes.objects import AGENT, COMPONENT, DOOR, Place
 from podctl.backends.kubernetes.watching import Watched, ready
 from podctl.spec.models import Resources
@@ -75,10 +76,8 @@ async def look(weakenings: list[str]) -> dict[str, dict[str, Result]]:
                 await _start(used, watched, door)
                 at = (watched.pods[DOOR]["status"]["podIP"], _PORT)
                 known = await world.of_cluster([watched.pods[DOOR]["status"]["hostIP"]])
-                mounts = [*MOUNTS, "/given"]
-                plan = weak_sandbox.told(
-                    traps, **known, mounts=mounts, nosuid=False, interpreter=["/given"], gateway=at, doors=[at]
-                )
+                inside = {**CONTAINER, "mounts": [*CONTAINER["mounts"], "/given"], "interpreter": ["/given"]}
+                plan = weak_sandbox.told(traps, **known, **inside, gateway=at, doors=[at])
                 host = await traps.controls() | await world.controls_of_cluster(plan)
                 host |= kernel_controls(await world.host_calls())
                 await used.cluster.apply(objects.config_map(place, "given", _given(plan)))

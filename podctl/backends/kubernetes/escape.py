@@ -15,7 +15,7 @@ from podctl.backends.containers.launch import SCRIPTS, TEMPLATE_DATABASE
 from podctl.backends.escape import probes_kernel, trap
 from podctl.backends.escape.checks import Control
 from podctl.backends.escape.traps import Traps, nameservers
-from podctl.backends.escape.world import Knowledge, OfMachine, Place
+from podctl.backends.escape.world import CONTAINER, Knowledge, OfMachine, Place
 from podctl.backends.kubernetes import objects
 from podctl.backends.kubernetes.api import Object
 from podctl.backends.kubernetes.backend import KubernetesBackend
@@ -37,15 +37,13 @@ _KUBELET = 10250
 _NODE_PORTS = (_KUBELET, 10255, 10256, 10249)
 _TRAP = ("python3", "-I", f"{SCRIPTS}/trap.py")
 _NO_DOOR = 29_999
+_API = "kubernetes.default.svc"
 _LISTEN = f"""\
 python3 -I -S -c "import socket
 s = socket.create_server(('', {_NO_DOOR}))
 while True: s.accept()[0].close()" </dev/null >/dev/null 2>&1 &
 """
 _POD_S, _TTL_S = 90.0, 900
-#: Where something is mounted in an agent's container: the kubelet's own, and podctl's volumes.
-MOUNTS = ["/", "/proc", "/sys", "/dev", "/tmp", "/workspace", "/agent", "/podctl/io"]
-MOUNTS += [f"/etc/{name}" for name in ("hosts", "hostname", "resolv.conf")]
 #: What only somebody on the node's own network and process table can tell.
 _OF_NODE = ("host-loopback", "host-abstract-socket", "host-processes", "wall-limit", "outlives")
 
@@ -76,7 +74,6 @@ class OfCluster(OfMachine):
 
     doors_here: bool
     routed: bool
-    output_pipes: list[str]
     api_server: list[Place]
 
 
@@ -93,6 +90,8 @@ class KubernetesWorld:
         self._eyes: dict[str, str] = {}  # node -> the Pod that is there
         self._told: dict[str, dict[str, Any]] = {}  # trap -> what it says of itself
         self._pods: list[str] = []
+        self._outside: list[Place] = []  # what a Pod without policies reaches, of the traps and of the API server
+        self._api: list[Place] = []
 
     async def plant(self, run: str, traps: Traps, bundle: Bundle | None = None) -> None:
         self._traps = traps
@@ -107,6 +106,30 @@ class KubernetesWorld:
         except ClusterProblem as problem:
             reason = f"not seen from here: the cluster lets podctl make no Pod on a node's own network: {problem.cause}"
             self.unseen = dict.fromkeys(_OF_NODE, reason)
+        await self._survey()
+
+    async def _survey(self) -> None:
+        """What a Pod without policies reaches: where nobody gets, nothing can be proved by not getting there."""
+        beacon, caller, node = (self._told.get(name, {}) for name in ("beacon", "caller", "node"))
+        variables = caller["variables"]
+        api = [(variables["KUBERNETES_SERVICE_HOST"], int(variables["KUBERNETES_SERVICE_PORT"]))]
+        named = urlsplit(self._cluster.host)
+        if named.hostname and not named.hostname.startswith("127."):
+            api.append((named.hostname, named.port or 443))
+        self._outside = await self._reached([(address, beacon["tcp"]) for address in beacon["addresses"]])
+        if node:
+            self._outside += await self._reached([(address, node["tcp"]) for address in node["addresses"]])
+        self._api = await self._reached(api)
+        kubelets = {watched.pods[name]["status"]["hostIP"] for watched in self._watched for name in watched.pods}
+        if not await self._reached([(address, _KUBELET) for address in kubelets]):
+            self.unseen["engine"] = f"no kubelet answers on port {_KUBELET}, not even a Pod without policies"
+        if not any([await self._ask("caller", "resolve", server, _API) for server in caller["nameservers"]]):
+            self.unseen["dns"] = "no name server answers, not even a Pod without policies"
+
+    async def _reached(self, places: list[Place]) -> list[Place]:
+        """Those of the places that a Pod without policies connects to."""
+        there = await self._ask("caller", "reach", json.dumps(places))
+        return [place for place, works in zip(places, there, strict=True) if works]
 
     async def clear(self) -> None:
         for watched in self._watched:
@@ -123,14 +146,9 @@ class KubernetesWorld:
         )
         return {
             **await self.of_cluster(nodes),
+            **CONTAINER,
             "addresses": {name.removeprefix("d-"): address for name, address in own.items() if name.startswith("d-")},
             "no_doors": [await self._no_door(pod.id)],
-            "host_files": [],
-            "host_directories": {},
-            "state_files": [],
-            "mounts": MOUNTS,
-            "interpreter": [],
-            "nosuid": False,
             "past_door": await self._behind(pod, own, [name for _, name, _ in listeners(pod.topology)]),
             "neighbour_service": await self._behind(other, others, [service]) + _door(other, others, service),
             "neighbour_database": await self._behind(other, others, [database]) + _door(other, others, database),
@@ -140,13 +158,8 @@ class KubernetesWorld:
     async def of_cluster(self, nodes: list[str]) -> OfCluster:
         """What is known beside the pods; ``nodes`` are addresses of those that they are on."""
         beacon, caller, node = (self._told.get(name, {}) for name in ("beacon", "caller", "node"))
-        api = [(caller["variables"]["KUBERNETES_SERVICE_HOST"], int(caller["variables"]["KUBERNETES_SERVICE_PORT"]))]
-        named = urlsplit(self._cluster.host)
-        if named.hostname and not named.hostname.startswith("127."):
-            api.append((named.hostname, named.port or 443))
-        on_node = [(address, node["tcp"]) for address in node.get("addresses", [])]
         return {
-            "outside": [(address, beacon["tcp"]) for address in beacon["addresses"]] + on_node,
+            "outside": self._outside,
             "host_tcp": [("127.0.0.1", node["tcp"])] if node else [],
             "host_udp": [
                 (address, told["udp"]) for told in (beacon, node) if told for address in (*told["addresses"], "127.0.0.1")
@@ -155,13 +168,12 @@ class KubernetesWorld:
             "host_sockets": list(_SOCKETS),
             "host_pids": [],
             "nameservers": [*caller["nameservers"], *nameservers()],
-            "names": ["kubernetes.default", "kubernetes.default.svc.cluster.local", f"beacon.{self._open.namespace}.svc"],
+            "names": [_API, f"{_API}.cluster.local", f"beacon.{self._open.namespace}.svc"],
             "engine_sockets": list(_SOCKETS),
             "engine_ports": [(address, port) for address in (*nodes, "127.0.0.1") for port in _NODE_PORTS],
             "doors_here": False,
             "routed": True,
-            "output_pipes": ["/podctl/io/"],
-            "api_server": api,
+            "api_server": self._api,
         }
 
     async def _no_door(self, pod: str) -> Place:
@@ -192,14 +204,12 @@ class KubernetesWorld:
         beacon = self._told["beacon"]
         await self._ask("caller", "send", beacon["addresses"][0], str(beacon["udp"]))
         arrived = b"control" in await self.datagrams()
-        asked = [await self._ask("caller", "resolve", server, "kubernetes.default.svc") for server in known["nameservers"][:1]]
-        kubelet = [place for place in known["engine_ports"] if place[1] == _KUBELET][:1]
         controls = {
-            "outside": await self._from_caller(known["outside"]),
-            "api-server": await self._from_caller(known["api_server"][:1]),
-            "engine": await self._from_caller(kubelet),
+            "outside": Control(bool(self._outside), f"a Pod without policies connects to {len(self._outside)} of these"),
+            "api-server": Control(bool(self._api), "a Pod without policies connects"),
+            "engine": Control("engine" not in self.unseen, "a Pod without policies connects to a kubelet"),
             "udp-outside": Control(arrived, "a datagram of a Pod without policies arrives"),
-            "dns": Control(any(asked), "a Pod without policies is answered by the cluster's name server"),
+            "dns": Control("dns" not in self.unseen, "a Pod without policies is answered by the cluster's name server"),
         }
         if self._eyes:
             node = self._told["node"]
@@ -210,12 +220,6 @@ class KubernetesWorld:
             controls["host-abstract-socket"] = Control(abstract, "a Pod on the node's network connects")
             controls["host-processes"] = Control(sentinel > 0, "a Pod that sees the node's processes finds it")
         return controls
-
-    async def _from_caller(self, places: list[Any]) -> Control:
-        reached = await self._ask("caller", "reach", json.dumps(places))
-        works = bool(places) and all(reached)
-        lost = [place for place, there in zip(places, reached, strict=True) if not there]
-        return Control(works, f"from a Pod without policies: {'connected' if works else f'not reached: {lost}'}")
 
     async def _from_door(self, pod: str, places: list[Any]) -> Control:
         """From the gateway's side of a pod, where its services and databases are."""
