@@ -15,7 +15,7 @@ from podctl.errors import ExitCode
 
 
 @click.command("doctor")
-@click.option("--escape", is_flag=True, help="Make two pods and try to get out of one, as an agent would; about 20 s.")
+@click.option("--escape", is_flag=True, help="Make two pods and try to get out of one, as an agent would; 20 s to 2 minutes.")
 @backend_option
 @output_option("json")
 def doctor_command(escape: bool, backend: str, output: str) -> int:
@@ -26,6 +26,7 @@ def doctor_command(escape: bool, backend: str, output: str) -> int:
     \b
     podctl doctor
     podctl doctor --escape
+    podctl doctor --escape --backend docker
     """
     from podctl.backends.local.state import State
 
@@ -127,6 +128,12 @@ async def _world(backend: str) -> tuple[Any, Any]:
 
         docker = await DockerBackend.open(os.environ, ttl_s=900)
         return DockerWorld(docker), await docker.ledger()
+    if backend == "kubernetes":
+        from podctl.backends.kubernetes.backend import KubernetesBackend
+        from podctl.backends.kubernetes.escape import KubernetesWorld
+
+        cluster = await KubernetesBackend.open(os.environ, ttl_s=900)
+        return KubernetesWorld(cluster), await cluster.ledger()
     from podctl.backends.local.escape import LocalWorld
     from podctl.backends.local.escape_level import ledger
     from podctl.backends.local.state import State

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import weak_container
 from engines import backend
+from escaping import Suite, assert_fails, assert_refused_after, run_suite
 
 from podctl.backends.docker.escape import DockerWorld
 from podctl.backends.docker.leftovers import held
 from podctl.backends.escape.checks import CHECKS, Result
-from podctl.backends.escape.level import level
-from podctl.controller.run import missing
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("engine")]
 
@@ -36,34 +30,22 @@ WEAKENED = {
 
 
 @pytest.fixture(scope="module")
-def run(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """``podctl doctor --escape --backend docker -o json``, once."""
-    environment = {**os.environ, "PODCTL_STATE": str(tmp_path_factory.mktemp("state"))}
-    command = [sys.executable, "-m", "podctl", "doctor", "--backend", "docker", "-o", "json"]
-
-    def podctl(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *more], env=environment, capture_output=True, text=True, timeout=300)
-
-    done = podctl("--escape")
-    assert done.stdout, done.stderr
-    items = {item["name"]: item for item in json.loads(done.stdout)["items"]}
-    yield {"items": items, "code": done.returncode, "said": done.stderr, "after": json.loads(podctl().stdout)["items"]}
+def run(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    return run_suite("docker", tmp_path_factory.mktemp("state"))
 
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("check", CHECKS)
-def test_nothing_gets_out(run: dict[str, Any], check: str) -> None:
-    item = run["items"][check]
+def test_nothing_gets_out(run: Suite, check: str) -> None:
+    item = run.items[check]
     wanted = "NOT APPLICABLE" if check in DockerWorld.not_applicable else "PASS"
     assert item["state"] == wanted and item["detail"], item
 
 
 @pytest.mark.campaign
-def test_it_exits_with_0_is_kept_and_leaves_nothing_behind(run: dict[str, Any]) -> None:
-    assert run["code"] == 0, run["said"]
-    kept = next(item for item in run["after"] if item["name"] == "escape suite")
-    results = [Result(name, item["state"], "") for name, item in run["items"].items()]
-    assert (kept["state"], kept["detail"]) == ("yes", level(results))
+def test_it_exits_with_0_is_kept_and_leaves_nothing_behind(run: Suite) -> None:
+    assert run.code == 0, run.said
+    assert run.kept() == ("yes", run.level())
 
     async def left() -> list[Any]:
         used = await backend()
@@ -89,27 +71,9 @@ def test_a_container_as_it_should_be_fails_none(weak: dict[str, dict[str, Result
 
 @pytest.mark.parametrize("protection", WEAKENED)
 def test_a_container_without_a_protection_fails_its_checks(weak: dict[str, dict[str, Result]], protection: str) -> None:
-    for name in WEAKENED[protection]:
-        if name in CHECKS:
-            assert weak[""][name].state == "PASS", weak[""][name]
-            assert weak[protection][name].state == "FAIL", weak[protection][name]
+    assert_fails(weak, protection, WEAKENED[protection])
 
 
 def test_a_result_that_is_not_clean_refuses_untrusted_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PODCTL_STATE", str(tmp_path))
-
-    async def refused() -> tuple[list[str], str, list[str]]:
-        used = await backend()
-        try:
-            ledger = await used.ledger()
-            ledger.keep([Result("dns", "PASS", ""), Result("ptrace", "FAIL", "worked")])
-            lacking = [finding.name for finding in missing(await used.check())]
-            said = used.isolation()
-            ledger.keep([Result("dns", "PASS", ""), Result("ptrace", "PASS", "")])
-            return lacking, said, [finding.name for finding in missing(await used.check())]
-        finally:
-            await used.close()
-
-    lacking, said, after = asyncio.run(refused())
-    assert lacking == ["escape suite"] and after == []
-    assert "escape suite: 1 of 2 checks passed" in said
+    assert_refused_after(backend)

@@ -18,13 +18,14 @@ from podctl.backends import seccomp
 from podctl.backends.docker import objects
 from podctl.backends.docker.backend import DockerBackend
 from podctl.backends.docker.engine import Engine
-from podctl.backends.docker.escape import MOUNTS, DockerWorld
+from podctl.backends.docker.escape import DockerWorld
 from podctl.backends.docker.leftovers import remove_pod
 from podctl.backends.docker.networks import closed_network
 from podctl.backends.docker.objects import Box
 from podctl.backends.escape import probes
 from podctl.backends.escape.checks import Result, judge_report, kernel_controls
 from podctl.backends.escape.traps import planted
+from podctl.backends.escape.world import CONTAINER
 from podctl.backends.inpod import confine
 from podctl.spec.models import Resources, Topology
 
@@ -68,17 +69,8 @@ async def look(weakenings: list[str]) -> dict[str, dict[str, Result]]:
                 subnet = await closed_network(used.engine, place, _ALONE, used.settings)
                 where = objects.addresses(subnet, _ALONE)
                 porch = await used.engine.start(replace(objects.porch(place, used.settings, {}, where), argv=_LISTEN))
-                known = await world.of_machine()
-                plan = weak_sandbox.told(
-                    traps,
-                    **{
-                        **known,
-                        "mounts": [*MOUNTS, "/given"],
-                        "nosuid": False,
-                        "interpreter": ["/given"],
-                        "doors": [["127.0.1.1", 80]],
-                    },
-                )
+                inside = {**CONTAINER, "mounts": [*CONTAINER["mounts"], "/given"], "interpreter": ["/given"]}
+                plan = weak_sandbox.told(traps, **await world.of_machine(), **inside, doors=[["127.0.1.1", 80]])
                 host = await traps.controls() | await world.controls_of_machine(plan)
                 host |= kernel_controls(await world.host_calls())
                 reports = await asyncio.gather(*(_probe(used, place, porch, weaken, plan) for weaken in weakenings))

@@ -51,6 +51,7 @@ def told(traps: Traps, **known: Any) -> dict[str, Any]:
         "engine_ports": [],
         "api_server": [],
         "nameservers": [],
+        "names": [],
         "host_directories": {},
         "host_files": [],
         "state_files": [str(traps.state_file)],

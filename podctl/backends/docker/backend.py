@@ -13,7 +13,7 @@ from podctl import __version__
 from podctl.backends.base import Command, Exit, Finding, PodDatabase, PodRef, Removal
 from podctl.backends.containers.scratch import Scratch
 from podctl.backends.containers.trial import try_seeds
-from podctl.backends.directory import own_directory, state_directory
+from podctl.backends.directory import state_directory
 from podctl.backends.docker import objects
 from podctl.backends.docker.check import findings
 from podctl.backends.docker.engine import Engine
@@ -86,7 +86,7 @@ class DockerBackend:
             "image": self.settings.image,
             "runtime": self.settings.runtime,
         }
-        file = own_directory(state_directory()) / f"escape-docker-{hashlib.sha256(engine.encode()).hexdigest()[:16]}.json"
+        file = state_directory() / f"escape-docker-{hashlib.sha256(engine.encode()).hexdigest()[:16]}.json"
         return Ledger(file, here, "podctl doctor --escape --backend docker")
 
     def isolation(self) -> str:

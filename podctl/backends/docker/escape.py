@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from podctl.backends.docker.objects import Box, Place
 from podctl.backends.escape import probes_kernel, trap
 from podctl.backends.escape.checks import Control
 from podctl.backends.escape.traps import Traps, nameservers
-from podctl.backends.escape.world import Knowledge, OfMachine
+from podctl.backends.escape.world import CONTAINER, Knowledge, OfMachine
 from podctl.pods.plan import PodSpec
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import Resources
@@ -27,14 +27,12 @@ _SOCKETS = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd/contain
 _PORTS = (2375, 2376, 2377, 4243)
 _TRAP = ("python3", "-I", f"{SCRIPTS}/trap.py")
 _START_S = 20.0
-#: Where something is mounted in an agent's container: the engine's own, and podctl's volumes.
-MOUNTS = ["/", "/proc", "/sys", "/dev", "/tmp", "/workspace", "/agent", "/podctl/io"]
-MOUNTS += [f"/etc/{name}" for name in ("hosts", "hostname", "resolv.conf")]
 
 
 def trap_box(place: Place, image_options: dict[str, Any], traps: Traps) -> Box:
     """A user without rights, where nothing is closed: what it can do, only a pod's walls deny."""
-    options = {**image_options, "security_opt": ["seccomp=unconfined", "apparmor=unconfined"], "pid_mode": "host"}
+    unfiltered = ["no-new-privileges", "seccomp=unconfined", "apparmor=unconfined"]
+    options = {**image_options, "security_opt": unfiltered, "pid_mode": "host"}
     scripts = {"trap.py": Path(trap.__file__).read_bytes(), "probes_kernel.py": Path(probes_kernel.__file__).read_bytes()}
     argv = (*_TRAP, "listen", traps.sentinel)
     environment = {"PODCTL_ESCAPE_CANARY": traps.canary}
@@ -77,18 +75,12 @@ class DockerWorld:
             name: [(where[name], port) for where in (others.inside, others.outside)] for name, port in next_door.items()
         }
         return {
-            **await self.of_machine(),
+            **await self.of_machine([f"{objects.PREFIX}{one.id}-{objects.DOOR}" for one in (pod, other)]),
+            **CONTAINER,
             "addresses": dict(own.outside),
             "doors_here": True,
             "no_doors": [],
             "routed": False,
-            "host_files": [],
-            "host_directories": {},
-            "state_files": [],
-            "mounts": MOUNTS,
-            "interpreter": [],
-            "nosuid": False,
-            "output_pipes": ["/podctl/io/"],
             "past_door": [(own.inside[name], port) for name, port in ports.items()],
             "api_server": [],
             "neighbour_service": neighbours[beacon],
@@ -96,8 +88,8 @@ class DockerWorld:
             "other_databases": ["postgres", TEMPLATE_DATABASE],
         }
 
-    async def of_machine(self) -> OfMachine:
-        """What is known of the engine's machine."""
+    async def of_machine(self, containers: Sequence[str] = ()) -> OfMachine:
+        """What is known of the engine's machine, and names of containers on it."""
         machine: list[str] = self._told["addresses"]
         where = self._engine.address
         sockets = [*_SOCKETS, *([where] if isinstance(where, str) else [])]
@@ -111,6 +103,7 @@ class DockerWorld:
             "host_sockets": sockets,
             "host_pids": [int(state["Pid"])],
             "nameservers": [*nameservers(), *self._told["nameservers"]],
+            "names": [*containers, "host.docker.internal", "gateway.docker.internal"],
             "engine_sockets": sockets,
             "engine_ports": [*((address, port) for address in ("127.0.0.1", *machine) for port in _PORTS), *named],
         }

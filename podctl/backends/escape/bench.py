@@ -139,11 +139,14 @@ class BenchPod:
         await self.world.backend.database(self.id, "db").revoke_agent(self.role)
 
     async def sessions(self) -> int:
-        """Sessions of agents at the pod's database."""
-        rows = await self.world.backend.database(self.id, "db").query(
-            "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'ag\\_%'"
-        )
-        return int(rows[0][0])
+        """Sessions of agents at the pod's database, seen by a session of podctl's that nothing else uses."""
+        connection = await connect(self.world.conninfo(self.id))
+        try:
+            cursor = await connection.execute(b"SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'ag\\_%'")
+            row = await cursor.fetchone()
+        finally:
+            await connection.close()
+        return int(row[0]) if row else 0
 
     async def reachable(self) -> bool:
         """Whether podctl itself gets a new connection to the pod's database."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from podctl import __version__
 from podctl.backends.base import Finding
+from podctl.backends.directory import own_directory
 from podctl.backends.escape.checks import Result
 
 
@@ -27,6 +28,8 @@ class Ledger:
         return f"escape suite not run here: {self.command}"
 
     def keep(self, results: Sequence[Result]) -> None:
+        """Raises `EnvironmentProblem` where podctl's state cannot be kept."""
+        own_directory(self.file.parent)
         temporary = self.file.with_suffix(f".{os.getpid()}")
         told = {"here": self.here, "day": _today(), "results": [asdict(result) for result in results]}
         temporary.write_text(json.dumps(told, indent=1))
@@ -34,8 +37,10 @@ class Ledger:
         temporary.replace(self.file)
 
     def kept(self) -> tuple[list[Result], str] | None:
-        """The last results for the same facts, and their day; None when there are none."""
+        """The last results for the same facts, and their day; None when there are none of this user's."""
         try:
+            if self.file.parent.lstat().st_uid != os.getuid():
+                return None
             told = json.loads(self.file.read_text())
             if told["here"] != self.here:
                 return None

@@ -166,6 +166,7 @@ def leave(name: str) -> None:
     for _ in range(200):
         if any(name in _command_line(pid) for pid in os.listdir("/proc") if pid.isdigit() and pid != str(os.getpid())):  # noqa: PTH208
             say(left=True)
+            time.sleep(1.0)  # long enough to be seen from outside
             return
         time.sleep(0.005)
 

@@ -139,7 +139,7 @@ def _listeners() -> set[tuple[str, int]]:
 
 def dns(plan: Plan) -> Seen:
     resolved = []
-    for name in (plan["dns_canary"], "localhost.localdomain.example.com"):
+    for name in (plan["dns_canary"], "localhost.localdomain.example.com", *plan["names"]):
         try:
             resolved.append(str(socket.getaddrinfo(name, 80)[0][4]))
         except OSError:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from podctl.backends.base import Exit
+from podctl.backends.directory import own_directory
 from podctl.backends.escape.bench import MEBIBYTE, Bench, bench
 from podctl.backends.escape.checks import Control, Result, complete, judge, judge_report, kernel_controls
 from podctl.backends.escape.traps import Traps, planted
@@ -24,13 +25,18 @@ MODULES = ("probes_files", "probes_network", "probes_kernel", "probes_gateway", 
 DECOY = "decoy-7f3a91c2"
 _FORKS, _PROCESSES = 300, 64
 _FILLED_BYTES, _FILLED_FILES = 96 * MEBIBYTE, 40_000
+_LITTER, _LITTERED = 400_000, 64 * MEBIBYTE
 _MEMORY = 128 * MEBIBYTE
 _CORES = 0.5
+_ENDLESS_S = 4.0
+#: A busy node takes seconds to end what it is told to end; who outstays its limit of one would be there for 120.
+_ENDED_S = 20.0
 _FLOOD_SECONDS = 10.0
 
 
 async def run_suite(world: World, root: Path, say: Callable[[str], None] = lambda _: None) -> list[Result]:
     """Every check's result, in the order of `CHECKS`; ``root`` is podctl's state. Raises `PodctlError` when no pod can be made."""
+    own_directory(root)
     with tempfile.TemporaryDirectory(prefix="podctl-escape-", dir="/var/tmp") as name:
         directory = Path(name)
         async with planted(root, directory) as traps:
@@ -96,16 +102,20 @@ async def _processes(made: Bench, traps: Traps) -> list[Result]:
     return [forks, await _wall_limit(made, traps), await _outlives(made, traps)]
 
 
-async def _wall_limit(made: Bench, traps: Traps) -> Result:
-    name = f"{traps.token}-stay"
-    running = asyncio.ensure_future(made.run("stay", name, wall_s=1.0))
+async def _watched(made: Bench, word: str, *arguments: str, **changed: Any) -> tuple[Exit, bool, int]:
+    """How a program ended, whether a process with the word was ever seen, and how many of them are left."""
+    running = asyncio.ensure_future(made.run(*arguments, **changed))
     seen = False
     while not running.done():
-        seen = seen or bool(await made.world.processes_with(name))
+        seen = seen or bool(await made.world.processes_with(word))
         await asyncio.sleep(0.05)
-    exit_ = await running
-    left = await made.world.processes_with(name)
-    could = exit_.limit != "wall" or exit_.wall_s > 6 or bool(left)
+    return await running, seen, await made.world.processes_with(word)
+
+
+async def _wall_limit(made: Bench, traps: Traps) -> Result:
+    name = f"{traps.token}-stay"
+    exit_, seen, left = await _watched(made, name, "stay", name, wall_s=1.0)
+    could = exit_.limit != "wall" or exit_.wall_s > _ENDED_S or left > 0
     how = f"ended by {exit_.limit or exit_.code} after {exit_.wall_s:.1f} s, {left} processes left"
     stayed = Control(bool(said(exit_).get("staying")), "it ignored TERM, HUP and INT")
     return judge("wall-limit", could, how, stayed, Control(seen, "its second process was seen"))
@@ -113,10 +123,9 @@ async def _wall_limit(made: Bench, traps: Traps) -> Result:
 
 async def _outlives(made: Bench, traps: Traps) -> Result:
     name = f"{traps.token}-leave"
-    exit_ = await made.run("leave", name)
-    left = await made.world.processes_with(name)
-    control = Control(bool(said(exit_).get("left")), "its process was alive when it ended")
-    return judge("outlives", bool(left), f"{left} processes left", control)
+    exit_, seen, left = await _watched(made, name, "leave", name)
+    alive = Control(bool(said(exit_).get("left")), "its process was alive when it ended")
+    return judge("outlives", left > 0, f"{left} processes left", alive, Control(seen, "it was seen"))
 
 
 def said(exit_: Exit) -> dict[str, Any]:
@@ -149,7 +158,13 @@ async def _space(made: Bench, traps: Traps) -> list[Result]:
         unbounded = [told["mount"] for told in mounts if told[what] >= wanted]
         listed = ", ".join(f"{told['mount']} {told[what]:,}" for told in mounts) or f"ended by {ended}"
         control = Control(workspace[what] >= least, f"the workspace took {workspace[what]:,}")
-        results.append(judge(name, bool(unbounded), f"{'UNBOUNDED: ' if unbounded else ''}{listed}", control))
+        how = f"{'UNBOUNDED: ' if unbounded else ''}{listed}"
+        if name == "fill-files" and unbounded:
+            # A mount that counts no files is bounded all the same when each takes of the agent's own memory.
+            littered = await made.run("fill", "0", str(_LITTER), wall_s=120, memory=_LITTERED)
+            if littered.limit == "memory":
+                unbounded, how = [], f"{listed}: no bound of their own; {_ended(littered)} of {_LITTERED // MEBIBYTE} MiB"
+        results.append(judge(name, bool(unbounded), how, control))
     return results
 
 
@@ -214,8 +229,12 @@ async def _endless(made: Bench, traps: Traps) -> list[Result]:
     """Statements without an end."""
     plan = await made.plan(made.tested, traps, DECOY)
     command = made.command("probes_sql.py", files={"plan.json": json.dumps(plan).encode()})
-    exit_ = await made.world.backend.execute(made.tested.id, replace(command, wall_s=1.5))
-    running = await made.tested.sessions()
+    execution = asyncio.ensure_future(made.world.backend.execute(made.tested.id, replace(command, wall_s=_ENDLESS_S)))
+    running = 0
+    while not execution.done():
+        running = max(running, await made.tested.sessions())
+        await asyncio.sleep(0.1)
+    exit_ = await execution
     await made.tested.end()
     left = await made.tested.sessions()
     await made.tested.begin()

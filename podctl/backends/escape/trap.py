@@ -4,6 +4,7 @@
 ``trap.py told``             a JSON object: ports, name of the abstract socket, addresses, name servers, variables, datagrams
 ``trap.py reach JSON``       which of ``[[host, port], …]`` a connection can be made to; ``[name]`` is an abstract socket
 ``trap.py send HOST PORT``   one datagram
+``trap.py resolve SERVER NAME``  whether that name server answers for the name
 ``trap.py processes WORD``   how many other processes have the word in their arguments
 """
 
@@ -95,6 +96,18 @@ def send(host: str, port: str) -> bool:
     return True
 
 
+def resolve(server: str, name: str) -> bool:
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(2.0)
+        try:
+            sock.connect((server, 53))
+            sock.send(bytes.fromhex("abcd01000001000000000000") + labels + b"\x00\x00\x01\x00\x01")
+            return bool(sock.recv(512))
+        except OSError:
+            return False
+
+
 def processes(word: str) -> int:
     found = 0
     for entry in Path("/proc").iterdir():
@@ -114,6 +127,7 @@ if __name__ == "__main__":
         "told": told,
         "reach": lambda: reach(json.loads(arguments[0])),
         "send": lambda: send(*arguments),
+        "resolve": lambda: resolve(*arguments),
         "processes": lambda: processes(arguments[0]),
     }
     print(json.dumps(answer[mode]()))

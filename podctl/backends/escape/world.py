@@ -15,7 +15,10 @@ Place = tuple[str, int]
 
 
 class OfMachine(TypedDict):
-    """What an attacker could wish to know of the machine that pods are on. Places are (address, port); all may be empty."""
+    """What an attacker could wish to know of the machine that pods are on. Places are (address, port); all may be empty.
+
+    ``names`` are those of something that is there, for whoever can ask a name server.
+    """
 
     outside: list[Place]
     host_tcp: list[Place]
@@ -24,22 +27,18 @@ class OfMachine(TypedDict):
     host_sockets: list[str]
     host_pids: list[int]
     nameservers: list[str]
+    names: list[str]
     engine_sockets: list[str]
     engine_ports: list[Place]
 
 
-class Knowledge(OfMachine):
-    """And of the pods themselves.
+class OfSandbox(TypedDict):
+    """What an agent's sandbox looks like from inside.
 
-    ``addresses``: name of the topology -> address as the agent has it. ``doors_here``: the doors listen in the agent's own
-    network. ``routed``: that network has a route, and rules keep what is sent from arriving. ``mounts``: where something may
-    be mounted, when everything else is one too many. ``nosuid``: setuid programs are on mounts that do not honour them.
+    ``mounts``: where something may be mounted, when everything else is one too many. ``nosuid``: setuid programs are on mounts
+    that do not honour them. ``output_pipes``: what its output may be, beside a pipe.
     """
 
-    addresses: dict[str, str]
-    doors_here: bool
-    no_doors: list[Place]
-    routed: bool
     host_files: list[str]
     host_directories: dict[str, list[str]]
     state_files: list[str]
@@ -47,6 +46,32 @@ class Knowledge(OfMachine):
     interpreter: list[str]
     nosuid: bool
     output_pipes: list[str]
+
+
+_MOUNTS = ["/", "/proc", "/sys", "/dev", "/tmp", "/workspace", "/agent", "/podctl/io"]
+#: In a container of any kind: what an engine or a kubelet mounts, podctl's volumes, and the image's own files.
+CONTAINER: OfSandbox = {
+    "host_files": [],
+    "host_directories": {},
+    "state_files": [],
+    "mounts": [*_MOUNTS, *(f"/etc/{name}" for name in ("hosts", "hostname", "resolv.conf"))],
+    "interpreter": [],
+    "nosuid": False,
+    "output_pipes": ["/podctl/io/"],
+}
+
+
+class Knowledge(OfMachine, OfSandbox):
+    """And of the pods themselves.
+
+    ``addresses``: name of the topology -> address as the agent has it. ``no_doors``: where something else listens beside the doors. ``doors_here``: the doors listen in the agent's own
+    network. ``routed``: that network has a route, and rules keep what is sent from arriving.
+    """
+
+    addresses: dict[str, str]
+    doors_here: bool
+    no_doors: list[Place]
+    routed: bool
     past_door: list[Place]
     api_server: list[Place]
     neighbour_service: list[Place]

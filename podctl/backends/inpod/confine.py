@@ -10,6 +10,7 @@ import ctypes
 import json
 import os
 import platform
+import signal
 import sys
 from typing import NoReturn
 
@@ -32,6 +33,13 @@ def confine(program: bytes) -> None:
             raise OSError(number, os.strerror(number))
 
 
+def given_environment() -> dict[str, str]:
+    """As it was when this program began: Python adds to its own where the locale is C."""
+    with open("/proc/self/environ", "rb") as stream:
+        pairs = [os.fsdecode(entry).partition("=") for entry in stream.read().split(b"\0") if entry]
+    return {name: value for name, _, value in pairs}
+
+
 def fail(code: int, said: str) -> NoReturn:
     print(f"podctl: {said}", file=sys.stderr, flush=True)
     os._exit(code)
@@ -45,7 +53,10 @@ if __name__ == "__main__":
         fail(125, f"there is no filter of system calls for {platform.machine()}; the agent was not started")
     except OSError as error:
         fail(125, f"the kernel does not take the filter of system calls: {error}; the agent was not started")
+    # Python ignores them, and what is ignored stays so.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvp(argv[0], argv)
+        os.execvpe(argv[0], argv, given_environment())
     except OSError as error:
         fail(127 if isinstance(error, FileNotFoundError) else 126, f"{argv[0]}: {error.strerror}")

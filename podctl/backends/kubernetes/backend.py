@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 from collections.abc import Mapping
 from typing import Any
 
+from podctl import __version__
 from podctl.backends.base import Command, Exit, Finding, PodDatabase, PodRef, Removal
 from podctl.backends.containers.scratch import Scratch
 from podctl.backends.containers.trial import try_seeds
+from podctl.backends.directory import state_directory
+from podctl.backends.escape.level import Ledger
 from podctl.backends.kubernetes import objects
 from podctl.backends.kubernetes.api import Cluster
 from podctl.backends.kubernetes.check import findings
@@ -37,7 +41,7 @@ class KubernetesBackend:
         self, cluster: Cluster, settings: Settings, *, ttl_s: float = 4 * 3600, kept: bool = False, stuck_s: float = STUCK_S
     ) -> None:
         self.cluster = cluster
-        self._settings = settings
+        self.settings = settings
         self._ttl_s = ttl_s
         self._kept = kept
         self._stuck_s = stuck_s
@@ -45,6 +49,7 @@ class KubernetesBackend:
         self._limits = Limits()
         self._scratch = Scratch()
         self._proof = "NetworkPolicy was not tried"
+        self._proven = "escape suite not looked for"
         self._background: set[asyncio.Task[list[Removal]]] = set()
         self._streams: dict[str, asyncio.Task[Streams]] = {}
         self._prepared: dict[str, Prepared] = {}
@@ -74,13 +79,32 @@ class KubernetesBackend:
         return list(self._pods)
 
     async def check(self) -> list[Finding]:
-        found = await findings(self.cluster, self._settings)
+        found = await findings(self.cluster, self.settings)
         self._proof = next((f"{one.name}: {one.detail}" for one in found if one.name == "network policy"), self._proof)
-        return found
+        ledger = await self.ledger()
+        self._proven = ledger.proven()
+        return [*found, ledger.finding()]
+
+    async def ledger(self) -> Ledger:
+        """What the escape suite proved for this cluster, and where that is kept."""
+        version, system = await asyncio.gather(self.cluster.raw("/version"), self.cluster.get("Namespace", "kube-system"))
+        # What a cluster is known by: it has this namespace from its beginning to its end.
+        cluster = str((system or {"metadata": {"uid": self.cluster.host}})["metadata"]["uid"])
+        here = {
+            "cluster": cluster,
+            "version": str(version.get("gitVersion")),
+            "podctl": __version__,
+            "image": self.settings.image,
+            "runtime class": self.settings.runtime_class,
+        }
+        file = state_directory() / f"escape-kubernetes-{hashlib.sha256(cluster.encode()).hexdigest()[:16]}.json"
+        return Ledger(file, here, "podctl doctor --escape --backend kubernetes")
 
     def isolation(self) -> str:
-        runtime = f"runtime class {self._settings.runtime_class}" if self._settings.runtime_class else "the default runtime"
-        return f"kubernetes: a namespace, PodSecurity restricted, default-deny network, {runtime}; {self._proof}"
+        runtime = f"runtime class {self.settings.runtime_class}" if self.settings.runtime_class else "the default runtime"
+        return (
+            f"kubernetes: a namespace, PodSecurity restricted, default-deny network, {runtime}; {self._proof}; {self._proven}"
+        )
 
     async def prepare(self, bundle: Bundle) -> None:
         """Seed the databases once, for pods to copy, and try the boundary on them, before a run begins."""
@@ -115,7 +139,7 @@ class KubernetesBackend:
             made = KubernetesPod(
                 self.cluster,
                 spec,
-                self._settings,
+                self.settings,
                 agent,
                 directory,
                 streams,
@@ -158,6 +182,13 @@ class KubernetesBackend:
 
     def database(self, pod: str, name: str) -> PodDatabase:
         return self._held(pod).databases[name]
+
+    def addresses(self, pod: str) -> Mapping[str, str]:
+        return self._held(pod).addresses
+
+    def conninfo(self, pod: str, name: str) -> str:
+        """How podctl reaches a database of the pod as its superuser."""
+        return self._held(pod).databases[name].conninfo
 
     async def logs(self, pod: str, service: str) -> bytes:
         return await self._held(pod).logs(service)

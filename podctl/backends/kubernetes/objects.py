@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from podctl.backends.containers.doors import door_ports, listeners
+from podctl.backends.containers.launch import BECOME_AGENT, confined
 from podctl.backends.containers.server import START, passwd, server_files
 from podctl.backends.inpod import scripts
 from podctl.spec.models import Resources, Service, Topology
@@ -359,14 +360,13 @@ def _supervised(resources: Resources) -> Resources:
 
 
 #: Waits for the keeper, then becomes the agent. A limit that cannot be set stops it.
-_AGENT_WRAPPER = """\
+_AGENT_WRAPPER = f"""\
 while [ ! -p /podctl/io/go ]; do sleep 0.01; done
 read -r go </podctl/io/go
 ulimit -c 0 || exit 125
 ulimit -u "$1" 2>/dev/null || ulimit -p "$1" || exit 125
 shift
-exec "$@" </dev/null >/podctl/io/stdout 2>/podctl/io/stderr
-"""
+{BECOME_AGENT}"""
 
 
 @dataclass(frozen=True)
@@ -397,7 +397,7 @@ class AgentRun:
 def agent_job(place: Place, run: AgentRun, aliases: Sequence[Object], settings: Settings) -> Object:
     """The agent and its keeper: two containers that share the workspace, three pipes, a user and no processes."""
     program = run.program
-    argv = ["/bin/sh", "-c", _AGENT_WRAPPER, "sh", str(run.processes), *program.argv]
+    argv = ["/bin/sh", "-c", _AGENT_WRAPPER, "sh", str(run.processes), *confined(program.argv)]
     agent = _container(AGENT, settings, argv, program.resources)
     agent["workingDir"] = program.working_directory
     agent["envFrom"] = [{"secretRef": {"name": run.name}}]

@@ -89,6 +89,11 @@ class KubernetesPod:
     def namespace(self) -> str:
         return self.place.namespace
 
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Of the Services: ``s-NAME`` leads to what has the name, ``d-NAME`` to the door in its place."""
+        return self._addresses
+
     # ---- steps ----
 
     async def make_fence(self) -> None:

@@ -81,6 +81,7 @@ class LocalWorld:
             nosuid=True,
             output_pipes=[],
             nameservers=nameservers(),
+            names=[],
             past_door=[],
             engine_sockets=[],
             engine_ports=[],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -15,10 +16,10 @@ from podctl.backends.containers.launch import confined
 from podctl.backends.inpod import confine
 
 
-def become(*argv: str, filters: str = "") -> subprocess.CompletedProcess[str]:
+def become(*argv: str, filters: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     source, usual, *program = confined(argv)
     command = [sys.executable, "-I", "-S", "-c", source, filters or usual, *program]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, env={**os.environ, **environment})
 
 
 def test_the_program_runs_filtered_with_its_arguments_and_gains_nothing() -> None:
@@ -26,6 +27,13 @@ def test_the_program_runs_filtered_with_its_arguments_and_gains_nothing() -> Non
     assert done.stdout.split() == ["NoNewPrivs:", "1", "Seccomp:", "2", "a", "b"], done
     refused = become("unshare", "--user", "true")
     assert refused.returncode != 0 and "Operation not permitted" in refused.stderr, refused
+
+
+def test_signals_and_variables_are_those_that_were_given() -> None:
+    own = subprocess.run(["grep", "SigIgn", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
+    assert become("grep", "SigIgn", "/proc/self/status").stdout == own
+    bare = become("env", LC_ALL="", LC_CTYPE="C", LANG="C", ODD="a=b\nc").stdout
+    assert "LC_CTYPE=C\n" in bare and "ODD=a=b\nc\n" in bare
 
 
 @pytest.mark.parametrize(
