@@ -130,7 +130,7 @@ def test_the_cluster_understood_every_expression() -> None:
         kubectl("get", "validatingadmissionpolicies", "-l", "app.kubernetes.io/part-of=podctl", "-o", "json").stdout
     )
     told = {one["metadata"]["name"]: one["status"]["typeChecking"] for one in policies["items"]}
-    assert len(told) >= 8
+    assert len(told) >= 9
     assert {name: checked for name, checked in told.items() if checked} == {}
     assert {one["spec"]["failurePolicy"] for one in policies["items"]} == {"Fail"}
 
@@ -228,6 +228,19 @@ def test_the_controller_writes_its_own_lease_and_nothing_else_there(stage: Stage
     goes(apply(lease, CONTROLLER, DRY))
     secret = {**objects.secret(stage.place, "x", {}), "metadata": {"name": "extra", "namespace": "podctl-system"}}
     denied(apply(secret, CONTROLLER, DRY), "podctl-confined", "in test pods only")
+
+
+def test_who_brings_scenarios_does_not_change_the_controllers_settings(stage: Stage) -> None:
+    def written(name: str, account: str) -> subprocess.CompletedProcess[str]:
+        meta = {"name": name, "namespace": "podctl-system"}
+        return apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"x": "y"}}, account, DRY)
+
+    for name in ("podctl-settings", "kube-root-ca.crt"):
+        denied(written(name, SOMEBODY), "podctl-settings", "only administrators change")
+        gone = kubectl("delete", "configmap", name, "-n", "podctl-system", DRY, account=SOMEBODY)
+        denied(gone, "podctl-settings", "only administrators change")
+        goes(written(name, ADMINISTRATOR))
+    goes(written("a-scenario", SOMEBODY))
 
 
 @pytest.mark.parametrize("what", ["exec?command=true", "portforward?ports=1"])

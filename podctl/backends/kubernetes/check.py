@@ -27,7 +27,7 @@ _POD_S = 90.0
 #: Every right that podctl uses: resource -> verbs. docs/rights.md says what for.
 RIGHTS: dict[str, tuple[str, ...]] = {
     "Namespace": ("get", "list", "create", "patch", "delete"),
-    "Pod": ("get", "list", "watch", "create", "patch", "delete"),
+    "Pod": ("list", "watch", "create", "patch", "delete"),
     "pods/exec": ("get", "create"),
     "pods/portforward": ("get", "create"),
     "pods/log": ("get",),
