@@ -2,7 +2,8 @@
 
     python -m benchmarks [NAME …] [--tiny | --quick | --long]
 
-Without names everything is measured that needs this machine alone; cluster and at_once need KUBECONFIG, PODCTL_IMAGE and kubectl.
+Without names everything is measured that needs this machine alone; cluster, at_once and controller need KUBECONFIG,
+PODCTL_IMAGE and kubectl; controller a PODCTL_STORE_URL too.
 Exits with 1 when a target is missed.
 """
 
@@ -24,7 +25,7 @@ from benchmarks.table import Row, render
 #: In the order of the table; each is a module here with ``measure(effort)``.
 NAMES = ("cli", "pods", "memory", "store", "throughput", "growth", "gateway", "capture", "containers")
 #: Measured when named: they need KUBECONFIG and PODCTL_IMAGE, and kubectl to compare with.
-ON_REQUEST = ("cluster", "at_once")
+ON_REQUEST = ("cluster", "at_once", "controller")
 
 SIZES = {
     "tiny": "each thing once, on next to nothing: whether the benchmarks work, no figures to go by",
