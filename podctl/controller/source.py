@@ -58,7 +58,16 @@ def _unpack_archive(name: str, content: bytes, directory: Path, budget: _Budget)
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
             for member in archive:
                 budget.take(1, member.size)
-                _lay_out(archive, member, directory)
+                target = directory / _inside(member.name)
+                if member.isdir():
+                    target.mkdir(parents=True, exist_ok=True)
+                elif member.isfile() and (source := archive.extractfile(member)) is not None:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with open(target, "wb") as file:
+                        shutil.copyfileobj(source, file)
+                    target.chmod(0o755 if member.mode & 0o100 else 0o644)
+                else:
+                    raise ValueError(f"{member.name!r} is neither a file nor a directory")
     except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise SpecError(
             f"the archive {name} of the TestRun's source cannot be unpacked",
@@ -74,20 +83,3 @@ def _inside(name: str) -> PurePosixPath:
     if ".." in path.parts:
         raise ValueError(f"{name!r} leads out of the archive")
     return path
-
-
-def _lay_out(archive: tarfile.TarFile, member: tarfile.TarInfo, directory: Path) -> None:
-    """Not by `extract`: its filters came with Python 3.11.4. No link is ever made, so no name can lead through one."""
-    name = PurePosixPath(member.name.lstrip("/"))
-    if ".." in name.parts or member.size < 0 or not (member.isreg() or member.isdir()):
-        raise tarfile.TarError(f"{member.name!r} leads out, or is neither a file nor a directory")
-    target = directory / name
-    if member.isdir():
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    content = archive.extractfile(member)
-    assert content is not None, "a regular file has content"
-    with target.open("wb") as written:
-        shutil.copyfileobj(content, written)
-    target.chmod(0o755 if member.mode & 0o100 else 0o644)
