@@ -42,7 +42,7 @@ class _Budget:
 
     def take(self, files: int, size: int) -> None:
         self._files += files
-        self._bytes += size
+        self._bytes += max(0, size)
         if self._files > _MOST_FILES or self._bytes > _MOST_BYTES:
             raise SpecError(
                 "the TestRun's source is too large",
