@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from both_places import AGENT, TICKETS
 from cluster import backend, image, kubectl
+from project import make_project
 
 from podctl.cli.install import OVERLAYS
 from podctl.pods.plan import PodSpec, Resource, Step
@@ -21,6 +29,9 @@ from podctl.spec.models import Topology
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 
 ROOT = Path(__file__).parents[2]
+#: podctl's own image, where the cluster's nodes get it; the other tests do with any image for test pods.
+OWN_IMAGE = os.environ.get("PODCTL_TEST_OWN_IMAGE", "")
+needs_own_image = pytest.mark.skipif(not OWN_IMAGE, reason="PODCTL_TEST_OWN_IMAGE does not name podctl's own image")
 ABSENT = "localhost/there-is-no-such-image:1"
 
 
@@ -103,16 +114,66 @@ def test_what_keeps_the_controller_from_coming_up_is_said(bare: None) -> None:
     assert forced.returncode == 0 and "changed    ConfigMap podctl-settings in podctl-system" in forced.stdout, forced.stderr
 
 
+@needs_own_image
 @pytest.mark.campaign
 def test_a_store_of_its_own_comes_up_with_a_password_that_nobody_sees(bare: None) -> None:
-    done = install("--overlay", "with-postgres", "--image", image(), "--wait", "60")
-    assert "up         Deployment podctl-store in podctl-system" in done.stdout, done.stdout + done.stderr
+    done = install("--overlay", "with-postgres", "--image", OWN_IMAGE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {"podctl-store", "podctl-controller"} == set(re.findall(r"^up +Deployment ([a-z-]+)", done.stdout, re.MULTILINE))
     secret = json.loads(kubectl("get", "secret", "podctl-store", "-n", "podctl-system", "-o", "jsonpath={.data}").stdout)
     assert set(secret) == {"password", "url"}
     assert secret["password"] not in done.stdout + done.stderr
     asked = ["sh", "-c", 'PGPASSWORD=$(cat /secret/password) psql -h 127.0.0.1 -U podctl -d podctl -tAc "select 41 + 1"']
     said = kubectl("exec", "-n", "podctl-system", "deployment/podctl-store", "--", *asked)
     assert said.stdout.strip() == "42", said.stderr
+
+
+@needs_own_image
+@pytest.mark.campaign
+def test_a_run_that_a_person_submits_ends_with_nothing_but_what_was_installed(bare: None, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", agent=AGENT, tickets=TICKETS, scenario={"run": {"pods": 1}})
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for path in project.root.iterdir():
+            archive.add(path, path.name)
+    source = {"project.tar.gz": base64.b64encode(packed.getvalue()).decode()}
+    meta = {"name": "podctl-tests-source", "namespace": "podctl-system"}
+    given = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "binaryData": source},
+        {
+            "apiVersion": "podctl.dev/v1alpha1",
+            "kind": "TestRun",
+            "metadata": {"name": "podctl-tests-run"},
+            "spec": {"scenario": "scenario.yaml", "source": {"configMaps": [meta["name"]]}},
+        },
+    ]
+    done = install("--overlay", "with-postgres", "--image", OWN_IMAGE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    person = "podctl-tests-person"
+    try:
+        for kind, where in (("clusterrole", ()), ("role", ("-n", "podctl-system"))):
+            bound = kubectl("create", f"{kind}binding", person, f"--{kind}=podctl-submitter", f"--user={person}", *where)
+            assert bound.returncode == 0, bound.stderr
+        for manifest in given:
+            made = kubectl("create", "-f", "-", given=manifest, account=person)
+            assert made.returncode == 0, made.stderr
+        deadline = time.monotonic() + 300
+        while (status := _status(person)).get("state") not in ("Finished", "Refused"):
+            assert time.monotonic() < deadline, status
+            time.sleep(1)
+        assert status["state"] == "Finished" and status["attempts"] == {"planned": 3, "done": 3, "passed": 1}, status
+        logs = kubectl("logs", "-n", "podctl-system", "-l", "app.kubernetes.io/component=controller", "--tail=-1")
+        assert "Traceback" not in logs.stdout and "denied request" not in logs.stdout, logs.stdout
+    finally:
+        kubectl("delete", "testrun", "podctl-tests-run", "--ignore-not-found", "--wait=false")
+        kubectl("delete", "clusterrolebinding", person, "--ignore-not-found")
+
+
+def _status(person: str) -> dict[str, Any]:
+    told = kubectl("get", "testrun", "podctl-tests-run", "-o", "json", account=person)
+    assert told.returncode == 0, told.stderr
+    status: dict[str, Any] = json.loads(told.stdout).get("status") or {}
+    return status
 
 
 @pytest.mark.campaign

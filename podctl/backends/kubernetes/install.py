@@ -106,8 +106,12 @@ async def wait_until_up(cluster: Cluster, deployment: Object, patience_s: float)
         for pod in [] if problem else await _pods(cluster, there):
             made_ns = parse_time(pod["metadata"]["creationTimestamp"])
             problem = problem or pod_trouble(pod, (cluster.now_ns() - made_ns) / 1e9)
-            # What an older Pod says may be over already: the kubelet tries again after a while.
-            if problem is not None and made_ns < began_ns - _A_SECOND and waited < _TRIED_AGAIN_S:
+            # What an older Pod says may be over already: the kubelet tries again after a while. So may a first end: a Pod may begin
+            # before the network lets it out.
+            early = made_ns < began_ns - _A_SECOND or (
+                problem is not None and problem.code == "container-crash" and _restarts(pod) < 2
+            )
+            if early and waited < min(_TRIED_AGAIN_S, patience_s):
                 problem = None
             if problem is None and waited > patience_s:
                 problem = ClusterProblem(f"Pod {pod['metadata']['name']} is not ready", code="not-ready", cause=_waits_for(pod))
@@ -159,6 +163,10 @@ def _refused(deployment: Object) -> ClusterProblem | None:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
             return refusal("create", "its Pods", 403, str(condition.get("message", "")))
     return None
+
+
+def _restarts(pod: Object) -> int:
+    return max((int(one.get("restartCount", 0)) for one in (pod.get("status") or {}).get("containerStatuses") or []), default=0)
 
 
 def _waits_for(pod: Object) -> str:
