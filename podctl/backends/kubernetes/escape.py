@@ -180,9 +180,8 @@ class KubernetesWorld:
         """Where something else than a door listens in the door's Pod: started once, it ends with the Pod."""
         namespace = objects.PREFIX + pod
         await self._cluster.run(namespace, objects.DOOR, objects.DOOR, ["/bin/sh", "-c", _LISTEN], 1000)
-        door = await self._cluster.get("Pod", objects.DOOR, namespace)
-        assert door is not None
-        return str(door["status"]["podIP"]), _NO_DOOR
+        pods = await self._cluster.list("Pod", namespace)
+        return next(str(one["status"]["podIP"]) for one in pods if one["metadata"]["name"] == objects.DOOR), _NO_DOOR
 
     async def _behind(self, spec: PodSpec, addresses: Mapping[str, str], names: list[str]) -> list[Place]:
         """Services and databases where they really are: by their own addresses, and by those that other services use."""
