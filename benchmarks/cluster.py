@@ -118,14 +118,16 @@ async def by_hand(
     run = new_name()
     text = json.dumps(bodies).replace('"recorded"', f'"{run}"')
     with kubectl.files([json.loads(text.replace(name, f"{run}-{place}")) for place in range(number)]) as files:
-        began = time.perf_counter()
-        await asyncio.gather(*(kubectl("apply", "--server-side", "--field-manager=podctl", "-f", file) for file in files))
-        every = ("-A", "-l", f"{objects.RUN}={run}")
-        await kubectl("wait", "--for=condition=Ready", "pod", *every, f"--timeout={_PATIENCE}")
-        found[f"{kind} ready"].append(time.perf_counter() - began)
-        began = time.perf_counter()
-        await kubectl("delete", "namespace", "-l", f"{objects.RUN}={run}", f"--timeout={_PATIENCE}")
-        found[f"{kind} gone"].append(time.perf_counter() - began)
+        every = ("-l", f"{objects.RUN}={run}")
+        try:
+            began = time.perf_counter()
+            await asyncio.gather(*(kubectl("apply", "--server-side", "--field-manager=podctl", "-f", file) for file in files))
+            await kubectl("wait", "--for=condition=Ready", "pod", "-A", *every, f"--timeout={_PATIENCE}")
+            found[f"{kind} ready"].append(time.perf_counter() - began)
+        finally:
+            began = time.perf_counter()
+            await kubectl("delete", "namespace", *every, f"--timeout={_PATIENCE}")
+            found[f"{kind} gone"].append(time.perf_counter() - began)
 
 
 class Kubectl:

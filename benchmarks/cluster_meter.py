@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import urllib.request
 from collections import Counter
@@ -15,22 +17,20 @@ _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _WANTED = {
     "apiserver_request_total": ("verb", "resource", "subresource"),
     "apiserver_watch_events_sizes_sum": ("resource",),
-    "apiserver_resource_size_estimate_bytes": ("resource",),
     "apiserver_longrunning_requests": ("verb", "resource", "subresource"),
 }
 #: Of etcd on the same machine; not every cluster's can be asked.
-_ETCD = "http://127.0.0.1:2379/metrics"
+_ETCD = "http://127.0.0.1:2379"
 
 
 @dataclass(frozen=True)
 class Look:
     """By (verb, resource, subresource) or resource: ``requests`` since the server's start, ``watched`` bytes over watches since
-    then, ``stored`` bytes of live objects and ``open`` requests now. ``etcd``: bytes in use there, earlier versions included; 0 when it cannot be asked.
+    then, and ``open`` requests now. ``etcd``: bytes in use there, earlier versions included; 0 when it cannot be asked.
     """
 
     requests: Counter[tuple[str, ...]]
     watched: Counter[tuple[str, ...]]
-    stored: Counter[tuple[str, ...]]
     open: Counter[tuple[str, ...]]
     etcd: float
 
@@ -38,7 +38,7 @@ class Look:
         def grown(now: Counter[tuple[str, ...]], then: Counter[tuple[str, ...]]) -> Counter[tuple[str, ...]]:
             return Counter({key: value - then[key] for key, value in now.items() if value != then[key]})
 
-        pairs = ((getattr(self, name), getattr(earlier, name)) for name in ("requests", "watched", "stored", "open"))
+        pairs = ((getattr(self, name), getattr(earlier, name)) for name in ("requests", "watched", "open"))
         return Look(*(grown(now, then) for now, then in pairs), self.etcd - earlier.etcd)
 
 
@@ -56,12 +56,32 @@ async def look(cluster: Cluster) -> Look:
 
 def _etcd() -> float:
     try:
-        with urllib.request.urlopen(_ETCD, timeout=2) as answer:
+        with urllib.request.urlopen(f"{_ETCD}/metrics", timeout=2) as answer:
             text = answer.read().decode()
     except OSError:
         return 0.0
     match = re.search(r"^etcd_mvcc_db_total_size_in_use_in_bytes (\S+)$", text, re.MULTILINE)
     return float(match[1]) if match else 0.0
+
+
+def stored(namespace: str) -> Counter[tuple[str, ...]]:
+    """Bytes of its objects in etcd, keys included, by resource; none when it cannot be asked."""
+    asked = json.dumps({"key": _base64("/registry/"), "range_end": _base64("/registry0")}).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"{_ETCD}/v3/kv/range", asked), timeout=20) as answer:
+            entries = json.load(answer)["kvs"]
+    except OSError:
+        return Counter()
+    found: Counter[tuple[str, ...]] = Counter()
+    for entry in entries:
+        key = base64.b64decode(entry["key"]).decode()
+        if f"/{namespace}/" in key or key.endswith(f"/{namespace}"):
+            found[tuple(key.split("/")[2:3])] += len(key) + len(base64.b64decode(entry.get("value", "")))
+    return found
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def told(figures: Counter[tuple[str, ...]], number: int, unit: float = 1.0, most: int = 12) -> str:

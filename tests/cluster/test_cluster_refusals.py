@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -87,6 +88,39 @@ def test_a_pod_that_no_node_can_take() -> None:
         await used.cluster.apply(pod)
         problem = await raised(watched.until("x", lambda pods: ready(pods.get("door")), "door", 60), "unschedulable", 15)
         assert "node" in problem.cause
+        await watched.close()
+
+    on_a_pod(work)
+
+
+@pytest.mark.campaign
+def test_a_node_that_is_not_heard_of_any_more() -> None:
+    """A node of paper: it is registered, says once that it is ready, and its kubelet is never heard of again."""
+
+    async def work(used: KubernetesBackend, spec: PodSpec) -> None:
+        place, node = Place(spec.id, spec.run), f"paper-{secrets.token_hex(3)}"
+        watched = Watched(used.cluster, place.namespace)
+        await watched.start()
+        async with ApiClient(await own_configuration()) as admin:
+            api = kubernetes_client.CoreV1Api(admin)
+            nobody_else = {"taints": [{"key": "podctl.dev/paper", "effect": "NoSchedule"}], "unschedulable": True}
+            await api.create_node({"metadata": {"name": node}, "spec": nobody_else})
+            try:
+                now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                heard = {"type": "Ready", "status": "True", "lastHeartbeatTime": now, "lastTransitionTime": now, "reason": "x"}
+                await api.patch_node_status(node, {"status": {"conditions": [heard]}})
+                pod = objects.door_pod(place, Settings(image=image()))
+                pod["spec"]["nodeName"] = node
+                await used.cluster.apply(pod)
+                running = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+                await api.patch_namespaced_pod_status(objects.DOOR, place.namespace, {"status": running})
+                await watched.until("x", lambda pods: ready(pods.get("door")), "door", 10)
+                waiting = watched.until("x", lambda pods: "never" in pods, "door", 200)
+                problem = await raised(waiting, "node-lost", 150)
+                assert "Node is not ready" in problem.cause and not ready(watched.pods["door"])
+            finally:
+                await api.delete_node(node)
+                await api.delete_namespaced_pod(objects.DOOR, place.namespace, grace_period_seconds=0)
         await watched.close()
 
     on_a_pod(work)

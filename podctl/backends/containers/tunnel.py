@@ -16,7 +16,7 @@ from podctl.backends.containers.doors import DoorPort
 from podctl.backends.inpod.mux import Lost, Mux, Pair
 from podctl.errors import EnvironmentProblem
 
-_START_S = 20.0
+_START_S = 60.0
 _PING_S = 20.0
 
 

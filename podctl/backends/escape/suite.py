@@ -28,8 +28,9 @@ _FILLED_BYTES, _FILLED_FILES = 96 * MEBIBYTE, 40_000
 _LITTER, _LITTERED = 400_000, 64 * MEBIBYTE
 _MEMORY = 128 * MEBIBYTE
 _CORES = 0.5
-_ENDLESS_S = 4.0
-#: A busy node takes seconds to end what it is told to end; who outstays its limit of one would be there for 120.
+#: Seconds in which a program must have begun, on a machine that does nothing else, and on one that has much to do.
+_PATIENCE = (1.5, 6.0, 24.0)
+#: A busy node takes seconds to end what it is told to end; who outstays its limit would be there for 120.
 _ENDED_S = 20.0
 _FLOOD_SECONDS = 10.0
 
@@ -112,13 +113,26 @@ async def _watched(made: Bench, word: str, *arguments: str, **changed: Any) -> t
     return await running, seen, await made.world.processes_with(word)
 
 
+async def _patiently(attempt: Callable[[float], Awaitable[Result]]) -> Result:
+    """With longer and longer wall limits, until the program came so far that its end proves something."""
+    for wall_s in _PATIENCE:
+        result = await attempt(wall_s)
+        if result.state != "INCONCLUSIVE":
+            break
+    return result
+
+
 async def _wall_limit(made: Bench, traps: Traps) -> Result:
     name = f"{traps.token}-stay"
-    exit_, seen, left = await _watched(made, name, "stay", name, wall_s=1.0)
-    could = exit_.limit != "wall" or exit_.wall_s > _ENDED_S or left > 0
-    how = f"ended by {exit_.limit or exit_.code} after {exit_.wall_s:.1f} s, {left} processes left"
-    stayed = Control(bool(said(exit_).get("staying")), "it ignored TERM, HUP and INT")
-    return judge("wall-limit", could, how, stayed, Control(seen, "its second process was seen"))
+
+    async def stay(wall_s: float) -> Result:
+        exit_, seen, left = await _watched(made, name, "stay", name, wall_s=wall_s)
+        could = exit_.limit != "wall" or exit_.wall_s > wall_s + _ENDED_S or left > 0
+        how = f"ended by {exit_.limit or exit_.code} after {exit_.wall_s:.1f} s of {wall_s:g}, {left} processes left"
+        stayed = Control(bool(said(exit_).get("staying")), "it ignored TERM, HUP and INT")
+        return judge("wall-limit", could, how, stayed, Control(seen, "its second process was seen"))
+
+    return await _patiently(stay)
 
 
 async def _outlives(made: Bench, traps: Traps) -> Result:
@@ -227,20 +241,24 @@ async def _outputs(made: Bench, traps: Traps) -> list[Result]:
 
 async def _endless(made: Bench, traps: Traps) -> list[Result]:
     """Statements without an end."""
-    plan = await made.plan(made.tested, traps, DECOY)
-    command = made.command("probes_sql.py", files={"plan.json": json.dumps(plan).encode()})
-    execution = asyncio.ensure_future(made.world.backend.execute(made.tested.id, replace(command, wall_s=_ENDLESS_S)))
-    running = 0
-    while not execution.done():
-        running = max(running, await made.tested.sessions())
-        await asyncio.sleep(0.1)
-    exit_ = await execution
-    await made.tested.end()
-    left = await made.tested.sessions()
-    await made.tested.begin()
-    could = exit_.limit != "wall" or left > 0
-    control = Control(b"statement_timeout 0" in exit_.stdout and running > 0, "without a time limit it was running")
-    return [judge("sql-statement-timeout", could, f"{_ended(exit_)}, {left} sessions left", control)]
+
+    async def work(wall_s: float) -> Result:
+        plan = await made.plan(made.tested, traps, DECOY)
+        command = made.command("probes_sql.py", files={"plan.json": json.dumps(plan).encode()})
+        execution = asyncio.ensure_future(made.world.backend.execute(made.tested.id, replace(command, wall_s=wall_s)))
+        running = 0
+        while not execution.done():
+            running = max(running, await made.tested.sessions())
+            await asyncio.sleep(0.1)
+        exit_ = await execution
+        await made.tested.end()
+        left = await made.tested.sessions()
+        await made.tested.begin()
+        could = exit_.limit != "wall" or left > 0
+        control = Control(b"statement_timeout 0" in exit_.stdout and running > 0, "without a time limit it was running")
+        return judge("sql-statement-timeout", could, f"{_ended(exit_)}, {left} sessions left", control)
+
+    return [await _patiently(work)]
 
 
 async def _floods(made: Bench, traps: Traps) -> list[Result]:

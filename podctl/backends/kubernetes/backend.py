@@ -221,13 +221,10 @@ class KubernetesBackend:
             await streams.start()
             return streams
 
-        if run not in self._streams:
-            self._streams[run] = asyncio.ensure_future(start())
-        try:
-            return await asyncio.shield(self._streams[run])
-        except ClusterProblem:
-            self._streams.pop(run, None)
-            raise
+        known = self._streams.get(run)
+        if known is None or (known.done() and (known.exception() is not None or known.result().over)):
+            known = self._streams[run] = asyncio.ensure_future(start())
+        return await asyncio.shield(known)
 
     def _held(self, pod: str) -> KubernetesPod:
         if pod not in self._pods:

@@ -13,7 +13,7 @@ from podctl.backends.kubernetes.problems import stuck_deletion
 #: Deleting a namespace takes five seconds when all is well; a condition that lasts this long is why it does not end.
 STUCK_S = 12.0
 #: The controller of namespaces leaves one alone for its first five seconds.
-_UNTOUCHED_S = 4.5
+_UNTOUCHED_S = 4.9
 _GONE_S = 120.0
 
 
@@ -74,9 +74,9 @@ async def remove_namespace(cluster: Cluster, pod: str, stuck_s: float = STUCK_S)
         if (why and waited > stuck_s) or waited > _GONE_S:
             detail = why or f"still being deleted after {_GONE_S:g} s"
             return [Removal(pod, f"namespace {name}", False, detail)]
-        await asyncio.sleep(0.5 if waited < _UNTOUCHED_S else pause)
+        await asyncio.sleep(min(1.0, _UNTOUCHED_S - waited) if waited < _UNTOUCHED_S else pause)
         if waited >= _UNTOUCHED_S:
-            pause = min(1.0, pause * 1.3)
+            pause = min(waited / 8, pause * 1.3)
 
 
 def ours(namespace: Object) -> bool:

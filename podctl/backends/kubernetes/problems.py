@@ -26,6 +26,7 @@ _EVENTS = {
     "FailedCreate": "pod-refused",
     "FailedMount": "volume",
     "FailedCreatePodSandBox": "pod-sandbox",
+    "NodeNotReady": "node-lost",
 }
 #: The scheduler may find room a moment later, when another Pod ends.
 UNSCHEDULABLE_S = 5.0

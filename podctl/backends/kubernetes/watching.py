@@ -20,7 +20,7 @@ _WARNINGS: Object = {"field_selector": "type=Warning"}
 class Streams:
     """One watch of Pods and one of warnings, for every test pod of a run or for one namespace. ``close`` ends them.
 
-    A `Watched` is added before there is anything in its namespace, or before ``start``.
+    A `Watched` is added before there is anything in its namespace, or before ``start``. ``over`` once nothing more is heard.
     """
 
     def __init__(self, cluster: Cluster, *, run: str = "", namespace: str | None = None) -> None:
@@ -28,6 +28,7 @@ class Streams:
         self._namespace = namespace
         self._selectors: dict[str, Object] = {"Pod": {"label_selector": f"{RUN}={run}"} if run else {}, "Event": _WARNINGS}
         self._watched: dict[str, Watched] = {}
+        self.over = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -79,6 +80,7 @@ class Streams:
                 return
 
     async def _fail(self, problem: ClusterProblem) -> None:
+        self.over = True
         for watched in list(self._watched.values()):
             await watched.fail(problem)
 
