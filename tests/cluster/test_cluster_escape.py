@@ -53,7 +53,7 @@ def test_it_exits_with_0_is_kept_and_leaves_nothing_behind(run: Suite) -> None:
     async def left() -> list[Any]:
         used = await backend()
         try:
-            return [pod for pod in await used.list() if pod.run == "escape" or pod.run.startswith("escape-")]
+            return [pod for pod in await used.list() if pod.run == run.name()]
         finally:
             await used.close()
 

@@ -97,7 +97,8 @@ def test_what_it_proved_is_kept_and_printed(run: dict[str, Any]) -> None:
 def test_it_leaves_nothing_behind(run: dict[str, Any]) -> None:
     assert run["state"].names() == []
     assert list(run["state"].root.glob("*.secret")) == []
-    assert list(Path("/var/tmp").glob("podctl-escape-*/agent")) == []
+    name = re.search(r"making two pods of run (escape-\w+)", run["said"])
+    assert name and list(Path("/var/tmp").glob(f"podctl-{name[1]}-*")) == []
 
 
 # ---- that it can fail ----
@@ -138,7 +139,7 @@ def test_a_role_and_an_attempt_with_too_many_rights_fail_their_checks(state: Sta
     async def look() -> tuple[dict[str, Result], int, int]:
         world = LocalWorld(state)
         with tempfile.TemporaryDirectory(prefix="podctl-weak-", dir="/var/tmp") as name:
-            async with planted(state.root, Path(name)) as traps, bench.bench(world, Path(name), traps) as made:
+            async with planted(state.root, Path(name)) as traps, bench.bench(world, "escape-weak", Path(name), traps) as made:
                 pod = made.tested
                 await pod.end()
                 pod.services = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,11 @@ class Suite:
     code: int
     said: str
     after: list[Any]
+
+    def name(self) -> str:
+        found = re.search(r"making two pods of run (escape-\w+)", self.said)
+        assert found, self.said
+        return found[1]
 
     def kept(self) -> tuple[str, str]:
         found = next(item for item in self.after if item["name"] == "escape suite")

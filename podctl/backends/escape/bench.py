@@ -250,8 +250,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(world: World, directory: Path, traps: Traps) -> AsyncIterator[Bench]:
-    """Two pods with an attempt open in each; all of it removed afterwards. Raises `PodctlError` where none can be made."""
+async def bench(world: World, run: str, directory: Path, traps: Traps) -> AsyncIterator[Bench]:
+    """Two pods of ``run`` with an attempt open in each; all of it removed afterwards. Raises `PodctlError` where none can be made."""
     agent = directory / "agent"
     agent.mkdir(mode=0o755)
     for script in Path(__file__).parent.glob("probes*.py"):
@@ -260,7 +260,6 @@ async def bench(world: World, directory: Path, traps: Traps) -> AsyncIterator[Be
     tested, neighbour = topologies(directory / "seed.sql")
     pods: list[BenchPod] = []
     gateway: Gateway | None = None
-    run = f"escape-{secrets.token_hex(3)}"
     try:
         await world.plant(run, traps, bundle_of(directory, tested))
         gateway = await Gateway.start(_gateway_config(traps))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import secrets
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -38,11 +39,12 @@ _FLOOD_SECONDS = 10.0
 async def run_suite(world: World, root: Path, say: Callable[[str], None] = lambda _: None) -> list[Result]:
     """Every check's result, in the order of `CHECKS`; ``root`` is podctl's state. Raises `PodctlError` when no pod can be made."""
     own_directory(root)
-    with tempfile.TemporaryDirectory(prefix="podctl-escape-", dir="/var/tmp") as name:
+    run = f"escape-{secrets.token_hex(3)}"
+    with tempfile.TemporaryDirectory(prefix=f"podctl-{run}-", dir="/var/tmp") as name:
         directory = Path(name)
         async with planted(root, directory) as traps:
-            say("making two pods")
-            async with bench(world, directory, traps) as made:
+            say(f"making two pods of run {run}")
+            async with bench(world, run, directory, traps) as made:
                 results: list[Result] = []
                 why = "it was not run"
                 for part in PARTS:
