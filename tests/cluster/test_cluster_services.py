@@ -95,7 +95,9 @@ if "attacks" in mischief:
     remain(9001)
     os.kill(os.getpid(), 0)
 if "shared" in mischief:
-    outcome["shared"] = libc.shmget(4711, 4096, 0o1600)
+    libc.shmget(4711, 4096, 0o1600)
+if "attribute" in mischief:
+    outcome["attribute"] = attempt(lambda: os.setxattr("/dev/termination-log", "user.left", b"behind"))
 if "limit" in mischief:
     resource.prlimit(1, resource.RLIMIT_NOFILE, (60, 60))
 if "nice" in mischief:
@@ -120,7 +122,7 @@ while True:
         connection.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + answer)
 """
 #: What each does; those that leave what cannot be undone get another Pod.
-MISCHIEF = {"attacks": "attacks", "shared": "shared", "limit": "limit", "nice": "nice", "flood": "flood", "in-use": "in use"}
+MISCHIEF = {name: name for name in ("attacks", "shared", "attribute", "limit", "nice", "flood")} | {"in-use": "in use"}
 CLEAN = {
     "files": [],
     "message": "",
@@ -224,6 +226,8 @@ def test_a_service_cannot_touch_what_starts_it(seen: Seen) -> None:
 @pytest.mark.parametrize("name", [name for name in MISCHIEF if name != "attacks"])
 def test_what_cannot_be_undone_costs_the_pod(seen: Seen, name: str) -> None:
     first, second = seen.both(name)
+    if first.said["outcome"].get(name, "").startswith("refused"):
+        pytest.skip("the node's files have no attributes")
     assert first.pod != second.pod
     assert second.said["found"].items() >= CLEAN.items()
     assert second.said["found"]["limits"] == first.said["found"]["limits"]

@@ -71,15 +71,18 @@ class Tunnel:
         return listening
 
     async def forwarder(self, name: str, host: str | Callable[[], str], port: int, path: Path | None = None) -> Path:
-        """A Unix socket here; each connection to it becomes one from the door to ``host``:``port``, as it is by then."""
+        """A Unix socket here; each connection to it becomes one from the door to ``host``:``port``.
+
+        A ``host`` that may change is asked for each time, and says nothing when there is none.
+        """
         path = path or self._directory / f"to-{name}-{port}"
         path.unlink(missing_ok=True)
 
         async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if self._mux is None:
+            to = host if isinstance(host, str) else host()
+            if self._mux is None or not to:
                 writer.transport.abort()
                 return
-            to = host if isinstance(host, str) else host()
             await self._mux.bridge({"to": [to, port]}, reader, writer)
 
         self._servers.append(await asyncio.start_unix_server(accepted, str(path), backlog=256))

@@ -275,9 +275,9 @@ class KubernetesPod:
         for name in databases(self._topology):
             await self._until_ready(f"db-{name}")  # which the kubelet finds out up to a second after podctl
         for port in door_ports(self._topology):
-            target = (
-                None if port.kind == "gateway" else str(await self._tunnel.forwarder(port.name, self._where(port), port.port))
-            )
+            target = None
+            if port.kind != "gateway":
+                target = str(await self._tunnel.forwarder(port.name, self._where(port), port.port))
             self.doors.append(Door(kind=port.kind, name=port.name, listener=self._tunnel.listener(port), target=target))
 
     def _door(self, argv: Sequence[str]) -> AbstractAsyncContextManager[Stream]:
@@ -336,7 +336,7 @@ class KubernetesPod:
         return places
 
     def _service_processes(self) -> tuple[ServiceProcess, ...]:
-        """By the kubelet's clock, which tells whole seconds."""
+        """Services' starts by their supervisors; the rest by the kubelet's clock, which tells whole seconds."""
         found = []
         for resource in self.generations:
             kind = resource.kind
@@ -346,13 +346,11 @@ class KubernetesPod:
                 state = container_state(self._watched.pods.get(self._pod_of(resource)), container)
                 ended = state.get("terminated")
                 started = objects.parse_time(str((ended or state.get("running") or {}).get("startedAt", "")))
-                if kind == "service":
+                if resource.name in self._services:
                     started = self._services[resource.name].started_ns
-                how = (
-                    (max(started, objects.parse_time(str(ended.get("finishedAt", "")))), *ending(ended))
-                    if ended
-                    else (None, None, None)
-                )
+                how: tuple[int | None, int | None, int | None] = (None, None, None)
+                if ended:
+                    how = (max(started, objects.parse_time(str(ended.get("finishedAt", "")))), *ending(ended))
                 found.append(ServiceProcess(kind, resource.name, argv, started, *how))
         return tuple(found)
 
@@ -406,11 +404,13 @@ class KubernetesPod:
         """Do it, and give it up as soon as the Pod is known to be in trouble. Raises `ClusterProblem`."""
         working = asyncio.ensure_future(work)
         looking = asyncio.ensure_future(self._watched.until(f"{pod} did not answer", lambda _: working.done(), pod, 2 * _POD_S))
-        await asyncio.wait({working, looking}, return_when=asyncio.FIRST_COMPLETED)
-        first, second = (working, looking) if working.done() else (looking, working)
-        second.cancel()
-        await asyncio.gather(second, return_exceptions=True)
-        await first
+        try:
+            await asyncio.wait({working, looking}, return_when=asyncio.FIRST_COMPLETED)
+            await (working if working.done() else looking)
+        finally:
+            working.cancel()
+            looking.cancel()
+            await asyncio.gather(working, looking, return_exceptions=True)
 
     async def _remove_pod(self, pod: str) -> None:
         """Ask for its end and wait until the node says that its processes are dead."""
@@ -425,7 +425,7 @@ class KubernetesPod:
 
     def _address_of(self, pod: str) -> str:
         """Nowhere when the Pod is gone."""
-        return str((self._watched.pods.get(pod) or {"status": {}})["status"].get("podIP", "0.0.0.0"))
+        return str(((self._watched.pods.get(pod) or {}).get("status") or {}).get("podIP", ""))
 
     async def _give(self, paths: list[tuple[Path, str]]) -> tuple[Files, ...]:
         """See that the directories are in the namespace; how they are mounted."""
