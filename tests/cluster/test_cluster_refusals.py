@@ -21,9 +21,9 @@ from podctl.backends.kubernetes.backend import KubernetesBackend
 from podctl.backends.kubernetes.check import findings
 from podctl.backends.kubernetes.namespaces import STUCK_S, list_pods, remove_namespace
 from podctl.backends.kubernetes.objects import Place, Settings
-from podctl.backends.kubernetes.problems import ClusterProblem
 from podctl.backends.kubernetes.watching import Watched, ready
 from podctl.controller.elsewhere import sweep_among
+from podctl.errors import EnvironmentProblem
 from podctl.pods.plan import PodSpec, Resource, Step, steps
 from podctl.spec.models import Topology
 
@@ -59,9 +59,9 @@ def on_a_pod(
     asyncio.run(go())
 
 
-async def raised(work: Awaitable[Any], code: str, within_s: float) -> ClusterProblem:
+async def raised(work: Awaitable[Any], code: str, within_s: float) -> EnvironmentProblem:
     began = time.monotonic()
-    with pytest.raises(ClusterProblem) as caught:
+    with pytest.raises(EnvironmentProblem) as caught:
         await work
     assert caught.value.code == code, caught.value.render()
     assert time.monotonic() - began < within_s

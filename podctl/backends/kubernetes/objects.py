@@ -263,7 +263,7 @@ class Settings:
 
 
 #: A first process that handles nothing would live until the end of its grace.
-_WAIT = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: exit(0))\nwhile True: signal.pause()"
+_WAIT = "import os, signal\nsignal.signal(signal.SIGTERM, lambda *_: os._exit(0))\nwhile True: signal.pause()"
 
 
 def door_pod(place: Place, settings: Settings) -> Object:
