@@ -36,6 +36,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in there if why_not else []:
             item.add_marker(pytest.mark.skip(why_not))
     items.sort(key=lambda item: [item.get_closest_marker(marker) is not None for marker in reversed(ELSEWHERE)])
+    # Before anybody has podctl installed in the cluster for the rest of the session.
+    items.sort(
+        key=lambda item: item.get_closest_marker("cluster") is not None and "bare" not in getattr(item, "fixturenames", ())
+    )
 
 
 @pytest.fixture(scope="session")

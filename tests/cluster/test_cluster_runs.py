@@ -12,6 +12,7 @@ from worked_examples import RETAIL, needs_retail, prepare
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 
 
+@pytest.mark.campaign
 def test_a_run_ends_alike_here_and_there(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", agent=AGENT, tickets=TICKETS, scenario={"run": {"pods": 1}})
     local, there = on_both(project, "kubernetes", "scenario.yaml", 170)
