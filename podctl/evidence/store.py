@@ -168,7 +168,8 @@ class Store(StoreReader):
     def take_over(self, run: str, owner: Owner, *, force: bool = False) -> None:
         """Make ``owner`` the one that works on the run. Refused while another may be at it, and for a finished run.
 
-        ``force`` is for an owner on another host, which cannot be asked.
+        ``force`` is for who knows otherwise that the owner has lost the run, by a lease for instance: what it still writes
+        is refused (`RunLost`).
         """
         with self._database.writing() as connection:
             wanted = select(runs.c.status, runs.c.owner).where(runs.c.id == run).with_for_update()
@@ -179,7 +180,7 @@ class Store(StoreReader):
                 raise StoreProblem(f"run {run} has finished", code="run-finished", unchanged=UNCHANGED)
             before = codec.from_json(Owner, json.loads(row.owner))
             _refuse_while_owned(run, before, owner, row.status, force)
-            if self._files is not None and not before.is_here():
+            if self._files is not None and not (before.is_here() and self.run_directory(run).is_dir()):
                 self._move_here(connection, run)
             connection.execute(update(runs).where(runs.c.id == run).values(owner=dump(owner), status="running"))
         self._owners[run] = dump(owner)
@@ -303,7 +304,7 @@ def _refuse_while_owned(run: str, current: Owner, wanted: Owner, status: str, fo
     if status != "running" or current == wanted:
         return
     alive = current.alive()
-    if alive is False or (alive is None and force):
+    if alive is False or force:
         return
     raise StoreProblem(
         f"run {run} is being worked on",

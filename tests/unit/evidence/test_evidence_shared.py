@@ -139,6 +139,18 @@ def test_another_machine_goes_on_where_a_killed_one_stood(here: Store, there: St
     assert seen(there, "0001-1") == {"tries/1/result.json": b"{}"}
 
 
+def test_the_same_machine_goes_on_in_another_directory(here: Store, there: Store) -> None:
+    begin(here, Owner.current())
+    write(here, "streams/gateway.jsonl", b"spent much\n")
+    here.keep_files("r-1")
+    there.take_over("r-1", Owner.current())
+    there.abandon_try("r-1", "0000-1", 1, dollars=None, dollars_upper=Decimal(1))
+    there.start_try("r-1", "0000-1", 2)
+    there.finish_try("r-1", "0000-1", 2, result(), Decimal(0))
+    there.release_files("r-1")
+    assert seen(there) == {"tries/1/streams/gateway.jsonl": b"spent much\n"}
+
+
 def test_who_lost_a_run_writes_nothing_more(here: Store, there: Store) -> None:
     begin(here, ELSEWHERE)
     there.take_over("r-1", Owner.current(), force=True)
