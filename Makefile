@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PURE := tests/unit tests/docs tests/browser
 
 $(BIN)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,10 +26,10 @@ lint: setup
 # and at what is left on it, and has it alone.
 test: lint
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-pure test-elsewhere
-	$(BIN)/pytest -m "not campaign and not cluster and not docker" --ignore=tests/unit
+	$(BIN)/pytest -m "not campaign and not cluster and not docker" $(PURE:%=--ignore=%)
 
 test-pure: setup
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest -m "not campaign and not cluster and not docker" $(PURE)
 
 test-elsewhere: setup
 	$(BIN)/pytest -m "(cluster or docker) and not campaign"

@@ -29,6 +29,7 @@ from podctl.spec.load import load_bundle
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("fence")]
 
 
+@pytest.mark.campaign  # the controller's tests work with these rights and its own
 def test_a_run_by_an_account_with_the_role_and_nothing_else(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", agent=AGENT, tickets=TICKETS[:1], scenario={"run": {"pods": 1}})
     own = {"KUBECONFIG": str(kubeconfig_of("podctl-ci", "podctl-system", tmp_path / "kubeconfig"))}
