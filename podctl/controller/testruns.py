@@ -30,11 +30,8 @@ from podctl.stats.units import plural
 
 log = logging.getLogger("podctl.controller")
 
-#: Seconds: between two looks at all TestRuns, whatever was heard of them; between two reports of a run's progress.
-RESYNC_S = 30.0
+#: Seconds between two reports of a run's progress.
 PROGRESS_S = 2.0
-#: Seconds before a run that its environment failed is begun again; after that many failures it is given up.
-RETRY_S = (5.0, 15.0, 60.0, 120.0, 300.0)
 
 
 class Api(Protocol):
@@ -57,13 +54,17 @@ class Api(Protocol):
 class Rules:
     """What the cluster's administrator decided. ``keys``: providers' keys by the names that scenarios may use.
 
-    ``upstreams``: base URLs of model servers that scenarios may name besides the providers' own.
+    ``upstreams``: base URLs of model servers that scenarios may name besides the providers' own. ``resync_s``: seconds between
+    two looks at all TestRuns, whatever was heard of them. ``retry_s``: seconds before a run that its environment failed is
+    begun again; after so many failures it is given up.
     """
 
     most_pods: int
     sources: Path | None = None
     keys: Mapping[str, str] | None = None
     upstreams: Sequence[str] = ()
+    resync_s: float = 30.0
+    retry_s: Sequence[float] = (5.0, 15.0, 60.0, 120.0, 300.0)
 
 
 @dataclass
@@ -194,7 +195,7 @@ class TestRuns:
                     self.seen(body)
                 for uid in self._known.keys() - {body["metadata"]["uid"] for body in bodies}:
                     self.gone(uid)
-            await asyncio.sleep(RESYNC_S)
+            await asyncio.sleep(self._rules.resync_s)
 
     # ---- one TestRun ----
 
@@ -322,7 +323,7 @@ class TestRuns:
             return
         failures = known.standing.failures + 1
         known.prepared = None  # its source may be other by then
-        if failures > len(RETRY_S):
+        if failures > len(self._rules.retry_s):
             message = f"given up after {plural(failures, 'failure')} of its environment: {_words(error)}"
             standing = replace(
                 known.standing, state="Finished", message=message, verdict="inconclusive", failures=failures, pods=0
@@ -330,7 +331,7 @@ class TestRuns:
             await self._stand(known, standing)
             await self._tell(known, "Warning", "GivenUp", message)
             return
-        pause = RETRY_S[failures - 1]
+        pause = self._rules.retry_s[failures - 1]
         known.not_before = self._clock.monotonic() + pause
         message = f"begun again in {pause:g} s: {_words(error)}"
         await self._stand(known, replace(known.standing, state="Retrying", message=message, failures=failures, pods=0))

@@ -16,7 +16,6 @@ from project import make_project, ticket
 from podctl.backends.base import Backend
 from podctl.backends.memory import Call, MemoryBackend
 from podctl.clock import ManualClock, SystemClock
-from podctl.controller import testruns
 from podctl.controller.memory import MemoryApi
 from podctl.controller.testrun import Standing, TestRun, status_of
 from podctl.controller.testruns import Rules, TestRuns
@@ -199,14 +198,12 @@ def test_a_deleted_one_ends_and_is_forgotten(tmp_path: Path) -> None:
     asyncio.run(look())
 
 
-def test_a_deletion_that_no_watch_told_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(testruns, "RESYNC_S", 0.1)
-
+def test_a_deletion_that_no_watch_told_is_seen(tmp_path: Path) -> None:
     async def look() -> None:
         world = World(tmp_path)
         world.add()
         world.hold.clear()
-        async with world.controller() as controller:
+        async with world.controller(resync_s=0.1) as controller:
             await world.until(lambda: world.status().get("state") == "Running")
             del world.api.bodies["one"]
             await world.until(lambda: not controller._known)
@@ -287,22 +284,18 @@ def test_model_servers_are_the_administrators_choice(tmp_path: Path) -> None:
     asyncio.run(look())
 
 
-def test_what_its_environment_fails_is_begun_again_and_given_up_in_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(testruns, "RETRY_S", (0.05, 0.05, 0.05))
-
+def test_what_its_environment_fails_is_begun_again_and_given_up_in_the_end(tmp_path: Path) -> None:
     async def look() -> None:
         world = World(tmp_path)
         world.broken = 2
         world.add("mends")
-        async with world.controller():
+        async with world.controller(retry_s=(0.05, 0.05, 0.05)):
             await world.ended("mends")
         assert (world.status("mends")["verdict"], world.status("mends")["failures"]) == ("pass", 2)
         assert [reason for name, reason, _ in world.api.told] == ["EnvironmentFailed", "EnvironmentFailed", "Finished"]
         world.broken = 99
         world.add("never")
-        async with world.controller():
+        async with world.controller(retry_s=(0.05, 0.05, 0.05)):
             await world.ended("never")
         assert world.status("never")["verdict"] == "inconclusive"
         assert "given up after 4 failures of its environment: no cluster today" in world.status("never")["message"]
@@ -310,15 +303,13 @@ def test_what_its_environment_fails_is_begun_again_and_given_up_in_the_end(
     asyncio.run(look())
 
 
-def test_a_bug_that_one_of_them_meets_is_not_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(testruns, "RETRY_S", (0.05,))
-
+def test_a_bug_that_one_of_them_meets_is_not_the_others(tmp_path: Path) -> None:
     async def look() -> None:
         world = World(tmp_path)
         world.buggy = "meets-it"
         world.add("meets-it", pods=4)
         world.add("other", pods=4)
-        async with world.controller():
+        async with world.controller(retry_s=(0.05,)):
             await world.ended("meets-it", "other")
         assert "podctl has a bug [bug]; the controller's log has the traceback" in world.status("meets-it")["message"]
         assert world.status("other")["verdict"] == "pass"
