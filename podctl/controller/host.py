@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from podctl.backends.local.state import State
 from podctl.clock import SystemClock
 from podctl.controller.elsewhere import sweep_among
 from podctl.controller.run import Prepared, RunController, new_run_id
+from podctl.controller.settle import settle
 from podctl.controller.sweep import Receipt, sweep
 from podctl.errors import ExitCode
 from podctl.evidence.results import RunResult
@@ -44,11 +43,7 @@ def host_run(
     backend: str = "local",
 ) -> Outcome:
     """Make a run and wait for it. The first ^C or SIGTERM tears down; the second leaves at once and says what remains."""
-    # Some ten files a pod: a shell's usual 1,024 are for interactive use.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    # Everything imported so far stays: it need not be looked through again and again for garbage.
-    gc.freeze()
+    settle()
     return asyncio.run(_host(prepared, store_at, baseline, resume, listener, say, backend))
 
 

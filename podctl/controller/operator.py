@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
-import resource
 import secrets
 import signal
 import socket
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from podctl.backends.kubernetes.namespaces import list_pods, remove_namespace
 from podctl.backends.kubernetes.problems import ClusterProblem
 from podctl.clock import SystemClock
 from podctl.controller.elsewhere import sweep_among
+from podctl.controller.settle import settle
 from podctl.controller.testrun import TestRun, rfc3339
 from podctl.controller.testruns import Rules, TestRuns
 from podctl.errors import PodctlError, SpecError
@@ -96,9 +94,7 @@ def _keys(directory: Path) -> dict[str, str]:
 
 def serve(settings: Settings) -> None:
     """Until SIGTERM or the loss of the lead. Raises `PodctlError`."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    gc.freeze()
+    settle()
     asyncio.run(Operator(settings).run())
 
 
@@ -234,17 +230,12 @@ class ClusterApi:
 
     async def set_status(self, name: str, uid: str, status: Mapping[str, Any]) -> None:
         change = {"metadata": {"uid": uid}, "status": dict(status)}
-        with suppress(_Gone):
-            await self._patch_status(name, change)
-
-    async def _patch_status(self, name: str, change: dict[str, Any]) -> None:
         try:
             await self._cluster.patch("TestRun", name, None, change, subresource="/status")
         except ClusterProblem as problem:
-            # 404: it is gone; 409: another has its name and another uid.
-            if problem.code == "not-found" or problem.cause.startswith(("404", "409")):
-                raise _Gone from problem
-            raise
+            # 409: another has its name and another uid.
+            if problem.code != "not-found" and not problem.cause.startswith("409"):
+                raise
 
     async def tell(self, name: str, uid: str, kind: str, reason: str, message: str) -> None:
         now = rfc3339(self._cluster.now_ns() / 1e9)
@@ -267,7 +258,3 @@ class ClusterApi:
 
     async def delete(self, name: str, uid: str) -> None:
         await self._cluster.delete("TestRun", name, uid=uid)
-
-
-class _Gone(Exception):
-    """The TestRun that was meant is not there any more."""
