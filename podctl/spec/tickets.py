@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from podctl.spec.base import Model, Name, Seconds
 
@@ -53,6 +53,28 @@ def _one_of(model: Model, names: Iterable[str], *, needed: bool) -> None:
         raise ValueError(f"expected {'exactly' if needed else 'at most'} one of {', '.join(listed)}; given: {found}")
 
 
+def _branch(value: object) -> str:
+    """Which of text and the mappings below somebody meant: mistakes are told of that one alone."""
+    if isinstance(value, Model):
+        return type(value).__name__
+    if isinstance(value, list | tuple):
+        return "list"
+    if not isinstance(value, dict):
+        return "text"
+    return (
+        "Joined"
+        if "join" in value
+        else "First"
+        if {"first", "otherwise"} & set(value) and "field" not in value
+        else "Dimension"
+    )
+
+
+def _mapping_or_text(value: object) -> str:
+    found = _branch(value)
+    return "First" if found == "Dimension" else found
+
+
 Age = Annotated[float, BeforeValidator(parse_age), Field(gt=0)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Moment = Annotated[str, AfterValidator(_moment)]
@@ -69,17 +91,20 @@ class First(Model):
     otherwise: str | None = Field(None, description="when none has; without it a row that lacks all of them is a mistake")
 
 
+PathOrFirst = Annotated[Annotated[str, Tag("text")] | Annotated[First, Tag("First")], Discriminator(_mapping_or_text)]
+
+
 class Joined(Model):
     """Several paths' texts, one after another; empty ones are passed over."""
 
-    join: tuple[str | First, ...] = Field(min_length=1)
+    join: tuple[PathOrFirst, ...] = Field(min_length=1)
     separator: str = "\n\n"
 
 
 class Dimension(Model):
     """One part of a stratum's name: a field's value as it is, or what the value is grouped into."""
 
-    field: str | First = Field(description="a path; of lengths, the path of the text")
+    field: PathOrFirst = Field(description="a path; of lengths, the path of the text")
     values: dict[str, tuple[str, ...]] | None = Field(None, description="group -> values that belong to it")
     otherwise: str | None = Field(None, description="the group of values that none of `values` lists; else they keep their own")
     bins: tuple[float, ...] | None = Field(None, min_length=1, description="numbers between which values are grouped")
@@ -102,6 +127,17 @@ class Dimension(Model):
         return self
 
 
+Source = Annotated[
+    Annotated[str, Tag("text")] | Annotated[First, Tag("First")] | Annotated[Joined, Tag("Joined")],
+    Discriminator(_mapping_or_text),
+]
+Stratum = Annotated[Annotated[str, Tag("text")] | Annotated[Dimension, Tag("Dimension")], Discriminator(_branch)]
+Strata = Annotated[
+    Annotated[str, Tag("text")] | Annotated[Dimension, Tag("Dimension")] | Annotated[tuple[Stratum, ...], Tag("list")],
+    Discriminator(_branch),
+]
+
+
 class TicketFields(Model):
     """Paths into a row for what podctl itself needs; every other column stays in ``fields``.
 
@@ -109,10 +145,8 @@ class TicketFields(Model):
     """
 
     id: str = "id"
-    text: str | First | Joined | None = None
-    stratum: str | tuple[str | Dimension, ...] | Dimension | None = Field(
-        None, description="one path or dimension, or several whose names are joined with ' / '"
-    )
+    text: Source | None = None
+    stratum: Strata | None = Field(None, description="one path or dimension, or several whose names are joined with ' / '")
     reference: str | None = Field(None, description="path of the reference resolution in the row")
 
 

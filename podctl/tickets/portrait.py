@@ -23,6 +23,8 @@ MAX_DEPTH = 3
 #: What a chance must be below, after Holm's adjustment, to be told.
 SUSPICIOUS = 0.05
 NOTHING = "(none)"
+#: Values told of in words.
+MAX_TOLD = 10
 _QUARTERS = ("lowest quarter", "second quarter", "third quarter", "highest quarter")
 
 
@@ -57,7 +59,8 @@ class ValueShare:
 @dataclass(frozen=True)
 class Portrait:
     """``compared``: every value that was; ``deviating``: those that chance does not explain, the least likely first;
-    ``missing``: those that the sample has none of; ``empty_groups``: declared parts of strata that no ticket is in."""
+    ``missing``: those that the sample has none of; ``empty_groups``: declared parts of strata that no ticket is in;
+    ``frozen_population``: the tickets that there were when the sample was frozen, of which its weights are."""
 
     source: int
     excluded: int
@@ -71,6 +74,7 @@ class Portrait:
     missing: tuple[ValueShare, ...]
     empty_groups: tuple[str, ...]
     inconsistent: int
+    frozen_population: int | None
 
 
 def portray(loaded: Population, sample: Sample, drawn: Drawn, reading: Reading) -> Portrait:
@@ -108,6 +112,7 @@ def portray(loaded: Population, sample: Sample, drawn: Drawn, reading: Reading) 
             sorted((one for one in told if one.sample == 0), key=lambda one: (-one.population, one.column, one.value))
         ),
         empty_groups=tuple(name for dimension in loaded.dimensions for name in dimension.groups if name not in present),
+        frozen_population=None if sample.frozen is None else sum(total for _, total in drawn.strata.values()),
         inconsistent=sum(bool((row.get("handling") or {}).get("inconsistent")) for row in loaded.rows if "handling" in row),
     )
 
@@ -236,13 +241,20 @@ def plain_words(portrait: Portrait) -> list[str]:
     ]
     if by_hand:
         said.append(f"in {len(by_hand)} strata every ticket was chosen by hand, and none by chance: {_names(by_hand)}.")
-    for share in portrait.deviating:
+    if portrait.frozen_population not in (None, portrait.population):
+        said.append(
+            f"the population has {portrait.population} tickets and had {portrait.frozen_population} when the sample was frozen, "
+            "of which its weights are."
+        )
+    for share in portrait.deviating[:MAX_TOLD]:
         few = "fewer" if share.few else "more"
         why = "as the design has it" if share.by_design else f"by chance ({_chance(share.chance)})"
         said.append(
             f"{share.column} {share.value!r}: {few} than in the population, {why}: {_percent(share.sample, portrait.sample)} of the "
             f"sample, {_percent(share.population, portrait.population)} of the population; {share.weighted_share:.1%} when weighted."
         )
+    if len(portrait.deviating) > MAX_TOLD:
+        said.append(f"and {len(portrait.deviating) - MAX_TOLD} more values differ; -o json has them.")
     if portrait.missing:
         names = _names([f"{share.column} {share.value!r} ({share.population})" for share in portrait.missing])
         said.append(f"{len(portrait.missing)} values that the population has are not in the sample: {names}.")

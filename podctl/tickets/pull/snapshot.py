@@ -118,7 +118,15 @@ class Snapshot:
     def pages(self, origin: str, *, full: bool) -> Iterator[Pages]:
         """What an interrupted pull of the same origin kept, or nothing. Raises `EnvironmentProblem` while another works on it."""
         while True:
-            descriptor = os.open(self._pages, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                descriptor = os.open(self._pages, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise SpecError(
+                    f"no such directory: {printable(shown(self.path.parent))}",
+                    code="pull-spec",
+                    unchanged="nothing was done",
+                    hint="make it, or name another source",
+                ) from error
             with os.fdopen(descriptor, "r+b") as stream:
                 try:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,8 +162,9 @@ class Snapshot:
                 merged[key] = _line(row)
         if sum(map(len, merged.values())) > MAX_SOURCE:
             raise _too_large()
-        content = b"".join(merged[key] for key in sorted(merged, key=_order))
-        half = draft(self.path, content)
+        lines = [merged[key] for key in sorted(merged, key=_order)]
+        # Tickets have names and addresses: nobody else's to read.
+        half = draft(self.path, lines, 0o600)
         point("pull.drafted")
         put(half, self.path)
         point("pull.replaced")
@@ -164,7 +173,7 @@ class Snapshot:
             new=len(merged.keys() - before.keys()),
             changed=sum(merged[key] != before[key] for key in merged.keys() & before.keys()),
             gone=len(before.keys() - merged.keys()),
-            digest=hashlib.sha256(content).hexdigest(),
+            digest=_digest(self.path),
         )
         state = {
             "apiVersion": API_VERSION,

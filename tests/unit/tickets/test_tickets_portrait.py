@@ -15,7 +15,7 @@ from shared_data import IT_TICKETS, needs_tickets
 
 from podctl.spec.models import Tickets
 from podctl.spec.tickets import Sample
-from podctl.tickets.drawing import drawn_sample
+from podctl.tickets.drawing import drawn_sample, freeze
 from podctl.tickets.mapping import Reading
 from podctl.tickets.portrait import Portrait, plain_words, portray
 from podctl.tickets.sources import load_population
@@ -102,6 +102,17 @@ def test_columns_of_many_texts_and_lists_are_left_alone(tmp_path: Path) -> None:
     ]
     found = portrait(tmp_path, rows, {"size": 10})
     assert found.compared == 4  # the quarters of id, which are numbers
+
+
+def test_a_frozen_samples_weights_are_told_to_be_of_then(tmp_path: Path) -> None:
+    rows = shop(100)
+    frozen = {"size": 10, "frozen": tmp_path / "s.json"}
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = Tickets.model_validate({**HEAD, "source": tmp_path / "t.jsonl"})
+    freeze(load_population(spec).tickets, Sample.model_validate(frozen), tmp_path / "s.json")
+    assert "had 100" not in "\n".join(plain_words(portrait(tmp_path, rows, frozen)))
+    words = "\n".join(plain_words(portrait(tmp_path, [*rows, {**rows[0], "id": "more"}], frozen)))
+    assert "the population has 101 tickets and had 100 when the sample was frozen" in words
 
 
 @needs_tickets

@@ -113,6 +113,7 @@ def test_everything_then_what_changed_then_nothing(kind: str, tmp_path: Path) ->
         assert (whole.tickets, whole.gone) == (230, 1)
         assert desk.rows() == trackers.there()
         assert desk.left() == ["tickets.jsonl", "tickets.jsonl.pull"]
+        assert desk.path.stat().st_mode & 0o777 == 0o600
 
     pulled(tmp_path, kind, script)
 
