@@ -233,13 +233,14 @@ class Trackers:
         refused = self._refused(request, basic)
         if refused is not None:
             return refused
-        found = sorted(self.items.values(), key=_sys_id)
+        found = sorted(self.items.values(), key=sys_id)
         ordered = False
         for part in request.query.get("sysparm_query", "").split("^"):
             if part.startswith("sys_id>"):
-                found = [item for item in found if _sys_id(item) > part.removeprefix("sys_id>")]
+                found = [item for item in found if sys_id(item) > part.removeprefix("sys_id>")]
             elif part.startswith("sys_updated_on>="):
-                since = datetime.fromisoformat(part.removeprefix("sys_updated_on>=")).replace(tzinfo=UTC)
+                # Taken in the time zone of the account, which is the worse of the two readings.
+                since = datetime.fromisoformat(part.removeprefix("sys_updated_on>=")).replace(tzinfo=ZONE)
                 found = [item for item in found if item.updated >= since]
             ordered = ordered or part == "ORDERBYsys_id"
         assert ordered, "without an order, pages of ServiceNow are of no use"
@@ -291,11 +292,11 @@ def _zendesk_ticket(item: Item, dead: dict[int, Item]) -> dict[str, Any]:
     }
 
 
-def _sys_id(item: Item) -> str:
+def sys_id(item: Item) -> str:
     """Scattered, as real ones are, so that a new row may come before or behind any other."""
     return f"{item.number * 0x9E3779B97F4A7C15 % 2**64:016x}{item.number:016x}"
 
 
 def _record(item: Item) -> dict[str, Any]:
     updated = item.updated.strftime("%Y-%m-%d %H:%M:%S")
-    return {"sys_id": _sys_id(item), "number": str(item.number), "short_description": item.title, "sys_updated_on": updated}
+    return {"sys_id": sys_id(item), "number": str(item.number), "short_description": item.title, "sys_updated_on": updated}

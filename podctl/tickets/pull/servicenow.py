@@ -51,11 +51,13 @@ class ServiceNowReader:
                     cause="it passes over parts of a query that it does not understand",
                     hint="check the query; glide.invalid_query.returns_no_rows tells",
                 )
-            more = has_next(answer.headers)
-            last, offset = (ids[-1], 0) if ids else (at["last"], at["offset"] + _PAGE)
+            following = next_offset(answer.headers)
+            if not ids and following is not None and following <= at["offset"]:
+                raise PullFailed("ServiceNow gives the same page again", code="pull-answer")
+            last, offset = (ids[-1], 0) if ids else (at["last"], following)
             at = {"since": at["since"], "last": last, "offset": offset, "begun": begun}
-            yield Page(rows, at if more else None, {"begun": begun})
-            if not more:
+            yield Page(rows, at if following is not None else None, {"begun": begun})
+            if following is None:
                 return
 
     async def _page(self, at: Place) -> Answer:
@@ -79,6 +81,12 @@ class ServiceNowReader:
         return f"sys_updated_on>={moment:%Y-%m-%d %H:%M:%S}"
 
 
-def has_next(headers: Any) -> bool:
-    """Whether a Link header says that there is more; the link itself is not followed."""
-    return re.search(r'rel="?next"?', headers.get("Link", "")) is not None
+def next_offset(headers: Any) -> int | None:
+    """The offset in a Link header's next link, and None when there is none; the link itself is not followed."""
+    link = re.search(r'<([^>]*)>\s*;\s*rel="?next"?', headers.get("Link", ""))
+    if link is None:
+        return None
+    offset = re.search(r"[?&]sysparm_offset=(\d{1,12})(?:&|$)", link[1])
+    if offset is None:
+        raise PullFailed("the next link of ServiceNow has no sysparm_offset", code="pull-answer")
+    return int(offset[1])

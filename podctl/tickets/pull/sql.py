@@ -21,7 +21,7 @@ from podctl.tickets.plain import Unfit, plain_value
 from podctl.tickets.pull.client import PullFailed
 from podctl.tickets.pull.reader import Page, Place
 
-_PAGE = 500
+_PAGE = 200
 #: dialect -> the statement that makes a session read-only, before anything else runs in it.
 _READ_ONLY = {
     "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",

@@ -84,6 +84,13 @@ def test_ill_luck_is_told_from_design(tmp_path: Path) -> None:
     assert "by chance (less than 1 in 1,000)" in words
 
 
+def test_many_columns_do_not_make_an_honest_sample_suspect(tmp_path: Path) -> None:
+    chance = random.Random(4)
+    rows = [{"id": f"T{n}", **{f"c{column}": chance.randrange(3) for column in range(50)}} for n in range(300)]
+    suspected = sum(bool(portrait(tmp_path, rows, {"size": 60, "seed": seed}).deviating) for seed in range(8))
+    assert suspected <= 2
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     rows = [{"id": str(n), "queue": "a" if n < 97 else f"rare{n}", "note": "x" if n == 50 else "y"} for n in range(100)]
     fields = {"stratum": [{"field": "queue"}, {"field": "id", "bins": [1000]}]}

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trackers import TOKEN, USER, Trackers
+from trackers import TOKEN, USER, Trackers, sys_id
 
 from podctl.errors import PodctlError
 from podctl.spec.models import Tickets
@@ -231,12 +231,17 @@ def test_a_zendesk_search_is_made_anew_each_time(tmp_path: Path) -> None:
     pulled(tmp_path, "zendesk", script, query="refund")
 
 
-def test_rows_that_servicenow_hides_do_not_end_the_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shown", [(), (0,), (71, 300), (399,)])
+def test_rows_that_servicenow_hides_do_not_end_the_table(shown: tuple[int, ...], tmp_path: Path) -> None:
+    """Whole pages of rows that the account may not see, at the beginning, between and at the end."""
+
     async def script(trackers: Trackers, desk: Desk) -> None:
-        for number in range(400):
-            trackers.create(hidden=number % 400 < 380 and number % 7 != 0)
+        filled(trackers, 400)
+        for place, item in enumerate(sorted(trackers.items.values(), key=sys_id)):
+            item.hidden = place not in shown
         await desk.pull(trackers)
         assert desk.rows() == trackers.there()
+        assert len(desk.rows()) == len(shown)
 
     pulled(tmp_path, "servicenow", script)
 
@@ -246,7 +251,9 @@ def test_servicenow_that_passes_over_a_condition_is_not_believed(tmp_path: Path)
         filled(trackers, 200)
 
         def ignoring(request: web.Request) -> web.StreamResponse:
-            return web.json_response({"result": [{"sys_id": "a", "number": "1"}]}, headers={"Link": '<x>; rel="next"'})
+            return web.json_response(
+                {"result": [{"sys_id": "a", "number": "1"}]}, headers={"Link": '<x?sysparm_offset=9>; rel="next"'}
+            )
 
         trackers.instead = [ignoring, ignoring]
         assert "does not keep to the order of sys_id" in await failed(desk, trackers)
