@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from podctl.spec.masking import Masking
 from podctl.spec.models import Agent, Boundary, Model, Scenario, Tickets, Topology
 from podctl.spec.problems import Mark, Problem, printable
 from podctl.spec.source import Document, Item
@@ -22,6 +23,7 @@ KINDS: dict[str, type[Model]] = {
     "Tickets": Tickets,
     "Agent": Agent,
     "Boundary": Boundary,
+    "Masking": Masking,
 }
 
 M = TypeVar("M", bound=Model)
