@@ -10,6 +10,9 @@ import click
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "plan": ("capture", "plan_command", "Show what a capture would take, reference by reference, and take nothing."),
     "capture": ("capture", "capture_command", "Take the rows that tickets need out of a live database, masked on the way."),
+    "classify": ("masking", "classify_command", "Propose how each column is masked, for a person to confirm."),
+    "key": ("masking", "key_command", "Make, show or rotate the keys that masks are made with."),
+    "verify": ("masking", "verify_command", "Check that a captured seed is what was searched and signed."),
 }
 
 

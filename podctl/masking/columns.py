@@ -82,7 +82,7 @@ def check_table(rules: Mapping[str, ColumnRule], database: str, table: str, colu
         "nobody has confirmed the rules of",
         "look at each, and remove its line proposed",
     )
-    wrong = [f"{where}.{name}: {why}" for name, rule in rules.items() if (why := _why_not(rule, there[name], there))]
+    wrong = [f"{where}.{name}: {why}" for name, rule in rules.items() if (why := why_not(rule, there[name], there))]
     if wrong:
         raise MaskingProblem(
             f"{len(wrong)} of the rules of {where} cannot be kept",
@@ -126,7 +126,7 @@ def _proposed(rule: ColumnRule) -> bool:
     return rule.proposed is not None or any(map(_proposed, rule.paths.values()))
 
 
-def _why_not(rule: ColumnRule, column: Column, columns: Mapping[str, Column]) -> str:
+def why_not(rule: ColumnRule, column: Column, columns: Mapping[str, Column]) -> str:
     """Why a rule cannot mask a column; nothing when it can."""
     if rule.mask == "keep":
         return ""

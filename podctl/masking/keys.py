@@ -153,6 +153,17 @@ def keys_directory() -> Path:
     return (Path(home) if home else Path.home() / ".config") / "podctl" / "keys"
 
 
+def own_signers() -> list[str]:
+    """Ids of the signing keys in `keys_directory`; files that cannot be used as keys are left out."""
+    found = []
+    for path in sorted(keys_directory().glob("*.key")):
+        try:
+            found.append(KeyFile(path).read()[1].id)
+        except MaskingProblem:
+            continue
+    return found
+
+
 #: What tells a project's directory, or a seed's.
 _PROJECT = (".git", ".podctl", "seed.json", "scenario.yaml", "topology.yaml")
 

@@ -60,7 +60,7 @@ class TextMask:
         if self._known is None:
             self._watch.gather()
             self._known = _Known(self._watch)
-        spans = [*self._known.spans(text), *_looks_like(text)]
+        spans = [*self._known.spans(text), *looks_like(text)]
         for pattern, mask in self._patterns:
             for match in pattern.finditer(text):
                 group = 1 if pattern.groups and match.start(1) >= 0 else 0
@@ -184,7 +184,8 @@ _ANNOUNCED = re.compile(
 )
 
 
-def _looks_like(text: str) -> Iterator[Span]:
+def looks_like(text: str) -> Iterator[Span]:
+    """What has the form of an address, a number or a secret, in no order and overlapping."""
     if "@" in text:
         yield from _all(_EMAIL, text, "email")
     if "://" in text:
