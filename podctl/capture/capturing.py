@@ -21,7 +21,7 @@ from podctl.capture.postgres_schema import DumpPrograms
 from podctl.capture.problems import CaptureProblem
 from podctl.capture.rules import Mistake, Rules, resolve
 from podctl.capture.schema import Table
-from podctl.capture.worklist import Rowid, Subset, subset
+from podctl.capture.worklist import Rowid, Subset, lands, subset
 from podctl.data.captured import AFTER, BEFORE, DIGEST, FORMAT, MANIFEST, CapturedSeed, CapturedTable, contents_digest
 from podctl.faults import point
 from podctl.spec.capture import Capture
@@ -72,7 +72,7 @@ class Plan:
             return "whole"
         ways = ["named by tickets"] if self.subset.named.get(table) else []
         for (edge, how), flow in self.subset.flows.items():
-            if flow.rows and table == (edge.parent if how == "parent" else edge.child):
+            if flow.rows and table == lands((edge, how)):
                 ways.append(f"parents by {edge.label}" if how == "parent" else f"children by {edge.label}")
         return "; ".join(ways)
 
@@ -327,9 +327,15 @@ def edge_facts(plan: Plan) -> Iterator[dict[str, Any]]:
     for table, count in sorted(plan.subset.named.items()):
         yield {"edge": "tickets", "kind": "named", "to": table, "rows": count}
     for (edge, how), flow in sorted(plan.subset.flows.items(), key=lambda item: (item[0][1], item[0][0].label)):
-        to = edge.parent if how == "parent" else edge.child
         kind = "children" if how == "children" else edge.follow
-        fact = {"edge": edge.label, "kind": kind, "declared": edge.declared, "to": to, "rows": flow.rows, "found": flow.found}
+        fact = {
+            "edge": edge.label,
+            "kind": kind,
+            "declared": edge.declared,
+            "to": lands((edge, how)),
+            "rows": flow.rows,
+            "found": flow.found,
+        }
         if how == "children":
             fact |= {"beyond_cap": flow.beyond, "indexed": edge.indexed}
         yield fact

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from psycopg import sql
 
@@ -165,10 +166,10 @@ class PostgresRows:
         Raises `CaptureProblem` for a row of more than ``largest`` bytes.
         """
         target = self._tables[table]
-        query = self._selection(target, rows, nulled)
+        query = self._selection(target, rows, nulled).as_bytes(self._session)
         held: list[bytes] = []
         size = 0
-        with explained(f"copying {table}"), self._session.cursor() as cursor, cursor.copy(query) as copy:
+        with explained(f"copying {table}"), self._as_stored(), self._session.cursor() as cursor, cursor.copy(query) as copy:
             for line in copy:
                 if len(line) > largest:
                     raise _too_large(target, len(line), largest)
@@ -179,6 +180,16 @@ class PostgresRows:
                     held, size = [], 0
         if held:
             yield b"".join(held), len(held)
+
+    @contextmanager
+    def _as_stored(self) -> Iterator[None]:
+        """A database that does not know its encoding hands out what it has only to who does not ask for one either."""
+        unknown = self._session.info.parameter_status("server_encoding") == "SQL_ASCII"
+        if unknown:
+            self._session.execute("SET LOCAL client_encoding = 'SQL_ASCII'")
+        yield
+        if unknown:
+            self._session.execute("SET LOCAL client_encoding = 'UTF8'")
 
     def _selection(
         self, table: Table, rows: Sequence[Rowid] | None, nulled: Sequence[tuple[Edge, Sequence[Rowid]]]

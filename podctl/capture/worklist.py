@@ -219,7 +219,10 @@ class _Worklist:
         if limit is not None and taken is not None and len(taken) > limit:
             raise over_budget(self.result, f"{limit:,} rows of {table} (budget.tables.{table})", table)
         if self.result.rows > self._rules.rows:
-            largest = max(self.result.taken, key=lambda name: len(self.result.taken[name] or ()))
+            brought = Counter[str]()
+            for step, flow in self.result.flows.items():
+                brought[lands(step)] += flow.rows
+            largest = max(brought, key=lambda name: brought[name], default=table)
             raise over_budget(self.result, f"{self._rules.rows:,} rows (budget.rows)", largest)
 
     def cut(self) -> None:
@@ -253,12 +256,13 @@ def over_budget(result: Subset, budget: str, table: str) -> CaptureProblem:
     )
 
 
+def lands(step: Step) -> str:
+    """The table that rows came to."""
+    return step[0].parent if step[1] == "parent" else step[0].child
+
+
 def guilty_chain(result: Subset, table: str) -> list[Step]:
     """From the tickets to ``table``, each step the one that brought most rows of the step after it."""
-
-    def lands(step: Step) -> str:
-        return step[0].parent if step[1] == "parent" else step[0].child
-
     arriving = [step for step in result.flows if lands(step) == table]
     chain: list[Step] = []
     step: Step | None = max(arriving, key=lambda one: result.flows[one].rows, default=None)
@@ -278,14 +282,26 @@ def described(step: Step) -> str:
 
 
 def _advice(result: Subset, chain: Sequence[Step]) -> str:
-    """The step to do without that costs the fewest rows of its own among those that everything after it came by."""
     cuttable = [step for step in chain if step[1] == "children" or step[0].follow != "required"]
     if not cuttable:
         return "no reference on the way may be empty: name fewer rows, or take a smaller sample"
-    edge, how = min(cuttable, key=lambda step: (result.flows[step].rows, -chain.index(step)))
-    spared = sum(result.flows[step].rows for step in chain[chain.index((edge, how)) :])
+    # The one that spares most rows for each that it brings itself; of equals, the one nearest to where there are too many.
+    cheapest = max(cuttable, key=lambda step: (_spared(result, step) / max(1, result.flows[step].rows), chain.index(step)))
+    edge, how = cheapest
+    spared = f"about {_spared(result, cheapest):,.0f} of these rows came by it"
     if how == "children":
-        return f"cheapest to cut: a lower cap for {edge.child} under children, or none of them; {spared:,} of these rows came by them"
-    return (
-        f"cheapest to cut: parents: {{follow: {{{edge.child}.{edge.columns[0]}: never}}}}; {spared:,} of these rows came by it"
-    )
+        return f"cheapest to cut: a lower cap for {edge.child} of {edge.parent} under children, or none of them; {spared}"
+    return f"cheapest to cut: parents: {{follow: {{{edge.child}.{edge.columns[0]}: never}}}}; {spared}"
+
+
+def _spared(result: Subset, step: Step) -> float:
+    """Rows that came by the step, and by those that followed from them, each for its share."""
+    share = {step: 1.0}
+    waiting = [step]
+    while waiting:
+        one = waiting.pop()
+        for after, sources in result.came_by.items():
+            if after not in share and sources[one]:
+                share[after] = share[one] * sources[one] / max(1, result.flows[after].rows)
+                waiting.append(after)
+    return sum(part * result.flows[one].rows for one, part in share.items())
