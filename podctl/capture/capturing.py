@@ -15,12 +15,12 @@ from typing import Any
 from podctl import __version__
 from podctl.capture.building import building
 from podctl.capture.engine import Engine
+from podctl.capture.masked import Masker, Masking
 from podctl.capture.named import Naming, by_paths, by_references
 from podctl.capture.opening import open_engine
 from podctl.capture.postgres_schema import DumpPrograms
 from podctl.capture.problems import CaptureProblem
 from podctl.capture.rules import Mistake, Rules, resolve
-from podctl.capture.schema import Table
 from podctl.capture.worklist import Rowid, Subset, lands, subset
 from podctl.data.captured import AFTER, BEFORE, DIGEST, FORMAT, MANIFEST, CapturedSeed, CapturedTable, contents_digest
 from podctl.faults import point
@@ -33,10 +33,6 @@ from podctl.tickets.sample import draw
 from podctl.tickets.sources import load_tickets
 from podctl.tickets.types import Ticket
 
-#: Masks whole lines of COPY text.
-Masker = Callable[[bytes], bytes]
-#: Table -> its masker; raises when a column has no rule. None: nothing is masked.
-Masking = Callable[[Table], Masker] | None
 Said = Callable[[str], None]
 
 
@@ -211,21 +207,26 @@ def _at_their_place(path: Path, mistakes: Sequence[Mistake]) -> SpecMistakes:
 
 
 def write_seed(
-    plan: Plan, engine: Engine, spec: Capture, target: Path, masking: Masking, masked: Mapping[str, str], *, replace: bool, said: Said = lambda _: None
+    plan: Plan, engine: Engine, spec: Capture, target: Path, masking: Masking | None, masked: Mapping[str, str], *, replace: bool, said: Said = lambda _: None
 ) -> CapturedSeed:  # fmt: skip
     """The captured seed in ``target``, or nothing. ``masked`` says how rows were masked; it is part of the digest.
 
     Raises `CaptureProblem`, `SpecError` when ``target`` may not be used, and what ``masking`` raises.
     """
-    maskers = {name: masking(plan.rules.tables[name]) for name in _with_rows(plan)} if masking else {}
+    maskers = {name: masking.masker(plan.rules.tables[name]) for name in _with_rows(plan)} if masking else {}
+    names = sorted(plan.rules.tables)
+    if masking:
+        masking.check(plan.rules.edges)
     with building(target, MANIFEST, replace=replace) as directory:
         said("reading the definition")
         definition = engine.definition(plan.rules, directory, spec.leave_out_extensions)
         (directory / "tables").mkdir(mode=0o700)
-        tables = []
-        for number, name in enumerate(sorted(plan.rules.tables), start=1):
-            tables.append(_write_table(plan, engine, name, directory, number, maskers.get(name), spec.value_bytes, said))
+        written = {}
+        for name in masking.order(names) if masking else names:
+            number = names.index(name) + 1
+            written[name] = _write_table(plan, engine, name, directory, number, maskers.get(name), spec.value_bytes, said)
             point("capture.copied")
+        tables = [written[name] for name in names]
         engine.refuse_changed(plan.rules)
         manifest = _manifest(plan, engine, spec, definition.not_mirrored, tuple(tables), dict(masked), {
             BEFORE: _write(directory / BEFORE, definition.before), AFTER: _write(directory / AFTER, definition.after)
@@ -234,6 +235,14 @@ def write_seed(
             directory / MANIFEST, json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True) + "\n"
         )
         _write(directory / DIGEST, manifest.digest + "\n")
+        if masking:
+            said("searching the files for raw values")
+            source = {"name": spec.name, "engine": manifest.engine, "version": manifest.engine_version}
+            rows = {
+                table.name if table.schema_name == "public" else f"{table.schema_name}.{table.name}": table.rows
+                for table in tables
+            }
+            masking.prove(directory, {"source": source, "seed": manifest.digest, "rows": rows})
     return manifest
 
 

@@ -10,7 +10,8 @@ import click
 from podctl.cli.common import emit_json, is_quiet, output_option, table
 
 if TYPE_CHECKING:
-    from podctl.capture.capturing import Masking, Plan
+    from podctl.capture.capturing import Plan
+    from podctl.capture.masked import Masking
     from podctl.capture.postgres_schema import DumpPrograms
     from podctl.spec.capture import Capture
 
@@ -41,7 +42,10 @@ def plan_command(file: Path, output: str) -> int:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The seed's directory.")
 @click.option(
-    "--key", type=click.Path(path_type=Path, dir_okay=False), envvar="PODCTL_MASKING_KEY", help="The masking key's file."
+    "--key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="PODCTL_MASKING_KEY",
+    help="The key's file.  [default: MASKING.key in the user's configuration directory]",
 )
 @click.option("--replace", is_flag=True, help="Take the place of a captured seed that is there, once this one is whole.")
 def capture_command(file: Path, out: Path, key: Path | None, replace: bool) -> int:
@@ -59,7 +63,7 @@ def capture_command(file: Path, out: Path, key: Path | None, replace: bool) -> i
 
     spec = load_model(file, Capture)
     refuse_taken(out, MANIFEST, replace=replace)
-    masking, masked = _masking(spec, key)
+    masking, masked = _masking(spec, key, out)
     plan, engine = plan_capture(file, _programs(), _said)
     try:
         seed = write_seed(plan, engine, spec, out, masking, masked, replace=replace, said=_said)
@@ -80,7 +84,7 @@ def capture_command(file: Path, out: Path, key: Path | None, replace: bool) -> i
     return 0
 
 
-def _masking(spec: Capture, key: Path | None) -> tuple[Masking, dict[str, str]]:
+def _masking(spec: Capture, key: Path | None, out: Path) -> tuple[Masking | None, dict[str, str]]:
     """How each table is masked, and what the seed says of it. Raises `SpecError`."""
     from podctl.errors import SpecError
 
@@ -93,9 +97,10 @@ def _masking(spec: Capture, key: Path | None) -> tuple[Masking, dict[str, str]]:
             unchanged="nothing was read",
             hint="masking: with a Masking file, or unmasked: with the reason why nothing has to be",
         )
-    from podctl.capture.masked import masked_with
+    from podctl.capture.masked import masking_of
 
-    return masked_with(spec, key)
+    masking = masking_of(spec, key, out)
+    return masking, masking.facts
 
 
 def _programs() -> DumpPrograms:
