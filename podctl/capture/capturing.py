@@ -245,9 +245,12 @@ def write_seed(
             directory / MANIFEST, json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True) + "\n"
         )
         _write(directory / DIGEST, manifest.digest + "\n")
-        facts = {"name": spec.name, "digest": manifest.digest, "taken_at": manifest.taken_at}
+        source = {"name": spec.name, "engine": manifest.engine, "version": manifest.engine_version}
+        facts = {"source": source, "seed": manifest.digest, "rows": {name: one.rows for name, one in tables.items()}}
         try:
-            masking.attest(directory, [trial.build(directory)] if trial else [], facts)
+            built = [trial.build(directory)] if trial else []
+            said("searching for raw values")
+            masking.attest(directory, built, facts)
         except BaseException:
             if trial:
                 trial.remove()

@@ -10,6 +10,7 @@ from podctl.capture.schema import Edge, Table
 from podctl.errors import SpecError
 from podctl.masking.columns import Column, check_joins
 from podctl.masking.keys import KeyFile
+from podctl.masking.prf import MASKING_VERSION
 from podctl.masking.proof import attest, policy_digest
 from podctl.masking.table import table_masker, text_last
 from podctl.masking.watch import Watch
@@ -56,16 +57,17 @@ class Masked:
         self._database, self._policy = database, policy
         self._key, self._signing = key.read(seed)
         self._watch = Watch()
-        self.facts = {"policy": policy_digest(policy), "key": self._key.id}
+        self.facts = {"policy": policy_digest(policy), "key": self._key.id, "version": str(MASKING_VERSION)}
 
     def maskers(self, tables: Sequence[Table], edges: Iterable[Edge]) -> Mapping[str, Masker]:
         by_name = {table.shown: table for table in tables}
-        joins = [(self._database, one.child, one.columns, one.parent, one.to) for one in edges if one.parent in by_name]
-        check_joins(self._policy, [join for join in joins if join[1] in by_name])
-        return {
+        maskers = {
             name: table_masker(self._policy, self._key, self._database, name, _columns(by_name[name]), self._watch)
             for name in text_last(self._policy, self._database, list(by_name))
         }
+        joins = [(self._database, one.child, one.columns, one.parent, one.to) for one in edges]
+        check_joins(self._policy, [join for join in joins if join[1] in by_name and join[3] in by_name])
+        return maskers
 
     def attest(self, seed: Path, also: Sequence[Path], facts: dict[str, Any]) -> None:
         attest(seed, self._policy, self._key, self._signing, self._watch, also=also, facts=facts)

@@ -37,7 +37,7 @@ def attest(
     """
     looked_for = canaries(watch, ValueMasks(masking_key.secret))
     scanner = Scanner(looked_for.values)
-    results = {root.name: scanner.scan([root]) for root in (seed, *also)}
+    results = {"seed": scanner.scan([seed]), **{root.name: scanner.scan([root]) for root in also}}
     for result in results.values():
         refuse_findings(result)
     signed = statement.sign(
@@ -56,7 +56,7 @@ def attest(
         },
         signing_key,
     )
-    searched = {name.removeprefix(f"{seed.name}/"): digest for name, digest in results[seed.name].files.items()}
+    searched = {name.removeprefix(f"{seed.name}/"): digest for name, digest in results["seed"].files.items()}
     searched.pop(statement.STATEMENT, None)
     if searched != signed["statement"]["files"]:
         raise MaskingProblem(
