@@ -151,16 +151,17 @@ def _named(
         return {}, []
     named: dict[str, list[Rowid]] = {}
     unmatched = []
-    namings = by_paths(tickets, spec.tickets.rows)
+    by_path = by_paths(tickets, spec.tickets.rows)
+    namings = list(by_path)
     if spec.tickets.references:
-        namings += [one for one in by_references(tickets, spec.name) if _is_there(one, rules)]
+        namings += [one for one in by_references(tickets, spec.name, rules.edges) if _is_there(one, rules)]
     for naming in namings:
         table = rules.tables[naming.table.removeprefix("public.")].shown
         if not naming.values:
             raise _names_nothing(naming, tickets)
         values = list(naming.values)
         found = engine.rows.named(table, naming.columns, values)
-        if not found:
+        if not found and naming in by_path:
             raise _matches_nothing(naming, table)
         named.setdefault(table, []).extend(row for _, row in found)
         missing = set(range(len(values))) - {position for position, _ in found}
