@@ -69,7 +69,9 @@ def _checked(value: Any) -> str:
 
 
 @click.command("schema")
-@click.argument("kind", required=False, type=click.Choice(["Scenario", "Topology", "Tickets", "Agent", "Boundary"]))
+@click.argument(
+    "kind", required=False, type=click.Choice(["Scenario", "Topology", "Tickets", "Agent", "Boundary", "Capture", "Masking"])
+)
 def schema_command(kind: str | None) -> int:
     """Print the JSON Schema of a kind of spec, or of all.
 

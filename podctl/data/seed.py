@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from podctl.data.captured import AFTER, BEFORE, copy_in, refresh_views, verified
 from podctl.data.catalog import Catalog, Table, read_catalog
 from podctl.data.connect import Connection, first_line, is_the_machines, server_failed
 from podctl.data.sqltext import SqlTextProblem, Statement, split_statements
@@ -29,6 +30,8 @@ class SeedProblem(SpecError):
 def seed_digest(seed: Seed) -> str:
     """sha256 over what the seed's files hold and the order they are used in, not where they lie."""
     digest = hashlib.sha256()
+    if seed.captured:
+        digest.update(f"captured {verified(seed.captured).digest}\n".encode())
     for label, path in [*(("sql", path) for path in seed.sql), *((f"csv {table}", path) for table, path in seed.csv.items())]:
         content = _read(path)
         digest.update(f"{label} {len(content)}\n".encode())
@@ -37,10 +40,12 @@ def seed_digest(seed: Seed) -> str:
 
 
 async def load_seed(connection: Connection, seed: Seed) -> None:
-    """Run the scripts in order, then load the CSV files in order, then bring sequences past the loaded keys.
+    """Load what was captured, run the scripts in order, load the CSV files in order, then bring sequences past the loaded keys.
 
     Raises `SeedProblem`.
     """
+    if seed.captured:
+        await _load_captured(connection, seed.captured)
     for path in seed.sql:
         await _run_script(connection, path)
         # pg_dump's scripts leave an empty search_path and more behind.
@@ -50,6 +55,24 @@ async def load_seed(connection: Connection, seed: Seed) -> None:
         for table, path in seed.csv.items():
             await _load_csv(connection, catalog, table, path)
     await _advance_sequences(connection, await read_catalog(connection))
+
+
+async def _load_captured(connection: Connection, directory: Path) -> None:
+    manifest = verified(directory)
+    await _run_script(connection, directory / BEFORE)
+    await connection.execute("DISCARD ALL")
+    for table in manifest.tables:
+        try:
+            await copy_in(connection, directory, table)
+        except psycopg.Error as error:
+            match = _COPY_LINE.search(error.diag.context or "")
+            raise _failed(directory / str(table.file), int(match[1]) if match else None, error) from error
+    await _run_script(connection, directory / AFTER)
+    await connection.execute("DISCARD ALL")
+    try:
+        await refresh_views(connection)
+    except psycopg.Error as error:
+        raise _failed(directory / AFTER, None, error) from error
 
 
 def _read(path: Path) -> bytes:

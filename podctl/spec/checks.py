@@ -87,6 +87,7 @@ def _topology(root: Item, report: Report) -> None:
         if mode == "left-out":
             _reason(name, at, database, report)
         elif mode == "mirrored" and (seed := database.get("seed")) is not None:
+            report.path(seed.get("captured"), "directory")
             for script in seed.list("sql"):
                 report.path(script, "file")
             for _, table in seed.mapping("csv").values():

@@ -22,8 +22,9 @@ from podctl.spec.tickets import Tickets as Tickets
 
 
 class Seed(Model):
-    """How a database's template is filled: SQL files in order, then one CSV file a table."""
+    """How a database's template is filled: what was captured, then SQL files in order, then one CSV file a table."""
 
+    captured: Path | None = Field(None, description="a directory that podctl data capture made")
     sql: tuple[Path, ...] = ()
     csv: dict[str, Path] = Field(default_factory=dict, description="table -> CSV file with a header row")
 

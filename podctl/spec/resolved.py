@@ -12,6 +12,7 @@ from typing import Any
 from podctl.errors import SpecError
 from podctl.spec.base import API_VERSION, Model
 from podctl.spec.bundle import Bundle
+from podctl.spec.models import Seed
 from podctl.spec.problems import printable, shown
 
 
@@ -43,9 +44,17 @@ def spec_digest(bundle: Bundle) -> str:
 
 
 def seed_files(bundle: Bundle) -> list[Path]:
-    """The seed files of the mirrored databases, in the order of the topology's names."""
+    """The seed files of the mirrored databases, in the order of the topology's names.
+
+    Of a captured seed it is the digest of all the others, which are compared with it when they are loaded.
+    """
     mirrored = [database for _, database in sorted(bundle.topology.databases.items()) if database.mode == "mirrored"]
-    return [path for database in mirrored for path in (*database.seed.sql, *(p for _, p in sorted(database.seed.csv.items())))]
+    return [path for database in mirrored for path in _files(database.seed)]
+
+
+def _files(seed: Seed) -> list[Path]:
+    captured = [seed.captured / "digest"] if seed.captured else []
+    return [*captured, *seed.sql, *(path for _, path in sorted(seed.csv.items()))]
 
 
 def _contents(path: Path) -> str:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from podctl.spec.capture import Capture
+from podctl.spec.masking import Masking
 from podctl.spec.models import Agent, Boundary, Model, Scenario, Tickets, Topology
 from podctl.spec.problems import Mark, Problem, printable
 from podctl.spec.source import Document, Item
@@ -22,6 +24,8 @@ KINDS: dict[str, type[Model]] = {
     "Tickets": Tickets,
     "Agent": Agent,
     "Boundary": Boundary,
+    "Capture": Capture,
+    "Masking": Masking,
 }
 
 M = TypeVar("M", bound=Model)

@@ -1,0 +1,79 @@
+"""What capturing needs of a source, whatever database it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from podctl.capture.rules import Rules
+from podctl.capture.schema import Edge, Schema
+from podctl.capture.worklist import Rowid, Source
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``encoding`` is the database's own; ``extensions``: name -> version."""
+
+    engine: str
+    version: str
+    encoding: str
+    database: str
+    locale: str = ""
+    extensions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """Scripts for PostgreSQL to run before and after the rows; ``not_mirrored``: what they leave out -> why."""
+
+    before: str
+    after: str
+    not_mirrored: Mapping[str, str] = field(default_factory=dict)
+
+
+class Rows(Source, Protocol):
+    """A source's rows; each method may raise `CaptureProblem`."""
+
+    def named(self, table: str, columns: Sequence[str], values: Sequence[Sequence[str]]) -> Sequence[tuple[int, Rowid]]:
+        """(position in ``values``, row) of every row that has these values, given as text."""
+        ...
+
+    def count(self, table: str) -> int: ...
+
+    def chunks(
+        self, table: str, rows: Sequence[Rowid] | None, nulled: Sequence[tuple[Edge, Sequence[Rowid]]], largest: int
+    ) -> Iterator[tuple[bytes, int]]:
+        """Some whole lines of COPY text in UTF-8 at a time, and how many; all rows when ``rows`` is None.
+
+        References in ``nulled`` are empty in their rows. Raises `CaptureProblem` for a row of more than ``largest`` bytes.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """A source whose snapshot has begun; close it."""
+
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def facts(self) -> Facts: ...
+
+    @property
+    def rows(self) -> Rows: ...
+
+    def secure(self, rules: Rules) -> None:
+        """See that everything may be read and stays as it is while it is. Raises `CaptureProblem`."""
+        ...
+
+    def definition(self, rules: Rules, directory: Path, without_extensions: Sequence[str]) -> Definition:
+        """``directory`` is for files on the way. Raises `CaptureProblem`."""
+        ...
+
+    def refuse_changed(self, rules: Rules) -> None:
+        """Raises `CaptureProblem` when the source has another schema than at the beginning."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,20 @@
+"""The engine for a source's URL."""
+
+from __future__ import annotations
+
+from podctl.capture.engine import Engine
+from podctl.capture.postgres_engine import PostgresEngine
+from podctl.capture.postgres_schema import DumpPrograms
+from podctl.errors import SpecError
+from podctl.spec.capture import CaptureSource
+
+
+def open_engine(source: CaptureSource, programs: DumpPrograms, seed: int) -> Engine:
+    """The source with its snapshot begun. Raises `SpecError`, `CaptureProblem`."""
+    if source.url.startswith(("postgresql://", "postgres://")) or "=" in source.url.split("/")[0]:
+        return PostgresEngine(source, programs, seed)
+    raise SpecError(
+        "source.url is of no database that podctl can capture",
+        code="capture-url",
+        hint="postgresql://USER@HOST/DATABASE, or service=NAME",
+    )

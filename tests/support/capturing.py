@@ -1,0 +1,123 @@
+"""Live databases for captures to read, projects around them, and copies made of what was captured."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import yaml
+from psycopg import sql
+
+from podctl.backends.local.postgres import programs
+from podctl.capture.capturing import Plan, plan_capture, write_seed
+from podctl.capture.masked import masking_of
+from podctl.capture.postgres_schema import DumpPrograms
+from podctl.data.captured import CapturedSeed
+from podctl.data.connect import connect
+from podctl.data.seed import load_seed
+from podctl.spec.capture import Capture
+from podctl.spec.load import load_model
+from podctl.spec.models import Seed
+
+
+def dump_programs() -> DumpPrograms:
+    ours = programs()
+    return DumpPrograms(ours.root / "bin", ours.major)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL server by its superuser's URL."""
+
+    url: str
+
+    def of(self, database: str, user: str | None = None) -> str:
+        parts = urlsplit(self.url)
+        return parts._replace(netloc=f"{user}@" if user else parts.netloc, path=f"/{database}").geturl()
+
+    def database(self, script: str = "", encoding: str = "UTF8") -> str:
+        """The URL of a new database in which the script has run."""
+        name = f"d_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(self.url, autocommit=True) as admin:
+            admin.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE 'C'").format(
+                    sql.Identifier(name), sql.Literal(encoding)
+                )
+            )
+        url = self.of(name)
+        if script:
+            with psycopg.connect(url, autocommit=True) as session:
+                session.execute(script.encode())
+        return url
+
+    def loaded(self, seed: Path) -> str:
+        """The URL of a new database that holds a captured seed."""
+        url = self.database()
+
+        async def load() -> None:
+            session = await connect(url)
+            try:
+                await load_seed(session, Seed(captured=seed))
+            finally:
+                await session.close()
+
+        asyncio.run(load())
+        return url
+
+    def drop(self, *urls: str) -> None:
+        with psycopg.connect(self.url, autocommit=True) as admin:
+            for url in urls:
+                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(urlsplit(url).path[1:])))
+
+
+def ask(url: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url, autocommit=True) as session:
+        cursor = session.execute(query.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def project(directory: Path, url: str, tickets: Iterable[Mapping[str, Any]] = (), **spec: Any) -> Path:
+    """A Capture file, of ``spec`` without what every one has; ``rows`` are tickets.rows."""
+    rows = spec.pop("rows", [])
+    whole: dict[str, Any] = {
+        "apiVersion": "podctl/v1",
+        "kind": "Capture",
+        "name": spec.pop("name", "shop"),
+        "source": {"url": url, "lock_timeout": "300ms", **spec.pop("source", {})},
+    }
+    entries = [json.dumps(dict(ticket)) for ticket in tickets]
+    if entries:
+        (directory / "tickets.jsonl").write_text("\n".join(entries) + "\n")
+        (directory / "tickets.yaml").write_text(
+            "apiVersion: podctl/v1\nkind: Tickets\nname: t\nsource: tickets.jsonl\nfields: {reference: reference}\n"
+            if any("reference" in ticket for ticket in map(json.loads, entries))
+            else "apiVersion: podctl/v1\nkind: Tickets\nname: t\nsource: tickets.jsonl\n"
+        )
+        whole["tickets"] = {"file": "tickets.yaml", "rows": rows, **spec.pop("tickets", {})}
+    if "masking" not in spec:
+        whole["unmasked"] = "invented rows"
+    path = directory / "capture.yaml"
+    path.write_text(yaml.safe_dump({**whole, **spec}))
+    return path
+
+
+def planned(path: Path) -> Plan:
+    plan, engine = plan_capture(path, dump_programs())
+    engine.close()
+    return plan
+
+
+def captured(path: Path, out: Path, *, replace: bool = False) -> CapturedSeed:
+    spec = load_model(path, Capture)
+    plan, engine = plan_capture(path, dump_programs())
+    try:
+        return write_seed(plan, engine, spec, out, masking_of(spec, None, out), replace=replace)
+    finally:
+        engine.close()
