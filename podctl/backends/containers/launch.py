@@ -52,9 +52,13 @@ def service_launch(topology: Topology, name: str, handles: Mapping[str, Postgres
         return Launch(dict(ENVIRONMENT), [PYTHON, "-I", "-S", f"{SCRIPTS}/stub.py", json.dumps(config)], "/")
     credentials = {database: (service_role(name), handle.service_passwords[name]) for database, handle in handles.items()}
     values = placeholders(topology, PYTHON, credentials)
-    environment = {**ENVIRONMENT, "HOST": "0.0.0.0", "PORT": str(service.ports[0])}
-    environment |= {key: expand(value, values) for key, value in service.environment.items()}
-    return Launch(environment, [expand(part, values) for part in service.command], str(service.directory or "/"))
+    given = {key: expand(value, values) for key, value in service.environment.items()}
+    argv = [expand(part, values) for part in (*service.command, *service.arguments)]
+    if service.image is not None:
+        # The image has its own PATH, and a home that an arbitrary user may not write to.
+        return Launch({"HOME": "/tmp", **given}, argv, str(service.directory or ""))
+    environment = {**ENVIRONMENT, "HOST": "0.0.0.0", "PORT": str(service.ports[0]), **given}
+    return Launch(environment, argv, str(service.directory or "/"))
 
 
 def confined(argv: Sequence[str]) -> tuple[str, ...]:
