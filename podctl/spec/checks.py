@@ -21,7 +21,7 @@ SOURCES = (".csv", ".json", ".jsonl")
 _OF_DATABASES = ("url", "host", "port", "user", "password", "name")
 _OF_SERVICES = ("url", "host", "port")
 #: What only a service that runs from an image has.
-_OF_IMAGES = ("arguments", "files", "writable", "user", "aliases")
+_OF_IMAGES = ("arguments", "working_directory", "files", "writable", "user", "aliases")
 
 
 class Report:
@@ -155,8 +155,9 @@ def _service(name: str, at: Mark, service: Item, known: dict[str, bool], stands_
         report.path(service.get("directory"), "directory")
         for path in service.list("read_only"):
             report.path(path, "any")
-        environment = (value for _, value in service.mapping("environment").values())
-        for item in [*service.list("command"), *service.list("arguments"), *environment]:
+        environment = [value for _, value in service.mapping("environment").values()]
+        texts = [text for _, file in service.mapping("files").values() if (text := file.get("text")) is not None]
+        for item in [*service.list("command"), *service.list("arguments"), *environment, *texts]:
             _placeholders(item, stands_for, report)
 
 
@@ -190,7 +191,8 @@ def _container(service: Item, report: Report) -> None:
         elif parts[1:2] in (["podctl"], ["proc"], ["sys"], ["dev"]) and target != "/dev/shm":
             report.add(at, f"{printable(target)} is not for a service to have", "choose another place")
     for target, (at, source) in files.items():
-        if target.rpartition("/")[0] in ("", *writable) and report.found(source) == "file":
+        single = source.entries is not None or report.found(source) == "file"
+        if target.rpartition("/")[0] in ("", *writable) and single:
             report.add(at, f"{printable(target)} cannot be put there", "a file needs a directory, and one that is not writable")
     ready = service.get("ready")
     path = ready.get("path") if ready is not None else None

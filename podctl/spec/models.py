@@ -60,7 +60,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Share = Annotated[float, Field(ge=0, le=1)]
 #: In a container; that no part is ``.`` or ``..`` is checked with the rest of a topology.
-Absolute = Annotated[str, Field(pattern=r"^(/[^/:,\s]+)+$", max_length=512)]
+Absolute = Annotated[str, Field(pattern=r"^(/[^/:,\s]+)+$")]
 Hostname = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$")]
 
 
@@ -111,6 +111,12 @@ class StubRoute(Model):
     body: Any = None
 
 
+class FileText(Model):
+    """A small file's whole content; placeholders are filled in."""
+
+    text: str
+
+
 class Service(Model):
     """A process of production.
 
@@ -130,12 +136,14 @@ class Service(Model):
     arguments: tuple[str, ...] = Field((), description="with `image`: given to its entry point")
     directory: Path | None = Field(None, description="bound read-only as the working directory")
     read_only: tuple[Path, ...] = Field((), description="more host paths the service may read, bound at the same place")
-    files: dict[Absolute, Path] = Field(
-        default_factory=dict, description="with `image`: where it stands in the container -> file or directory"
+    files: dict[Absolute, Path | FileText] = Field(
+        default_factory=dict,
+        description="with `image`: where it stands in the container -> file or directory, or text: what it says",
     )
     writable: dict[Absolute, Bytes] = Field(
         default_factory=dict, description="with `image`: directory -> size; empty and in memory at each start"
     )
+    working_directory: Absolute | None = Field(None, description="with `image`: in place of the image's own")
     user: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
         None, description="with `image`: user id; default: the image's own when it is a number, else one of the pod's"
     )

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import secrets
 import shutil
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +39,7 @@ from podctl.data.remotelog import RemoteLog
 from podctl.data.template import TemplateFacts, build_template
 from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource
-from podctl.spec.models import Resources, Service, Topology
+from podctl.spec.models import FileText, Resources, Service, Topology
 from podctl.spec.placeholders import expand
 from podctl.spec.topology import readiness, runs_image, service_order, shown_argv
 
@@ -126,9 +126,13 @@ class DockerPod:
         paths = [(path, str(path)) for path in service.read_only]
         if service.directory:
             paths.append((service.directory, launch.directory))
-        paths += [(source, target) for target, source in service.files.items()]
-        files = await self._files(paths)
-        single = {target.rpartition("/")[0] for target, source in service.files.items() if source.is_file()}
+        paths += [(source, target) for target, source in service.files.items() if isinstance(source, Path)]
+        files = await self._files(paths, launch.texts)
+        single = {
+            target.rpartition("/")[0]
+            for target, source in service.files.items()
+            if isinstance(source, FileText) or source.is_file()
+        }
         image = await self._image(service, launch, files) if runs_image(service) else None
         argv = tuple(launch.argv if image is None else launch.argv[len(image.entry) :])
         program = Program(argv, launch.environment, launch.directory, files, service.resources, frozenset(single))
@@ -286,12 +290,18 @@ class DockerPod:
         if container is not None:
             await self._engine.remove(container)
 
-    async def _files(self, paths: Sequence[tuple[Path, str]]) -> dict[str, dict[str, bytes]]:
-        """Mount point -> path -> content. A single file is given with the directory that it is in, alone there."""
+    async def _files(
+        self, paths: Sequence[tuple[Path, str]], texts: Mapping[str, str] | None = None
+    ) -> dict[str, dict[str, bytes]]:
+        """Mount point -> path -> content. A single file is given with the directory that it is in."""
         found: dict[str, dict[str, bytes]] = {}
         for source, target in paths:
-            mount = target.rpartition("/")[0] if source.is_file() else target
-            found.setdefault(mount, {}).update(await asyncio.to_thread(_read, source))
+            mount, _, name = target.rpartition("/") if source.is_file() else (target, "", "")
+            given = await asyncio.to_thread(_read, source)
+            found.setdefault(mount, {}).update({name: given[source.name]} if name else given)
+        for target, text in (texts or {}).items():
+            mount, _, name = target.rpartition("/")
+            found.setdefault(mount, {})[name] = text.encode()
         return found
 
 
