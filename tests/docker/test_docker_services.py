@@ -52,7 +52,7 @@ def system(images: dict[str, str]) -> dict[str, Any]:
         "web": {
             "image": images["web"],
             "ports": [80],
-            "files": {"/etc/shop/greeting": "greeting"},
+            "files": {"/etc/shop/greeting": "greeting", "/run/secrets/word": {"text": "word of ${store.host}:${store.port}"}},
             "environment": {"STORE_HOST": "memory", "MODE": "pod"},
             "aliases": ["web.shop.svc"],
             "ready": {"path": "/healthz"},
@@ -86,6 +86,8 @@ def test_a_system_of_images_runs_and_starts_anew_for_each_attempt(tmp_path: Path
             "mode": "pod",
             "path": "/own/path",
             "root": "read-only",
+            "files": "read-only",
+            "secret": "word of store:6380",
             "seen by the agent": "seen 2",
             "urls": ["http://web:80", "tcp://store:6380", False],
         }
@@ -118,3 +120,51 @@ def _attempt(project: Project, ticket_id: str) -> Path:
     run = project.run()
     attempt = next(attempt for attempt in run.attempts if attempt.ticket == ticket_id)
     return project.store / "runs" / run.info.id / "attempts" / attempt.id
+
+
+COMPOSE = """
+name: shop
+services:
+  web:
+    image: {web}
+    ports: ["8080:80"]
+    environment: {{STORE_HOST: the_store, MODE: pod, WEB_TOKEN: abcdef0123}}
+    volumes: ["./greeting:/etc/shop/greeting:ro"]
+    secrets: [word]
+    healthcheck: {{test: [CMD, "{python}", -c, "import urllib.request as r; r.urlopen('http://127.0.0.1/healthz')"], interval: 1s, retries: 20}}
+    depends_on: [the_store, worker]
+    deploy: {{replicas: 3}}
+  the_store:
+    image: {store}
+    entrypoint: ["/usr/local/bin/python3", "/srv/store.py"]
+    expose: [6380]
+    container_name: store
+    volumes: ["seen:/state"]
+  worker: {{image: {worker}, restart: always}}
+volumes: {{seen: }}
+secrets: {{word: {{file: word.txt}}}}
+"""
+
+
+def test_a_compose_file_is_imported_and_runs(tmp_path: Path, images: dict[str, str]) -> None:
+    project = project_of(tmp_path / "p", {})
+    source = tmp_path / "p" / "production"
+    source.mkdir()
+    (source / "compose.yaml").write_text(COMPOSE.format(**images, python="/usr/local/bin/python3"))
+    (source / "greeting").write_text("hello")
+    (source / "word.txt").write_text("the real word")
+    imported = project.podctl("topology", "import", "production/compose.yaml", "-o", "topology.yaml", "--force")
+    assert imported.returncode == 0, imported.stderr
+    refused = project.podctl("plan", "scenario.yaml", "--backend", "local")
+    assert refused.returncode == 2 and "the-store: image" in refused.stderr, refused.stderr
+    planned = project.podctl("plan", "scenario.yaml", "--backend", "docker")
+    assert planned.returncode == 0 and "make service/the-store" in planned.stdout, planned.stderr
+    agent = AGENT.replace("http://web.shop.svc:80", "http://web:80").replace(
+        '"WORKER_URL" in os.environ', '"WORKER_URL" in os.environ'
+    )
+    (project.root / "agent" / "main.py").write_text(agent.replace('os.environ["STORE_URL"]', 'os.environ["THE_STORE_URL"]'))
+    done = project.podctl("run", "scenario.yaml", "-q", "--backend", "docker", timeout=170)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((_attempt(project, "1") / "result.json").read_text())["output"]
+    assert (result["greeting"], result["store"], result["mode"], result["uid"]) == ("hello", "seen 1", "pod", 4711)
+    assert result["secret"].startswith("podctl-replaced-")

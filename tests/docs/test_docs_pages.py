@@ -31,7 +31,10 @@ def command(name: str) -> click.Command:
 
 
 def options(of: click.Command) -> set[str]:
-    return {name for parameter in of.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"-h", "--help"}
+    """Its own, and those of its subcommands."""
+    below = of.commands.values() if isinstance(of, click.Group) and of is not podctl else ()
+    own = {name for parameter in of.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return own.union({"-h", "--help"}, *map(options, below))
 
 
 def page_id(page: Path) -> str:

@@ -26,12 +26,17 @@ class Handler(BaseHTTPRequestHandler):
             return
         open("/lasting/last", "w").write(self.path)
         facts = {"arguments": sys.argv[1:], "greeting": open("/etc/shop/greeting").read(), "kept": open("/etc/shop/image").read(),
-                 "store": stored(), "uid": os.getuid(), "mode": os.environ["MODE"], "path": os.environ.get("PATH", "")}
+                 "store": stored(), "secret": open("/run/secrets/word").read(), "uid": os.getuid(), "mode": os.environ["MODE"], "path": os.environ.get("PATH", "")}
         try:
             open("/somewhere", "w")
             facts["root"] = "writable"
         except OSError:
             facts["root"] = "read-only"
+        try:
+            open("/etc/shop/more", "w")
+            facts["files"] = "writable"
+        except OSError:
+            facts["files"] = "read-only"
         body = json.dumps(facts).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
@@ -60,7 +65,7 @@ def give(client: docker.DockerClient) -> dict[str, str]:
     whole = engine_image.root()
     made = {
         "web": (
-            _with(whole, {"/srv/web.py": WEB, "/etc/shop/image": "of the image", "/lasting/": ""}),
+            _with(whole, {"/srv/web.py": WEB, "/etc/shop/": "", "/etc/shop/image": "of the image", "/lasting/": ""}),
             [
                 f'ENTRYPOINT ["{python}", "/srv/web.py"]',
                 'CMD ["by", "default"]',
@@ -89,6 +94,7 @@ def _with(archive: bytes, files: dict[str, str]) -> bytes:
             if name.endswith("/"):
                 entry.type = tarfile.DIRTYPE
             entry.size = len(content)
+            entry.uid = entry.gid = 4711  # what the image gives its own user is not to be written to all the same
             tar.addfile(entry, io.BytesIO(content.encode()))
     return made.getvalue()
 

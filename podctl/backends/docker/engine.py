@@ -37,7 +37,7 @@ _MAX_HEADERS = 64 * 1024
 _SAID = 4096
 _GONE_S = 30.0
 #: An engine would fill an empty volume with what the image has there, and give it that directory's owner.
-_VOLUME, _FILLED_VOLUME = "rw,nocopy", "rw"
+_VOLUME, _FILLED_VOLUME = "rw,nocopy", "ro,nocopy"
 #: Where an image may have a volume of its own: a path that podctl can have made in memory.
 _PATH = re.compile(r"(/[^/:,\s]+)+/?")
 
@@ -164,12 +164,16 @@ class Engine:
         """Make a container with its files, start it and wait until it is ready; its id."""
         volumes = {f"{box.name}-{number}": (mount, files) for number, (mount, files) in enumerate(box.files.items())}
         await asyncio.gather(*(self.volume(name, box.labels) for name in volumes))
+        filled = {name: place for name, place in volumes.items() if place[0] in box.kept}
+        if filled:
+            await self.call(f"files of {box.name}", self._fill, box, filled)
 
         def make() -> str:
             made = _Container(box.options, box)
             for name, (mount, files) in volumes.items():
-                made.with_volume_mapping(name, mount, _FILLED_VOLUME if mount in box.kept else _VOLUME)
-                made.with_copy_into_container(_tar(files), mount)
+                made.with_volume_mapping(name, mount, _FILLED_VOLUME if name in filled else _VOLUME)
+                if name not in filled:
+                    made.with_copy_into_container(_tar(files), mount)
             for mount, memory in box.shared.items():
                 made.with_volume_mapping(memory.name, mount, _VOLUME)
             if ready is not None:
@@ -185,6 +189,19 @@ class Engine:
                 made.get_docker_client().client.close()
 
         return await self.call(f"container {box.name}", make)
+
+    def _fill(self, box: Box, volumes: Mapping[str, tuple[str, Mapping[str, bytes]]]) -> None:
+        """Lay files over what the image has at a place, in a container that is never started: in the service's own, the place is
+        read-only, whoever the image's files belong to."""
+        binds = {name: {"bind": mount, "mode": "rw"} for name, (mount, _) in volumes.items()}
+        host = self.client.api.create_host_config(binds=binds, network_mode="none")
+        image = box.options["image"]
+        made = self.client.api.create_container(image, ["none"], labels=dict(box.labels), host_config=host)["Id"]
+        try:
+            for mount, files in volumes.values():
+                self.client.api.put_archive(made, mount, _tar(files))
+        finally:
+            self.client.api.remove_container(made, force=True)
 
     async def state(self, container: str) -> dict[str, Any]:
         """The engine's ``State`` of a container."""
