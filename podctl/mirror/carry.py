@@ -12,7 +12,7 @@ from podctl.mirror import engines
 from podctl.mirror.places import Places, Target, fit_name
 from podctl.mirror.rewrite import Rewriter, referenced
 from podctl.mirror.said import Line, Place, Said, Status
-from podctl.mirror.secrets import Ledger, strength
+from podctl.mirror.secrets import Ledger, is_secret, strength
 from podctl.mirror.tree import wrong
 from podctl.mirror.workload import Given, Text, Workload, size_text
 from podctl.spec.problems import printable
@@ -115,6 +115,9 @@ class _Carrier:
     def _settle(self, workload: Workload) -> None:
         if not re.fullmatch(r"[A-Za-z0-9]\S{0,511}", workload.image) and not workload.why_not:
             workload.why_not = f"{printable(workload.image, 60) or 'nothing'!r} is no name of an image"
+        for name, value in workload.environment.items():
+            if value.text and (value.secret or is_secret(name, value.text)):
+                self._ledger.know(value.text)
         engine = engines.by_image(workload.image)
         if engine is None:
             targets = [*workload.writable, *(given.target for given in workload.files)]
@@ -217,7 +220,7 @@ class _Carrier:
                 self._add("changed", workload, part.about, "; ".join(found.why), part.place)
             text = part.text or ""
             flag = text.lstrip("-") if text.startswith("-") and "=" not in text else ""
-        return made
+        return self._ledger.clean_argv(made)
 
     def _environment(self, workload: Workload) -> dict[str, str]:
         made = {}
@@ -233,7 +236,11 @@ class _Carrier:
             self._add(
                 "changed" if found.why else "imported", workload, f"environment.{name}", "; ".join(found.why), value.place
             )
-        return made
+        # What a cluster would have filled in from its own secrets.
+        unread = {name: made[name] for name, value in workload.environment.items() if value.text is None and name in made}
+        return {
+            name: re.sub(r"\$\(([\w.-]+)\)", lambda match: unread.get(match[1], match[0]), text) for name, text in made.items()
+        }
 
     def _used(self, workload: Workload, targets: Iterable[Target]) -> None:
         self._uses.setdefault(workload.name, []).extend(target.name for target in targets)
@@ -354,7 +361,7 @@ class _Carrier:
         assert wait is not None
         made: dict[str, Any] = {}
         if wait.command:
-            made["command"] = [self._ledger.clean(part) for part in wait.command]
+            made["command"] = self._ledger.clean_argv(wait.command)
         if wait.path:
             made["path"] = wait.path
         if wait.port:

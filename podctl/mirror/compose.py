@@ -10,6 +10,7 @@ from pathlib import Path
 from podctl.mirror.composefiles import Loader, Project, volume_parts
 from podctl.mirror.files import Files, Refused
 from podctl.mirror.said import Place, Said
+from podctl.mirror.secrets import Ledger
 from podctl.mirror.tree import Node, wrong
 from podctl.mirror.workload import Given, Text, Wait, Workload, compose_bytes, seconds
 from podctl.spec.problems import printable
@@ -110,6 +111,18 @@ def workloads(project: Project, loader: Loader, files: Files, said: Said, profil
         found.append(workload)
     _rest(root, said)
     return found
+
+
+def learn_secrets(project: Project, files: Files, ledger: Ledger) -> None:
+    """What the project's ``secrets`` hold, so that it is found wherever else it stands; it is never carried over."""
+    for _, node in (project.root.get("secrets") or Node(None, project.root.place)).each():
+        held = project.values.get(node.text("environment"), "")
+        if node.text("file"):
+            try:
+                held = files.read(node.base / node.text("file")).decode("utf-8", "replace")
+            except Refused:
+                continue
+        ledger.know(held.strip())
 
 
 def _jobs(services: Node) -> dict[str, str]:

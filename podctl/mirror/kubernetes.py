@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from podctl.mirror.said import Place, Said
+from podctl.mirror.secrets import Ledger
 from podctl.mirror.tree import Node, wrong
 from podctl.mirror.workload import Given, Text, Wait, Workload, quantity
 from podctl.spec.problems import printable
@@ -130,12 +131,15 @@ def templated(text: str) -> bool:
     return _TEMPLATE.search(text) is not None
 
 
-def workloads(documents: list[Node], said: Said) -> list[Workload]:
+def workloads(documents: list[Node], said: Said, ledger: Ledger) -> list[Workload]:
     """Raises `SpecError` when there is nothing that runs."""
     objects = Objects()
     for node in documents:
         for one in _flat(node):
             _sort(one, objects, said)
+    for secret in objects.secrets.values():
+        for _, text, _ in _data(secret):
+            ledger.know(text or "")
     found: list[Workload] = []
     by_labels: list[tuple[Node, dict[str, str], Workload]] = []
     taken: dict[str, Workload] = {}

@@ -188,6 +188,8 @@ class Rewriter:
                 return match[0]
             host, port = match["host"], int(match["port"])
             known = self._places.find(host)
+            if known is not None and known.kind == "database" and not _is_port_of(known, port):
+                return match[0]  # an image's tag, say
             if known is None and not (outside.is_host(host) and (outside.recognised(host) or _ADDRESS.search(flat(name)))):
                 return match[0]
             target = self._target(host, "", port, "", at, made)
@@ -284,6 +286,11 @@ class Rewriter:
         if len(scored) > 1 and scored[0][0] > scored[1][0]:
             return self._places.targets[scored[0][1]]
         return None
+
+
+def _is_port_of(target: Target, port: int) -> bool:
+    workload = target.workload
+    return port == 5432 or workload is None or port in workload.ports or port in workload.port_of
 
 
 def _part(words: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import pairwise
 
 REPLACED = re.compile(r"podctl-replaced-\d{4}")
@@ -74,6 +74,28 @@ _SEPARATED = re.compile(
 )
 _FLAG = re.compile(r"""(?P<key>(?<![\w-])--?[A-Za-z][\w-]*)(?P<sep>[ =]\s*)(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s"'-][^\s"']*)""")
 _ELEMENT = re.compile(r"<(?P<key>[A-Za-z][\w.\-]*)(?P<sep>[^<>]*>)(?P<value>[^<>\n]+)(?=</)")
+#: Programs whose short flag takes a password.
+_LOGINS = {
+    "redis-cli": "-a",
+    "valkey-cli": "-a",
+    "mysql": "-p",
+    "mysqladmin": "-p",
+    "mysqldump": "-p",
+    "mariadb": "-p",
+    "mariadb-admin": "-p",
+}
+_LOGINS |= {
+    "mongo": "-p",
+    "mongosh": "-p",
+    "mongodump": "-p",
+    "clickhouse-client": "--password",
+    "sqlcmd": "-P",
+    "rabbitmqadmin": "-p",
+}
+_LOGIN = re.compile(
+    r"\b(?:(?:redis|valkey)-cli\b[^|;&\n]*?\s-a\s+|(?:mysql\w*|mariadb(?:-\w+)?|mongo\w*|rabbitmqadmin)\b[^|;&\n]*?\s-p\s?|sqlcmd\b[^|;&\n]*?\s-P\s+)"
+    r"(?P<value>[^\s|;&\"'$-][^\s|;&\"']*)"
+)
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}|sha(?:1|256|384|512)-[A-Za-z0-9+/=]+")
 
 
@@ -119,9 +141,31 @@ class Ledger:
         self.words: dict[str, str] = {}
         #: Texts that mean something else as well: a secret that is part of one is not looked for elsewhere.
         self.spared: set[str] = set()
+        self._known: set[str] = set()
 
     def word(self, secret: str) -> str:
         return self.words.setdefault(secret, f"podctl-replaced-{len(self.words) + 1:04d}")
+
+    def know(self, secret: str) -> None:
+        """It is a secret wherever it may turn up, though nothing has been replaced yet."""
+        if _is_no_word(secret):
+            self._known.add(secret)
+
+    def clean_argv(self, parts: Sequence[str]) -> list[str]:
+        """A command's words; a flag's value may be the next of them."""
+        made: list[str] = []
+        program = ""
+        for number, part in enumerate(parts):
+            program = next((name for name in _LOGINS if re.search(rf"(^|/){name}$", part)), program)
+            before = parts[number - 1] if number else ""
+            own = _LOGINS.get(program, "")
+            if (own and before == own) or (before.startswith("--") and is_secret(before, part)):
+                made.append(self._part(part))
+            elif own == "-p" and re.fullmatch(r"-p\S+", part) and not part.startswith("-p$"):
+                made.append("-p" + self._part(part[2:]))
+            else:
+                made.append(self.clean(part))
+        return made
 
     def clean(self, text: str, name: str = "") -> str:
         """The text without its secrets; ``name`` is what it is the value of."""
@@ -138,6 +182,7 @@ class Ledger:
         text = _USERINFO.sub(lambda match: f"{match[1]}:{self._part(match[2])}", text)
         for pattern in (_QUERY, _ELEMENT, _SEPARATED, _FLAG):
             text = pattern.sub(self._pair, text)
+        text = _LOGIN.sub(lambda match: match[0][: match.start("value") - match.start()] + self._part(match["value"]), text)
         for pattern in (_FORMS, _SLACK, _BEARER):
             text = pattern.sub(lambda match: self._part(match[0]), text)
         text = _TOKEN.sub(lambda match: self.word(match[0]) if _random(match[0]) else match[0], text)
@@ -147,6 +192,7 @@ class Ledger:
         """The text without any secret that was found anywhere; words that mean other things too are left alone."""
         for secret, word in self._swept():
             if secret in text:
+                word = word or self.word(secret)
                 parts = re.split(r"(\$\$?\{[^{}]*\})", text)
                 parts[::2] = [_without(part, secret, word) for part in parts[::2]]
                 text = "".join(parts)
@@ -155,6 +201,7 @@ class Ledger:
     def _swept(self) -> list[tuple[str, str]]:
         """Longest first."""
         found = [(secret, word) for secret, word in self.words.items() if _is_no_word(secret)]
+        found += [(secret, "") for secret in self._known - self.words.keys()]
         found = [(secret, word) for secret, word in found if not any(secret in other for other in self.spared)]
         return sorted(found, key=lambda pair: -len(pair[0]))
 
@@ -198,6 +245,3 @@ def _random(token: str) -> bool:
     if 2 * sum(map(len, words)) >= len(token):  # a path
         return False
     return looks_random(token)
-
-
-Cleaner = Callable[[str, str], str]

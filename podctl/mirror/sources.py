@@ -80,7 +80,7 @@ def from_objects(
 ) -> Imported:
     """Kubernetes objects, wherever they were read. Raises `SpecError`."""
     ledger = Ledger()
-    workloads = kubernetes.workloads(documents, said)
+    workloads = kubernetes.workloads(documents, said, ledger)
     carried = carry(workloads, said, ledger, directory, infer_order=True)
     stem = named.name if named.is_dir() else named.stem
     return Imported(kind, fit_name(stem or "production", {}), sources, digest, carried, said, len(ledger.words))
@@ -131,8 +131,9 @@ def _is_compose(path: Path, files: Files) -> bool:
 def _compose(paths: list[Path], asked: Asked, files: Files, said: Said, directory: str) -> Imported:
     loader = Loader(files, said)
     project = loader.project(paths, asked.env_files)
-    workloads = compose.workloads(project, loader, files, said, asked.profiles)
     ledger = Ledger()
+    workloads = compose.workloads(project, loader, files, said, asked.profiles)
+    compose.learn_secrets(project, files, ledger)
     carried = carry(workloads, said, ledger, directory)
     name = fit_name(project.name or "production", {})
     return Imported("compose", name, tuple(project.files), files.digest(), carried, said, len(ledger.words))

@@ -114,6 +114,57 @@ web:
     assert environment["GREETING"] == "say podctl-replaced-0001 to them"
 
 
+def test_what_others_call_a_secret_is_found_under_harmless_names(tmp_path: Path) -> None:
+    """A database's own password, what a profile that is left out has, a secret file's content."""
+    found = compose(
+        tmp_path,
+        """
+db: {image: 'postgres:16', environment: {POSTGRES_PASSWORD: blue42monkey}}
+later: {image: x, profiles: [p], environment: {API_KEY: green42donkey}}
+web:
+  image: w
+  ports: [80]
+  environment: {A: 'x blue42monkey', B: green42donkey}
+  volumes: ['./plain.txt:/etc/web/plain.txt']
+""",
+        **{"plain.txt": "one blue42monkey two green42donkey"},
+    )
+    assert not any(secret in found.everything for secret in ("blue42monkey", "green42donkey"))
+    text = "services: {a: {image: x, environment: {C: 'red42turkey!'}}}\nsecrets: {word: {file: word.txt}}"
+    assert "red42turkey" not in imported(tmp_path / "more", {"compose.yaml": text, "word.txt": "red42turkey!\n"}).everything
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["redis-cli", "-a", "{}", "ping"],
+        ["sh", "-c", "redis-cli -h x -a {} ping | grep PONG"],
+        ["mysqladmin", "ping", "-p{}"],
+        ["/usr/bin/mysql", "-u", "root", "-p", "{}"],
+        ["sh", "-c", "mongosh -u a -p {} --eval x"],
+    ],
+)
+def test_a_clients_short_flag_is_known(command: list[str], tmp_path: Path) -> None:
+    words = [word.replace("{}", "foobared") for word in command]
+    services = yaml.safe_dump(
+        {"web": {"image": "w", "ports": [80], "healthcheck": {"test": ["CMD", *words]}, "command": words}}
+    )
+    found = compose(tmp_path, services)
+    assert "foobared" not in found.everything
+
+
+def test_a_clusters_own_filling_in_reaches_the_word_in_its_place(tmp_path: Path) -> None:
+    env = [
+        {"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        {"name": "QUEUE", "value": "amqp://user:$(WORD)@queue:5672"},
+        {"name": "PLAIN", "value": "$(NOBODY)"},
+    ]
+    container = {"name": "web", "image": "w", "env": env}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": {"containers": [container]}}
+    environment = imported(tmp_path, {"pod.yaml": yaml.safe_dump(pod)}).service("web")["environment"]
+    assert environment["QUEUE"] == f"amqp://user:{environment['WORD']}@queue:5672" and environment["PLAIN"] == "$(NOBODY)"
+
+
 def test_what_is_no_secret_stays(tmp_path: Path) -> None:
     harmless = {
         "TOKEN_EXPIRY_SECONDS": "3600",
