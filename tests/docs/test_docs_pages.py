@@ -31,10 +31,10 @@ def command(name: str) -> click.Command:
 
 
 def options(of: click.Command) -> set[str]:
-    """A group's are those of its commands too."""
-    if isinstance(of, click.Group):
-        return {"-h", "--help"}.union(*(options(one) for one in of.commands.values()))
-    return {name for parameter in of.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"-h", "--help"}
+    """Its own, and those of its subcommands."""
+    below = of.commands.values() if isinstance(of, click.Group) and of is not podctl else ()
+    own = {name for parameter in of.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return own.union({"-h", "--help"}, *map(options, below))
 
 
 OF_PODCTL = {"--version", "--debug", "-h", "--help"}
