@@ -1,6 +1,6 @@
 """Rows of a ServiceNow table.
 
-GET /api/now/table/NAME (https://www.servicenow.com/docs/bundle/zurich-api-reference/page/integrate/inbound-rest/concept/c_TableAPI.html):
+GET /api/now/table/NAME (https://docs.servicenow.com/bundle/geneva-servicenow-platform/page/integrate/inbound_rest/reference/r_TableAPI-GET.html):
 ``sysparm_query``, ``sysparm_limit``, ``sysparm_offset``, ``sysparm_fields``, ``sysparm_display_value``; the answer has ``result``, and a header
 Link with rel="next" where there is more. Rows that the account may not see are taken out of a page after it was counted: a page with few
 rows, or none, need not be the last.

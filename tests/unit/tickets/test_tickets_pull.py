@@ -274,6 +274,23 @@ def test_jira_asks_from_a_time_in_the_users_zone_an_hour_more_where_clocks_chang
     pulled(tmp_path, "jira-cloud", script)
 
 
+@pytest.mark.parametrize("kind", ["jira-cloud", "jira-server"])
+def test_what_jira_warns_of_is_said_once(kind: str, tmp_path: Path) -> None:
+    async def script(trackers: Trackers, desk: Desk) -> None:
+        issue = {"id": "1", "fields": {"summary": "one"}}
+        warned = {"warnings": [{"code": "PARTIAL\x1b[2J"}], "warningMessages": ["The value 'X' does not exist"], "total": 1}
+        empty = answering(200, {"issues": [], "nextPageToken": "t", **warned, "total": 3})
+        trackers.instead = [lambda request: None, empty, answering(200, {"issues": [issue], "nextPageToken": None, **warned})]
+        if kind == "jira-server":
+            del trackers.instead[1]
+        await desk.pull(trackers)
+        assert desk.rows() == {"1": "one"}
+
+    desk = pulled(tmp_path, kind, script)
+    told = [said for said in desk.said if said.startswith("Jira warns: ")]
+    assert sorted(told) == ["Jira warns: The value 'X' does not exist", 'Jira warns: {"code": "PARTIAL\\u001b[2J"}']
+
+
 # ---- what servers do ----
 
 
