@@ -152,7 +152,12 @@ class Snapshot:
 
         Raises `SpecError` when it came to more than a source may have.
         """
-        before = dict(_lines(self.path, str(about["key"])))
+        try:
+            before = dict(_lines(self.path, str(about["key"])))
+        except (ValueError, SpecError):
+            if not full:
+                raise
+            before = {}  # some other file, which is about to be replaced
         merged = {} if full else dict(before)
         for entry in pages.entries():
             # Within a page a ticket is either there or gone; a later page is a later look.

@@ -498,8 +498,10 @@ def test_rows_are_masked_before_anything_is_written_and_two_policies_never_mix(t
 def test_a_snapshot_that_somebody_changed_is_not_built_upon(tmp_path: Path) -> None:
     async def script(trackers: Trackers, desk: Desk) -> None:
         filled(trackers, 3)
-        desk.path.write_text('{"number": 1}\n')
-        assert "no pull wrote it" in await failed(desk, trackers)
+        for other in ('{"number": 1}\n', "id,text\n", '{"id": 1}\n'):
+            desk.path.write_text(other)
+            assert "no pull wrote it" in await failed(desk, trackers)
+            assert desk.path.read_text() == other
         await desk.pull(trackers, full=True)
         desk.path.write_bytes(desk.path.read_bytes().replace(b"ticket 1", b"ticket X"))
         assert "is not what was pulled" in await failed(desk, trackers)

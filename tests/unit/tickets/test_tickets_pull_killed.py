@@ -85,7 +85,7 @@ def test_what_it_says_on_a_terminal(tmp_path: Path) -> None:
             assert (code, "podctl tickets pull writes it" in said) == (2, True)
             code, out, said = await podctl(tmp_path, "tickets", "pull", "tickets.yaml")
             assert (code, said) == (0, "")
-            assert out.startswith("1 tickets in tickets.jsonl: 1 new, 0 changed, 0 gone\nsha256:")
+            assert out.startswith("1 ticket in tickets.jsonl: 1 new, 0 changed, 0 gone\nsha256:")
             code, _, said = await podctl(tmp_path, "tickets", "pull", "tickets.yaml", GITHUB_TOKEN="other")
             assert code == 3
             assert "does not accept the token (401) [pull-token]" in said
