@@ -239,7 +239,12 @@ class Client:
                 cause=said,
                 hint=f"check the names in the spec, and that the account of {variable} may read them",
             )
-        return PullFailed(f"{self._host} refuses the request ({status})", code="pull-refused", cause=said)
+        return PullFailed(
+            f"{self._host} refuses the request ({status})",
+            code="pull-refused",
+            cause=said,
+            hint="check the query in the spec; if a cursor of an interrupted pull expired, --full begins anew",
+        )
 
 
 class _Again(Exception):

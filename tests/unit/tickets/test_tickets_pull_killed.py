@@ -75,6 +75,30 @@ def test_a_pull_killed_at_a_point(point: str, tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("point", ["pull.drafted", "pull.replaced"])
+def test_a_snapshot_that_was_changed_since_a_pull_was_killed_is_not_built_upon(point: str, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with Trackers().serving() as trackers:
+            spec = {**SPEC, "pull": {"github": {"repository": "acme/shop", "url": trackers.url}}}
+            (tmp_path / "tickets.yaml").write_text(json.dumps(spec))
+            for _ in range(3):
+                trackers.create()
+            await podctl(tmp_path, "tickets", "pull", "tickets.yaml")
+            trackers.update(2)
+            await podctl(tmp_path, "tickets", "pull", "tickets.yaml", **{SETTING: f"kill:{point}"})
+            snapshot = tmp_path / "tickets.jsonl"
+            changed = snapshot.read_bytes().replace(b"ticket 1", b"ticket X")
+            snapshot.write_bytes(changed)
+            code, _, said = await podctl(tmp_path, "tickets", "pull", "tickets.yaml")
+            assert (code, "is not what was pulled" in said) == (2, True), said
+            assert snapshot.read_bytes() == changed
+            code, _, said = await podctl(tmp_path, "tickets", "pull", "tickets.yaml", "--full")
+            assert code == 0, said
+            assert titles(tmp_path) == trackers.there()
+
+    asyncio.run(run())
+
+
 def test_what_it_says_on_a_terminal(tmp_path: Path) -> None:
     async def run() -> None:
         async with Trackers().serving() as trackers:
