@@ -256,7 +256,7 @@ def test_servicenow_that_passes_over_a_condition_is_not_believed(tmp_path: Path)
             )
 
         trackers.instead = [ignoring, ignoring]
-        assert "does not keep to the order of sys_id" in await failed(desk, trackers)
+        assert "gives rows again that are behind" in await failed(desk, trackers)
 
     pulled(tmp_path, "servicenow", script)
 
