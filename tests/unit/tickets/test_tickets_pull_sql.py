@@ -205,4 +205,4 @@ asyncio.run(run())
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     count, grown = map(int, done.stdout.split())
     assert count == 2000
-    assert grown < 100
+    assert grown < 100, grown
