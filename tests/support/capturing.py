@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import yaml
+from postgres_server import binaries, serving
 from psycopg import sql
 
 from podctl.backends.local.postgres import programs
@@ -75,6 +78,29 @@ class Server:
         with psycopg.connect(self.url, autocommit=True) as admin:
             for url in urls:
                 admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(urlsplit(url).path[1:])))
+
+
+@contextmanager
+def standby(server: Server) -> Iterator[Server]:
+    """A hot standby of the server, as it is now; nothing is replicated afterwards."""
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute("CHECKPOINT")
+
+    def data(place: Path, as_user: list[str]) -> None:
+        backup = [
+            binaries() / "pg_basebackup",
+            "-D",
+            place,
+            "-d",
+            server.url,
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+        ]
+        subprocess.run([*as_user, *backup], check=True, capture_output=True, cwd=place.parent)
+
+    with serving(data) as url:
+        yield Server(url)
 
 
 def ask(url: str, query: str) -> list[tuple[Any, ...]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from capturing import Server, ask, captured, planned, project
+from capturing import Server, ask, captured, planned, project, standby
 
 TYPES = """
 CREATE EXTENSION citext; CREATE EXTENSION hstore;
@@ -222,3 +223,20 @@ def test_the_same_snapshot_has_the_same_digest_and_a_changed_file_is_named(serve
         stream.write(b"51\t\\N\t\\N\n")
     with pytest.raises(Exception, match=r"000\d\.copy is not what was captured"):
         server.loaded(tmp_path / "seed")
+
+
+def test_a_standby_is_a_source_like_any_other(server: Server, tmp_path: Path) -> None:
+    url = server.database(CYCLES)
+    with standby(server) as other:
+        path = project(
+            tmp_path,
+            other.of(urlsplit(url).path[1:]),
+            [{"id": "1", "t": 20}],
+            rows=[{"path": "t", "table": "tree", "column": "id"}],
+            whole=["a"],
+        )
+        captured(path, tmp_path / "seed")
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            ask(other.of(urlsplit(url).path[1:]), "DELETE FROM a")
+    copy = server.loaded(tmp_path / "seed")
+    assert ask(copy, "SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b), (SELECT count(*) FROM tree)") == [(10, 10, 2)]
