@@ -28,21 +28,24 @@ def building(target: Path, marker: str, *, replace: bool) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     owner = Owner.current()
     private = _beside(target, f"{_MAKING}-{owner.pid}-{owner.start}-{secrets.token_hex(4)}")
-    private.mkdir(mode=0o700)
+    # Within it by its own name: what is written of the directory may say what it is called.
+    inner = private / target.name
+    inner.mkdir(mode=0o700, parents=True)
     point("capture.begun")
     try:
-        yield private
+        yield inner
         point("capture.whole")
         refuse_taken(target, marker, replace=replace)
         if target.exists():
             aside = _beside(target, f"{_REPLACED}-{secrets.token_hex(4)}")
             target.rename(aside)
             point("capture.set-aside")
-            private.rename(target)
+            inner.rename(target)
             shutil.rmtree(aside)
         else:
-            private.rename(target)
+            inner.rename(target)
         point("capture.made")
+        private.rmdir()
     except BaseException:
         shutil.rmtree(private, ignore_errors=True)
         raise

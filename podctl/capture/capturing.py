@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from podctl import __version__
 from podctl.capture.building import building
 from podctl.capture.engine import Engine
-from podctl.capture.masked import Masker, Masking
+from podctl.capture.masked import Masker, RowMasking
 from podctl.capture.named import Naming, by_paths, by_references
 from podctl.capture.opening import open_engine
 from podctl.capture.postgres_schema import DumpPrograms
@@ -34,6 +34,18 @@ from podctl.tickets.sources import load_tickets
 from podctl.tickets.types import Ticket
 
 Said = Callable[[str], None]
+
+
+class Trial(Protocol):
+    """Loads a captured seed into a PostgreSQL, which is the proof that it can be."""
+
+    def build(self, seed: Path) -> Path:
+        """What came of it: files that are searched with the seed. Raises `CaptureProblem`."""
+        ...
+
+    def remove(self) -> None:
+        """Take what was built away again: raw values were found, or nobody knows that there are none."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -207,42 +219,42 @@ def _at_their_place(path: Path, mistakes: Sequence[Mistake]) -> SpecMistakes:
 
 
 def write_seed(
-    plan: Plan, engine: Engine, spec: Capture, target: Path, masking: Masking | None, masked: Mapping[str, str], *, replace: bool, said: Said = lambda _: None
+    plan: Plan, engine: Engine, spec: Capture, target: Path, masking: RowMasking, trial: Trial | None = None, *, replace: bool, said: Said = lambda _: None
 ) -> CapturedSeed:  # fmt: skip
-    """The captured seed in ``target``, or nothing. ``masked`` says how rows were masked; it is part of the digest.
+    """The captured seed in ``target``, or nothing.
 
-    Raises `CaptureProblem`, `SpecError` when ``target`` may not be used, and what ``masking`` raises.
+    Raises `CaptureProblem`, `SpecError` when ``target`` may not be used, and what ``masking`` and ``trial`` raise.
     """
-    maskers = {name: masking.masker(plan.rules.tables[name]) for name in _with_rows(plan)} if masking else {}
     names = sorted(plan.rules.tables)
-    if masking:
-        masking.check(plan.rules.edges)
+    maskers = masking.maskers([plan.rules.tables[name] for name in _with_rows(plan)], plan.rules.edges)
     with building(target, MANIFEST, replace=replace) as directory:
         said("reading the definition")
         definition = engine.definition(plan.rules, directory, spec.leave_out_extensions)
         (directory / "tables").mkdir(mode=0o700)
-        written = {}
-        for name in masking.order(names) if masking else names:
-            number = names.index(name) + 1
-            written[name] = _write_table(plan, engine, name, directory, number, maskers.get(name), spec.value_bytes, said)
+        tables = {name: _without_rows(plan, name) for name in names}
+        for name, masker in maskers.items():
+            said(f"copying {name}")
+            file = f"tables/{names.index(name) + 1:04}.copy"
+            tables[name] = _write_table(plan, engine, tables[name], name, directory, file, masker, spec.value_bytes)
             point("capture.copied")
-        tables = [written[name] for name in names]
         engine.refuse_changed(plan.rules)
-        manifest = _manifest(plan, engine, spec, definition.not_mirrored, tuple(tables), dict(masked), {
-            BEFORE: _write(directory / BEFORE, definition.before), AFTER: _write(directory / AFTER, definition.after)
-        })  # fmt: skip
+        scripts = {BEFORE: definition.before, AFTER: definition.after}
+        digests = {name: _write(directory / name, text) for name, text in scripts.items()}
+        manifest = _manifest(plan, engine, spec, definition.not_mirrored, tuple(tables.values()), dict(masking.facts), digests)
         _write(
             directory / MANIFEST, json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True) + "\n"
         )
         _write(directory / DIGEST, manifest.digest + "\n")
-        if masking:
-            said("searching the files for raw values")
-            source = {"name": spec.name, "engine": manifest.engine, "version": manifest.engine_version}
-            rows = {
-                table.name if table.schema_name == "public" else f"{table.schema_name}.{table.name}": table.rows
-                for table in tables
-            }
-            masking.prove(directory, {"source": source, "seed": manifest.digest, "rows": rows})
+        source = {"name": spec.name, "engine": manifest.engine, "version": manifest.engine_version}
+        facts = {"source": source, "seed": manifest.digest, "rows": {name: one.rows for name, one in tables.items()}}
+        try:
+            built = [trial.build(directory)] if trial else []
+            said("searching for raw values")
+            masking.attest(directory, built, facts)
+        except BaseException:
+            if trial:
+                trial.remove()
+            raise
     return manifest
 
 
@@ -251,24 +263,23 @@ def _with_rows(plan: Plan) -> list[str]:
     return [name for name in sorted(plan.rules.tables) if name in taken and (taken[name] is None or taken[name])]
 
 
-def _write_table(
-    plan: Plan, engine: Engine, name: str, directory: Path, number: int, masker: Masker | None, largest: int, said: Said
-) -> CapturedTable:  # fmt: skip
+def _without_rows(plan: Plan, name: str) -> CapturedTable:
     table = plan.rules.tables[name]
-    rows = plan.subset.taken.get(name, set())
-    nulled = [(edge, lost) for edge, lost in plan.subset.nulled if edge.child == name]
     there, estimated = plan.there[name]
-    known: dict[str, Any] = {"schema": table.schema, "name": table.name, "columns": tuple(one.name for one in table.stored)}
-    lost = {edge.label: len(lost) for edge, lost in nulled}
-    if rows is not None and not rows:
-        return CapturedTable(**known, there=there)
-    said(f"copying {name}")
-    file = f"tables/{number:04}.copy"
+    columns = tuple(one.name for one in table.stored)
+    is_ = "estimated" if estimated else "counted"
+    return CapturedTable(schema=table.schema, name=table.name, columns=columns, there=there, there_is=is_)
+
+
+def _write_table(
+    plan: Plan, engine: Engine, table: CapturedTable, name: str, directory: Path, file: str, masker: Masker, largest: int
+) -> CapturedTable:  # fmt: skip
+    rows = plan.subset.taken[name]
+    nulled = [(edge, lost) for edge, lost in plan.subset.nulled if edge.child == name]
     digest, count, size = hashlib.sha256(), 0, 0
-    ordered = None if rows is None else sorted(rows)
     with _created(directory / file) as stream:
-        for chunk, lines in engine.rows.chunks(name, ordered, nulled, largest):
-            done = masker(chunk) if masker else chunk
+        for chunk, lines in engine.rows.chunks(name, None if rows is None else sorted(rows), nulled, largest):
+            done = masker(chunk)
             digest.update(done)
             stream.write(done)
             count += lines
@@ -283,17 +294,10 @@ def _write_table(
             unchanged="nothing was made",
             hint="capture again; if it stays so, please report it",
         )
-    return CapturedTable(
-        **known,
-        file=file,
-        rows=count,
-        bytes=size,
-        sha256=digest.hexdigest(),
-        there=count if rows is None else there,
-        there_is="counted" if rows is None or not estimated else "estimated",
-        why=plan.why(name),
-        nulled=lost,
-    )
+    known: dict[str, Any] = {"there": count, "there_is": "counted"} if rows is None else {}
+    lost = {edge.label: len(lost) for edge, lost in nulled}
+    found = {"file": file, "rows": count, "bytes": size, "sha256": digest.hexdigest(), "why": plan.why(name), "nulled": lost}
+    return table.model_copy(update={**found, **known})
 
 
 def _manifest(

@@ -1,62 +1,93 @@
-"""Masking between the source and the file, and the proof at the end."""
+"""Masking between the source and the file, and the proof that it was."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from podctl.capture.schema import Edge, Table
-from podctl.masking.columns import check_joins
-from podctl.masking.keys import KeyFile, MaskingKey, SigningKey
+from podctl.errors import SpecError
+from podctl.masking.columns import Column, check_joins
+from podctl.masking.keys import KeyFile
 from podctl.masking.prf import MASKING_VERSION
 from podctl.masking.proof import attest, policy_digest
-from podctl.masking.table import Column, Watch, table_masker, text_last
+from podctl.masking.table import table_masker, text_last
+from podctl.masking.watch import Watch
 from podctl.spec.capture import Capture
 from podctl.spec.load import load_model
-from podctl.spec.masking import Masking as Policy
+from podctl.spec.masking import Masking
 
 #: Masks whole lines of COPY text.
 Masker = Callable[[bytes], bytes]
 
 
-@dataclass(frozen=True)
-class Masking:
-    """One capture's policy and keys, and what it has masked so far."""
-
-    database: str
-    policy: Policy
-    key: MaskingKey
-    signer: SigningKey
-    watch: Watch = field(default_factory=Watch)
+class RowMasking(Protocol):
+    """How rows are masked on their way. ``facts`` is part of the seed's digest."""
 
     @property
-    def facts(self) -> dict[str, str]:
-        """What of it is part of the seed's digest."""
-        return {"policy": policy_digest(self.policy), "key": self.key.id, "version": str(MASKING_VERSION)}
+    def facts(self) -> Mapping[str, str]: ...
 
-    def masker(self, table: Table) -> Masker:
-        """Raises `MaskingProblem` for a column without a rule."""
-        columns = [Column(one.name, one.type, one.nullable, one.unique) for one in table.stored]
-        return table_masker(self.policy, self.key, self.database, table.shown, columns, self.watch)
+    def maskers(self, tables: Sequence[Table], edges: Iterable[Edge]) -> Mapping[str, Masker]:
+        """Table -> its masker, in the order that tables are to be masked in. Raises `MaskingProblem`."""
+        ...
 
-    def order(self, tables: Sequence[str]) -> list[str]:
-        """Tables with text last: it is searched for the values of the others."""
-        return text_last(self.policy, self.database, tables)
-
-    def check(self, edges: Iterable[Edge]) -> None:
-        """Raises `MaskingProblem` for references that no row would find any more."""
-        check_joins(self.policy, [(self.database, edge.child, edge.columns, edge.parent, edge.to) for edge in edges])
-
-    def prove(self, seed: Path, facts: dict[str, Any]) -> None:
-        """Search the seed's files for raw values and write its signed statement. Raises `MaskingProblem`."""
-        attest(seed, self.policy, self.key, self.signer, self.watch, facts=facts)
+    def attest(self, seed: Path, also: Sequence[Path], facts: dict[str, Any]) -> None:
+        """Search ``seed`` and ``also`` for raw values, and sign that there are none. Raises `MaskingProblem`."""
+        ...
 
 
-def masking_of(spec: Capture, key_file: Path | None, target: Path) -> Masking:
-    """``key_file``: None for the policy's own in the user's configuration directory. Raises `SpecError`."""
-    assert spec.masking is not None
-    policy = load_model(spec.masking, Policy)
-    key, signer = KeyFile.of(policy.name, key_file).read(seed=target)
-    return Masking(spec.name, policy, key, signer)
+class Unmasked:
+    """Rows as they are, for a reason that stands in the seed."""
+
+    def __init__(self, reason: str) -> None:
+        self.facts = {"unmasked": reason}
+
+    def maskers(self, tables: Sequence[Table], edges: Iterable[Edge]) -> Mapping[str, Masker]:
+        return {table.shown: bytes for table in tables}
+
+    def attest(self, seed: Path, also: Sequence[Path], facts: dict[str, Any]) -> None:
+        return
+
+
+class Masked:
+    """Rows masked by a policy. Raises `SpecError` when the policy or its key cannot be used."""
+
+    def __init__(self, database: str, policy: Masking, key: KeyFile, seed: Path) -> None:
+        self._database, self._policy = database, policy
+        self._key, self._signing = key.read(seed)
+        self._watch = Watch()
+        self.facts = {"policy": policy_digest(policy), "key": self._key.id, "version": str(MASKING_VERSION)}
+
+    def maskers(self, tables: Sequence[Table], edges: Iterable[Edge]) -> Mapping[str, Masker]:
+        by_name = {table.shown: table for table in tables}
+        maskers = {
+            name: table_masker(self._policy, self._key, self._database, name, _columns(by_name[name]), self._watch)
+            for name in text_last(self._policy, self._database, list(by_name))
+        }
+        joins = [(self._database, one.child, one.columns, one.parent, one.to) for one in edges]
+        check_joins(self._policy, [join for join in joins if join[1] in by_name and join[3] in by_name])
+        return maskers
+
+    def attest(self, seed: Path, also: Sequence[Path], facts: dict[str, Any]) -> None:
+        attest(seed, self._policy, self._key, self._signing, self._watch, also=also, facts=facts)
+
+
+def masking_of(spec: Capture, key: Path | None, seed: Path) -> RowMasking:
+    """What a Capture file says of masking; ``seed`` is where the seed will be, which no key may be in. Raises `SpecError`."""
+    if spec.masking is not None:
+        policy = load_model(spec.masking, Masking)
+        return Masked(spec.name, policy, KeyFile.of(policy.name, key), seed)
+    if spec.unmasked.strip():
+        return Unmasked(spec.unmasked.strip())
+    raise SpecError(
+        "nothing says how the rows are masked",
+        code="capture-unmasked",
+        unchanged="nothing was read",
+        hint="masking: with a Masking file, or unmasked: with the reason why nothing has to be",
+    )
+
+
+def _columns(table: Table) -> list[Column]:
+    # A type of an extension is known by its name, wherever it was installed.
+    return [Column(one.name, one.type.rpartition(".")[2], one.nullable, one.unique) for one in table.stored]

@@ -11,9 +11,7 @@ from podctl.cli.common import emit_json, is_quiet, output_option, table
 
 if TYPE_CHECKING:
     from podctl.capture.capturing import Plan
-    from podctl.capture.masked import Masking
     from podctl.capture.postgres_schema import DumpPrograms
-    from podctl.spec.capture import Capture
 
 
 @click.command("plan")
@@ -45,10 +43,13 @@ def plan_command(file: Path, output: str) -> int:
     "--key",
     type=click.Path(path_type=Path, dir_okay=False),
     envvar="PODCTL_MASKING_KEY",
-    help="The key's file.  [default: MASKING.key in the user's configuration directory]",
+    help="The masking key's file.  [default: where podctl data key makes it]",
+)
+@click.option(
+    "--no-template", "template", flag_value=False, default=True, help="Do not try the seed in a PostgreSQL of this machine."
 )
 @click.option("--replace", is_flag=True, help="Take the place of a captured seed that is there, once this one is whole.")
-def capture_command(file: Path, out: Path, key: Path | None, replace: bool) -> int:
+def capture_command(file: Path, out: Path, key: Path | None, template: bool, replace: bool) -> int:
     """Take what a capture file says out of a live database, in one read-only snapshot, masked before it is written.
 
     \b
@@ -57,50 +58,35 @@ def capture_command(file: Path, out: Path, key: Path | None, replace: bool) -> i
     """
     from podctl.capture.building import refuse_taken
     from podctl.capture.capturing import plan_capture, write_seed
+    from podctl.capture.masked import masking_of
+    from podctl.controller.trial import LocalTrial
     from podctl.data.captured import MANIFEST
     from podctl.spec.capture import Capture
     from podctl.spec.load import load_model
 
     spec = load_model(file, Capture)
     refuse_taken(out, MANIFEST, replace=replace)
-    masking, masked = _masking(spec, key, out)
+    masking = masking_of(spec, key, out)
     plan, engine = plan_capture(file, _programs(), _said)
     try:
-        seed = write_seed(plan, engine, spec, out, masking, masked, replace=replace, said=_said)
+        trial = LocalTrial(spec.name, engine.facts.database, _said) if template else None
+        seed = write_seed(plan, engine, spec, out, masking, trial, replace=replace, said=_said)
     finally:
         engine.close()
     rows, size = sum(one.rows for one in seed.tables), sum(one.bytes for one in seed.tables)
-    emptied = sum(count for one in seed.tables for count in one.nulled.values())
-    click.echo(
-        f"{out}: {rows:,} rows of {sum(one.rows > 0 for one in seed.tables)} tables, {size / 1e6:,.1f} MB  sha256:{seed.digest[:16]}"
-    )
-    if emptied:
-        click.echo(f"{emptied:,} references lead to rows that were not taken, and are empty")
+    tables = sum(one.rows > 0 for one in seed.tables)
+    click.echo(f"{out}: {rows:,} rows of {tables} tables, {size / 1e6:,.1f} MB  sha256:{seed.digest[:16]}")
+    for one in seed.tables:
+        for reference, count in one.nulled.items():
+            click.echo(f"emptied: {reference} of {count:,} rows, whose parents were not taken")
     for what, why in seed.not_mirrored.items():
         click.echo(f"not mirrored: {what}: {why}")
     _tell_of_unmatched(plan)
     if spec.unmasked:
         click.echo(f"NOT MASKED: {spec.unmasked}")
+    if not template:
+        click.echo("not tried: the first run will show whether it can be loaded")
     return 0
-
-
-def _masking(spec: Capture, key: Path | None, out: Path) -> tuple[Masking | None, dict[str, str]]:
-    """How each table is masked, and what the seed says of it. Raises `SpecError`."""
-    from podctl.errors import SpecError
-
-    if spec.masking is None:
-        if spec.unmasked.strip():
-            return None, {"unmasked": spec.unmasked.strip()}
-        raise SpecError(
-            "nothing says how the rows are masked",
-            code="capture-unmasked",
-            unchanged="nothing was read",
-            hint="masking: with a Masking file, or unmasked: with the reason why nothing has to be",
-        )
-    from podctl.capture.masked import masking_of
-
-    masking = masking_of(spec, key, out)
-    return masking, masking.facts
 
 
 def _programs() -> DumpPrograms:

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from podctl.backends.local.postgres import programs
 from podctl.capture.capturing import Plan, plan_capture, write_seed
+from podctl.capture.masked import masking_of
 from podctl.capture.postgres_schema import DumpPrograms
 from podctl.data.captured import CapturedSeed
 from podctl.data.connect import connect
@@ -117,6 +118,6 @@ def captured(path: Path, out: Path, *, replace: bool = False) -> CapturedSeed:
     spec = load_model(path, Capture)
     plan, engine = plan_capture(path, dump_programs())
     try:
-        return write_seed(plan, engine, spec, out, None, {"unmasked": spec.unmasked}, replace=replace)
+        return write_seed(plan, engine, spec, out, masking_of(spec, None, out), replace=replace)
     finally:
         engine.close()

@@ -19,7 +19,7 @@ from podctl.backends.local.state import Owner, State
 from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource, Step, advance
 from podctl.spec.bundle import Bundle
-from podctl.spec.models import CommandCheck
+from podctl.spec.models import CommandCheck, Database, Topology
 from podctl.spec.tables import check_boundary, check_ignored
 
 
@@ -62,6 +62,13 @@ class LocalBackend:
             check_ignored(bundle.path, known)
         self._runtime = Runtime([*visible, *self._templates.values()])
         self._data_bytes = data_in_memory(list(self._templates.values()), bundle.scenario.run.pods)
+
+    async def template(self, name: str, database: Database) -> Path:
+        """The directory of one database's template, built unless it is there. Raises `SeedProblem`, `EnvironmentProblem`."""
+        topology = Topology(apiVersion="podctl/v1", kind="Topology", name=name, databases={name: database})
+        needed = [*sandbox.interpreter_paths(), sandbox.bwrap_path(), postgres.programs().root]
+        visible = [path for path in needed if not _in_system(path)]
+        return (await templates.prepare(self.state, topology, visible, self._own_uids))[name]
 
     async def observe(self, pod: str) -> dict[Resource, int]:
         held = self._pods.get(pod)

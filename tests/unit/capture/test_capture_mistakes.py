@@ -247,7 +247,7 @@ def test_a_source_that_is_killed_amid_a_table(server: Server, tmp_path: Path) ->
     url = server.database(BIG)
     path = project(tmp_path, url, whole=["big"])
     process = command(path, tmp_path / "seed")
-    waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/tables/*.copy")))
+    waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
     ask(server.url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'podctl data capture'")
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 3, said
@@ -259,7 +259,7 @@ def test_podctl_killed_amid_a_table_leaves_no_seed_no_query_and_nothing_for_long
     url = server.database(BIG)
     path = project(tmp_path, url, whole=["big"])
     process = command(path, tmp_path / "seed")
-    waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/tables/*.copy")))
+    waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     assert not (tmp_path / "seed").exists() and len(list(tmp_path.glob(".seed*"))) == 1
@@ -305,7 +305,7 @@ def test_what_is_no_seed_is_never_replaced(server: Server, tmp_path: Path) -> No
 
 def command(path: Path, out: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "podctl", "data", "capture", str(path), "-o", str(out), *options],
+        [sys.executable, "-m", "podctl", "data", "capture", str(path), "-o", str(out), "--no-template", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
