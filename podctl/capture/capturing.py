@@ -68,6 +68,7 @@ class Plan:
     sample: str
     unmatched: tuple[Unmatched, ...] = ()
     there: Mapping[str, tuple[int | None, bool]] = field(default_factory=dict)
+    drawn: Sequence[Ticket] = field(default=(), repr=False)
 
     def taken(self, table: str) -> int | None:
         """Rows that are taken, None where that is not known: a whole table of which there is no estimate."""
@@ -122,7 +123,7 @@ def _plan(path: Path, spec: Capture, engine: Engine, tickets: Sequence[Ticket], 
         if rows is None or rows > 0.8 * limit:
             there[name] = (engine.rows.count(name), False)
             _whole_fits(name, there[name][0] or 0, rules)
-    return Plan(rules, found, len(tickets), sample, tuple(unmatched), there)
+    return Plan(rules, found, len(tickets), sample, tuple(unmatched), there, tickets)
 
 
 def _whole_fits(table: str, rows: int, rules: Rules) -> None:
@@ -237,6 +238,9 @@ def write_seed(
             file = f"tables/{names.index(name) + 1:04}.copy"
             tables[name] = _write_table(plan, engine, tables[name], name, directory, file, masker, spec.value_bytes)
             point("capture.copied")
+        if spec.tickets:
+            for name, content in masking.tickets(plan.drawn, load_model(spec.tickets.file, Tickets)).items():
+                _write(directory / name, content)
         engine.refuse_changed(plan.rules)
         scripts = {BEFORE: definition.before, AFTER: definition.after}
         digests = {name: _write(directory / name, text) for name, text in scripts.items()}

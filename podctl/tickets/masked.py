@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from podctl.masking.documents import DocumentMask
@@ -12,6 +13,7 @@ from podctl.masking.problems import MaskingProblem
 from podctl.masking.records import RecordMasks, names_in
 from podctl.masking.watch import Watch
 from podctl.spec.masking import Masking, TicketRules
+from podctl.spec.models import TicketFields
 from podctl.spec.problems import printable
 from podctl.tickets.fields import ABSENT, find
 from podctl.tickets.types import ExpectedChange, Reference, Ticket
@@ -110,3 +112,33 @@ def _texts(value: Any, masks: RecordMasks) -> Any:
     if isinstance(value, list):
         return [_texts(item, masks) for item in value]
     return masks.text.masked(value) if isinstance(value, str) else value
+
+
+def as_row(ticket: Ticket, fields: TicketFields) -> dict[str, Any]:
+    """A row of a source from which the ticket is read again by ``fields``."""
+    row = copy.deepcopy(ticket.fields)
+    _put(row, fields.id, ticket.id)
+    if fields.text is not None:
+        _put(row, fields.text, ticket.text)
+    if fields.reference is not None and ticket.reference is not None:
+        reference = ticket.reference
+        value: dict[str, Any] = {"output": reference.output} if reference.output else {}
+        if reference.changes is not None:
+            value["changes"] = [_written(change) for change in reference.changes]
+        _put(row, fields.reference, value)
+    return row
+
+
+def _written(change: ExpectedChange) -> dict[str, Any]:
+    """Without what this kind of change does not have."""
+    return {name: value for name, value in asdict(change).items() if value != {}}
+
+
+def _put(row: dict[str, Any], path: str, value: Any) -> None:
+    """At the path as `find` looks for it, where a key with its dots wins; a number that spells the text stays one."""
+    if str(find(row, path)) == value or (value == "" and find(row, path) is None):
+        return
+    *above, last = [path] if path in row else path.split(".")
+    for part in above:
+        row = row.setdefault(part, {})
+    row[last] = value
