@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from podctl.capture.engine import Definition, Facts
+from podctl.capture.engine import Definition, Facts, Moment
 from podctl.capture.generic_schema import Reflected, definition_of, schema_of
 from podctl.capture.generic_values import field_of
 from podctl.capture.postgres_catalog import refuse_changed
@@ -41,21 +42,27 @@ class GenericEngine:
             raise CaptureProblem(
                 f"there is no driver for {self._dialect} here", code="capture-driver", cause=str(error), hint="pip install 'podctl[mysql]'"
             ) from error  # fmt: skip
+        self._seed, self._database, self._begun = seed, url.database or "", False
         with _explained("connecting"):
             self._connection = self._engine.connect()
-        try:
-            with _explained("reading what tables there are"):
-                self._begin()
-                self._reflected = Reflected(sa.inspect(self._connection))
-                self.schema: Schema = schema_of(self._reflected, {})
-            self.facts = Facts(self._dialect, self._version(), "UTF-8", url.database or "")
-            self.rows = GenericRows(self._connection, self.schema, self._dialect, seed)
-        except BaseException:
-            self.close()
-            raise
 
-    def _begin(self) -> None:
-        """One moment for everything: a snapshot where the database has one, else nobody writes meanwhile (SQLite without WAL)."""
+    def begin(self) -> Moment:
+        """A snapshot where the database has one, else nobody writes meanwhile (SQLite without WAL)."""
+        with _explained("taking a snapshot"):
+            if self._begun:
+                self._connection.exec_driver_sql("ROLLBACK")
+            self._start()
+            self._begun = True
+        return Moment("", "", time.time())
+
+    def read(self) -> None:
+        with _explained("reading what tables there are"):
+            self._reflected = Reflected(sa.inspect(self._connection))
+            self.schema: Schema = schema_of(self._reflected, {})
+        self.facts = Facts(self._dialect, self._version(), "UTF-8", self._database)
+        self.rows = GenericRows(self._connection, self.schema, self._dialect, self._seed)
+
+    def _start(self) -> None:
         if self._dialect in ("mysql", "mariadb"):
             self._connection.exec_driver_sql("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             self._connection.exec_driver_sql(

@@ -26,10 +26,16 @@ class ValueMasks:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
+        self._made: dict[str, ValueMask] = {}
 
     def simple(self, mask: str) -> ValueMask:
         """The mask of a class that needs nothing but the value. Raises KeyError for another."""
-        found: dict[str, Callable[[], ValueMask]] = {
+        if mask not in self._made:
+            self._made[mask] = self._maker(mask)()
+        return self._made[mask]
+
+    def _maker(self, mask: str) -> Callable[[], ValueMask]:
+        makers: dict[str, Callable[[], ValueMask]] = {
             "keep": lambda: lambda text: text,
             "erase": lambda: lambda text: None,
             "id": lambda: self.ids,
@@ -48,7 +54,7 @@ class ValueMasks:
             "city": lambda: self._chosen("city", CITIES),
             "company": lambda: self._company,
         }
-        return found[mask]()
+        return makers[mask]
 
     @cached_property
     def ids(self) -> Ids:
@@ -70,6 +76,14 @@ class ValueMasks:
         return "\\x" + Keyed(self._secret, "token").digest(text.encode()).hex()
 
     @cached_property
+    def _addresses(self) -> Keyed:
+        return Keyed(self._secret, "address")
+
+    @cached_property
+    def _companies(self) -> Keyed:
+        return Keyed(self._secret, "company")
+
+    @cached_property
     def _dates(self) -> Keyed:
         return Keyed(self._secret, "date")
 
@@ -83,12 +97,12 @@ class ValueMasks:
         return lambda text: words[keyed.number(normalised(text)) % len(words)]
 
     def _address(self, text: str) -> str:
-        number = Keyed(self._secret, "address").number(normalised(text))
+        number = self._addresses.number(normalised(text))
         number, house = divmod(number, 999)
         number, street = divmod(number, len(STREETS))
         return f"{1 + house} {LAST_NAMES[number % len(LAST_NAMES)]} {STREETS[street]}"
 
     def _company(self, text: str) -> str:
-        number = Keyed(self._secret, "company").number(normalised(text))
+        number = self._companies.number(normalised(text))
         number, trade = divmod(number, len(TRADES))
         return f"{LAST_NAMES[number % len(LAST_NAMES)]} {TRADES[trade]}"

@@ -19,14 +19,12 @@ from postgres_server import binaries, serving
 from psycopg import sql
 
 from podctl.backends.local.postgres import programs
-from podctl.capture.capturing import Plan, plan_capture, write_seed
+from podctl.capture.capturing import Order, Plan, opened, write_seeds
 from podctl.capture.masked import masking_of
 from podctl.capture.postgres_schema import DumpPrograms
 from podctl.data.captured import CapturedSeed
 from podctl.data.connect import connect
 from podctl.data.seed import load_seed
-from podctl.spec.capture import Capture
-from podctl.spec.load import load_model
 from podctl.spec.models import Seed
 
 
@@ -135,15 +133,11 @@ def project(directory: Path, url: str, tickets: Iterable[Mapping[str, Any]] = ()
 
 
 def planned(path: Path) -> Plan:
-    plan, engine = plan_capture(path, dump_programs())
-    engine.close()
-    return plan
+    with opened([path], dump_programs()) as (source,):
+        return source.plan()
 
 
 def captured(path: Path, out: Path, *, replace: bool = False) -> CapturedSeed:
-    spec = load_model(path, Capture)
-    plan, engine = plan_capture(path, dump_programs())
-    try:
-        return write_seed(plan, engine, spec, out, masking_of(spec, None, out), replace=replace)
-    finally:
-        engine.close()
+    with opened([path], dump_programs()) as (source,):
+        order = Order(source, source.plan(), out, masking_of(source.spec, None, out))
+        return write_seeds([order], replace=replace)[0]
