@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import random
 from collections.abc import Callable
 from time import process_time
