@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from podctl.capture.schema import Edge
 from podctl.spec.capture import NamedRows
 from podctl.tickets.types import Ticket
 
@@ -42,19 +43,28 @@ def by_paths(tickets: Sequence[Ticket], rules: Iterable[NamedRows]) -> list[Nami
     return found
 
 
-def by_references(tickets: Iterable[Ticket], database: str) -> list[Naming]:
-    """The rows that reference resolutions change or remove."""
+def by_references(tickets: Iterable[Ticket], database: str, edges: Sequence[Edge]) -> list[Naming]:
+    """The rows that reference resolutions change or remove, and those that what they write refers to."""
     found: dict[tuple[str, tuple[str, ...]], Naming] = {}
+
+    def name(table: str, row: Mapping[str, Any], ticket: str) -> None:
+        values = tuple(text for value in row.values() if (text := _text(value)) is not None)
+        if values and len(values) == len(row):
+            naming = found.setdefault((table, tuple(row)), Naming("reference.changes", table, tuple(row)))
+            naming.add(values, ticket)
+
     for ticket in tickets:
         for change in (ticket.reference.changes or ()) if ticket.reference else ():
-            if change.database != database or change.op == "insert" or not change.key:
+            if change.database != database:
                 continue
-            columns = tuple(sorted(change.key))
-            values = tuple(text for name in columns if (text := _text(change.key[name])) is not None)
             table = change.table.removeprefix("public.")
-            naming = found.setdefault((table, columns), Naming("reference.changes", table, columns))
-            if len(values) == len(columns):
-                naming.add(values, ticket.id)
+            if change.op != "insert":
+                name(table, dict(sorted(change.key.items())), ticket.id)
+            written = {**change.key, **change.values}
+            for edge in edges:
+                if edge.child == table and not edge.when and not change.values.keys().isdisjoint(edge.columns):
+                    to = zip(edge.to, edge.columns, strict=True)
+                    name(edge.parent, {parent: written.get(column) for parent, column in to}, ticket.id)
     return list(found.values())
 
 

@@ -13,8 +13,12 @@ def open_engine(source: CaptureSource, programs: DumpPrograms, seed: int) -> Eng
     """The source with its snapshot begun. Raises `SpecError`, `CaptureProblem`."""
     if source.url.startswith(("postgresql://", "postgres://")) or "=" in source.url.split("/")[0]:
         return PostgresEngine(source, programs, seed)
+    if source.url.startswith(("sqlite://", "mysql://", "mariadb://", "mysql+", "mariadb+")):
+        from podctl.capture.generic import GenericEngine
+
+        return GenericEngine(source, seed)
     raise SpecError(
         "source.url is of no database that podctl can capture",
         code="capture-url",
-        hint="postgresql://USER@HOST/DATABASE, or service=NAME",
+        hint="postgresql://USER@HOST/DATABASE, service=NAME, mysql://USER@HOST/DATABASE, or sqlite:///FILE",
     )

@@ -116,7 +116,7 @@ def open_session(source: CaptureSource, where: Address) -> Session:
 def begin_snapshot(session: Session) -> None:
     """Everything from here on is of one moment; nothing can be written."""
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    session.execute("SELECT 1")  # the snapshot is taken by the first statement
+    session.execute("SELECT 1")  # takes it
 
 
 @contextmanager
