@@ -15,6 +15,13 @@ from podctl.spec.masking import ColumnRule
 #: Text in, masked text out; None for null.
 ValueMask = Callable[[str], str | None]
 
+#: Masks that are 65 bits of the value between two pieces of text.
+TOKENS = {
+    "email": ("", "@example.com"),
+    "username": ("u", ""),
+    "url": ("https://example.com/", ""),
+    "token": ("masked-", ""),
+}
 #: Masks whose length no value changes -> characters.
 LENGTHS = {"email": 25, "username": 14, "url": 33, "token": 20, "ip": 15}
 #: Masks that give different values different masks (in 65 bits, or one to one); two spellings of one value share theirs.
@@ -39,14 +46,10 @@ class ValueMasks:
             "keep": lambda: lambda text: text,
             "erase": lambda: lambda text: None,
             "id": lambda: self.ids,
-            "email": lambda: self._token("email", "{}@example.com"),
-            "username": lambda: self._token("username", "u{}"),
-            "url": lambda: self._token("url", "https://example.com/{}"),
-            "token": lambda: self._token("token", "masked-{}"),
             "name": lambda: self.names.full,
             "first-name": lambda: self.names.first,
             "last-name": lambda: self.names.last,
-            "phone": lambda: Phones(self._secret),
+            "phone": lambda: self.phones,
             "card": lambda: Cards(self._secret),
             "iban": lambda: Ibans(self._secret),
             "ip": lambda: Addresses(self._secret),
@@ -54,11 +57,18 @@ class ValueMasks:
             "city": lambda: self._chosen("city", CITIES),
             "company": lambda: self._company,
         }
-        return makers[mask]
+        return (lambda: self._token(mask)) if mask in TOKENS else makers[mask]
+
+    def keyed(self, kind: str) -> Keyed:
+        return Keyed(self._secret, kind)
 
     @cached_property
     def ids(self) -> Ids:
         return Ids(self._secret)
+
+    @cached_property
+    def phones(self) -> Phones:
+        return Phones(self._secret)
 
     @cached_property
     def names(self) -> Names:
@@ -87,9 +97,8 @@ class ValueMasks:
     def _dates(self) -> Keyed:
         return Keyed(self._secret, "date")
 
-    def _token(self, kind: str, form: str) -> ValueMask:
-        keyed = Keyed(self._secret, kind)
-        before, after = form.split("{}")
+    def _token(self, mask: str) -> ValueMask:
+        keyed, (before, after) = self.keyed(mask), TOKENS[mask]
         return lambda text: before + token(keyed, text) + after
 
     def _chosen(self, kind: str, words: tuple[str, ...]) -> ValueMask:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 
-from podctl.masking.copytext import unescape
+from podctl.masking.copytext import NULL, unescape
 
 #: Raw values kept of a column, at most, spread over all that were masked.
 SAMPLE = 256
@@ -45,16 +45,16 @@ class ColumnWatch:
             self._watch.learn(self.mask, raw)
         return result
 
-    def absorb(self, values: Collection[bytes]) -> None:
-        """As `masked`, for many different values at once, each a COPY field."""
-        fresh = values if self._learned and self._watch.learning else islice(values, 0, None, self._stride)
-        for place, field in enumerate(fresh):
-            text = unescape(field).decode()
-            if not self._learned or place % self._stride == 0:
-                self.sample.append(text)
-            if self._learned:
-                self._watch.learn(self.mask, text)
-        self.count += len(values)
+    def absorb(self, values: Collection[bytes], nothing: int = 0) -> None:
+        """As `masked`, for many values at once, each a COPY field; ``nothing`` of them are null or empty."""
+        for field in islice(values, -self.count % self._stride, None, self._stride):
+            if field and field != NULL:
+                self.sample.append(unescape(field).decode())
+        if self._learned and self._watch.learning:
+            for field in values:
+                if field and field != NULL:
+                    self._watch.learn(self.mask, unescape(field).decode())
+        self.count += len(values) - nothing
         while len(self.sample) > SAMPLE:
             del self.sample[::2]
             self._stride *= 2
