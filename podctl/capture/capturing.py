@@ -119,8 +119,9 @@ def opened(paths: Sequence[Path], programs: DumpPrograms) -> Iterator[list[Opene
     tickets = [_tickets(spec) for spec in specs]
     with ExitStack() as stack:
         engines = []
-        for spec in specs:
-            engines.append(open_engine(spec.source, programs, spec.tickets.sample.seed if spec.tickets else 1))
+        for path, spec in zip(paths, specs, strict=True):
+            seed = spec.tickets.sample.seed if spec.tickets else 1
+            engines.append(open_engine(spec.source, programs, seed, path.absolute().parent))
             stack.callback(engines[-1].close)
         together = begin_together(engines)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
