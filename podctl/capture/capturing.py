@@ -31,7 +31,7 @@ from podctl.spec.load import load_model
 from podctl.spec.models import Tickets
 from podctl.spec.problems import SpecMistakes, printable
 from podctl.spec.source import Item, read
-from podctl.tickets.sample import draw
+from podctl.tickets.drawing import drawn_sample
 from podctl.tickets.sources import load_tickets
 from podctl.tickets.types import Ticket
 
@@ -214,7 +214,7 @@ def _whole_fits(table: str, rows: int, rules: Rules) -> None:
 def _tickets(spec: Capture) -> tuple[Sequence[Ticket], str]:
     if spec.tickets is None:
         return (), ""
-    drawn = draw(load_tickets(load_model(spec.tickets.file, Tickets)), spec.tickets.sample)
+    drawn = drawn_sample(load_tickets(load_model(spec.tickets.file, Tickets)), spec.tickets.sample)
     return drawn.tickets, drawn.digest
 
 

@@ -35,8 +35,9 @@ from podctl.spec.topology import databases
 from podctl.stats.compare import compare
 from podctl.stats.gate import judge
 from podctl.stats.summary import summarize
+from podctl.tickets.drawing import drawn_sample
 from podctl.tickets.references import unknown_databases
-from podctl.tickets.sample import Drawn, draw
+from podctl.tickets.sample import Drawn
 from podctl.tickets.sources import load_tickets
 from podctl.tickets.types import Ticket
 
@@ -59,7 +60,7 @@ def prepare(bundle: Bundle) -> Prepared:
     """Draw the sample and order the attempts; makes nothing. Raises `SpecError`."""
     tickets = load_tickets(bundle.tickets)
     _check_references(tickets, bundle)
-    drawn = draw(tickets, bundle.scenario.sample)
+    drawn = drawn_sample(tickets, bundle.scenario.sample)
     settings = bundle.scenario.run
     planned = plan_attempts(drawn.tickets, settings.repeats, settings.seed)
     return Prepared(bundle, agent_digest(bundle.agent), drawn, planned, len(tickets))
