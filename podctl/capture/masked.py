@@ -16,7 +16,7 @@ from podctl.masking.keys import KeyFile
 from podctl.masking.prf import MASKING_VERSION
 from podctl.masking.proof import attest, policy_digest
 from podctl.masking.table import table_masker, text_last
-from podctl.masking.watch import Watch
+from podctl.masking.watch import Knowledge, Watch
 from podctl.spec.capture import Capture
 from podctl.spec.load import load_model
 from podctl.spec.masking import Masking
@@ -66,10 +66,10 @@ class Unmasked:
 class Masked:
     """Rows masked by a policy. Raises `SpecError` when the policy or its key cannot be used."""
 
-    def __init__(self, database: str, policy: Masking, key: KeyFile, seed: Path) -> None:
+    def __init__(self, database: str, policy: Masking, key: KeyFile, seed: Path, known: Knowledge | None = None) -> None:
         self._database, self._policy = database, policy
         self._key, self._signing = key.read(seed)
-        self._watch = Watch()
+        self._watch = Watch(known)
         self.facts = {"policy": policy_digest(policy), "key": self._key.id, "version": str(MASKING_VERSION)}
 
     def maskers(self, tables: Sequence[Table], edges: Iterable[Edge]) -> Mapping[str, Masker]:
@@ -95,11 +95,12 @@ class Masked:
         attest(seed, self._policy, self._key, self._signing, self._watch, also=also, facts=facts)
 
 
-def masking_of(spec: Capture, key: Path | None, seed: Path) -> RowMasking:
-    """What a Capture file says of masking; ``seed`` is where the seed will be, which no key may be in. Raises `SpecError`."""
+def masking_of(spec: Capture, key: Path | None, seed: Path, known: Knowledge | None = None) -> RowMasking:
+    """What a Capture file says of masking; ``seed`` is where the seed will be, which no key may be in; captures that are made
+    together share what is ``known``. Raises `SpecError`."""
     if spec.masking is not None:
         policy = load_model(spec.masking, Masking)
-        return Masked(spec.name, policy, KeyFile.of(policy.name, key), seed)
+        return Masked(spec.name, policy, KeyFile.of(policy.name, key), seed, known)
     if spec.unmasked.strip():
         return Unmasked(spec.unmasked.strip())
     raise SpecError(

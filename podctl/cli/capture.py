@@ -70,6 +70,7 @@ def capture_command(files: tuple[Path, ...], out: Path, key: Path | None, templa
     from podctl.capture.masked import masking_of
     from podctl.controller.trial import LocalTrial
     from podctl.data.captured import MANIFEST
+    from podctl.masking.watch import Knowledge
     from podctl.spec.capture import Capture
     from podctl.spec.load import load_model
 
@@ -79,7 +80,8 @@ def capture_command(files: tuple[Path, ...], out: Path, key: Path | None, templa
     targets = [out] if len(files) == 1 else [out / spec.name for spec in specs]
     for target in targets:
         refuse_taken(target, MANIFEST, replace=replace)
-    maskings = [masking_of(spec, key, target) for spec, target in zip(specs, targets, strict=True)]
+    known = Knowledge()
+    maskings = [masking_of(spec, key, target, known) for spec, target in zip(specs, targets, strict=True)]
     with opened(files, _programs()) as sources:
         orders = []
         for source, target, masking in zip(sources, targets, maskings, strict=True):
