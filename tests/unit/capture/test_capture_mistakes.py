@@ -373,3 +373,16 @@ def test_extensions_that_the_copy_can_do_without(server: Server, tmp_path: Path)
     seed = captured(path, tmp_path / "seed", replace=True)
     assert seed.extensions == {} and "citext" not in (tmp_path / "seed/before.sql").read_text()
     assert seed.not_mirrored == {"EXTENSION citext": "leave_out_extensions names it"}
+
+
+def test_mistakes_of_the_file_itself_are_found_before_anything_is_read(tmp_path: Path) -> None:
+    url = "postgresql://u@127.0.0.1:9/x"
+    rows = [{"path": "order", "table": "orders", "column": "id", "match": "("}]
+    error = refused(project(tmp_path, url, ONE, rows=rows), tmp_path / "seed")
+    assert error.code == "spec-invalid" and "not a regular expression" in told(error)
+    error = refused(project(tmp_path, url, whole=["*"], masking="no.yaml", unmasked="why"), tmp_path / "seed")
+    assert error.code == "spec-invalid" and "masking and unmasked are both given" in told(error)
+    done = command(project(tmp_path, url, whole=["*"], masking="no.yaml"), tmp_path / "seed")
+    assert "no such file" in done.communicate(timeout=60)[1] and done.returncode == 2
+    done = command(project(tmp_path, url, whole=["*"], masking=None, unmasked=" "), tmp_path / "seed")
+    assert "nothing says how the rows are masked" in done.communicate(timeout=60)[1] and done.returncode == 2
