@@ -88,8 +88,8 @@ class Masked:
         masked = mask_tickets(drawn, self._policy, self._key, self._watch)
         rows = "".join(json.dumps(as_row(ticket, source.fields), ensure_ascii=False) + "\n" for ticket in masked)
         spec = {"apiVersion": "podctl/v1", "kind": "Tickets", "name": source.name, "source": "tickets.jsonl"}
-        fields = source.fields.model_dump(mode="json", exclude_defaults=True)
-        return {"tickets.jsonl": rows, "tickets.yaml": yaml.safe_dump({**spec, "fields": fields}, sort_keys=False)}
+        spec |= source.model_dump(mode="json", exclude_defaults=True, include={"fields", "empty", "time_format", "timezone"})
+        return {"tickets.jsonl": rows, "tickets.yaml": yaml.safe_dump(spec, sort_keys=False)}
 
     def attest(self, seed: Path, also: Sequence[Path], facts: dict[str, Any]) -> None:
         attest(seed, self._policy, self._key, self._signing, self._watch, also=also, facts=facts)

@@ -27,6 +27,7 @@ from podctl.evidence.store_rows import Planned as StoredAttempt
 from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayConfig, provider_keys, totals_of
+from podctl.pods.fit import refuse_unfit
 from podctl.runs.attempt import Planned
 from podctl.runs.runner import Listener, Runner, plan_attempts, silent
 from podctl.spec.bundle import Bundle
@@ -35,8 +36,9 @@ from podctl.spec.topology import databases
 from podctl.stats.compare import compare
 from podctl.stats.gate import judge
 from podctl.stats.summary import summarize
+from podctl.tickets.drawing import drawn_sample
 from podctl.tickets.references import unknown_databases
-from podctl.tickets.sample import Drawn, draw
+from podctl.tickets.sample import Drawn
 from podctl.tickets.sources import load_tickets
 from podctl.tickets.types import Ticket
 
@@ -59,7 +61,7 @@ def prepare(bundle: Bundle) -> Prepared:
     """Draw the sample and order the attempts; makes nothing. Raises `SpecError`."""
     tickets = load_tickets(bundle.tickets)
     _check_references(tickets, bundle)
-    drawn = draw(tickets, bundle.scenario.sample)
+    drawn = drawn_sample(tickets, bundle.scenario.sample)
     settings = bundle.scenario.run
     planned = plan_attempts(drawn.tickets, settings.repeats, settings.seed)
     return Prepared(bundle, agent_digest(bundle.agent), drawn, planned, len(tickets))
@@ -302,8 +304,9 @@ async def admit(backend: Backend, bundle: Bundle) -> list[str]:
     """An untrusted agent runs only where every required control is in effect; what is not held here, in words.
 
     Raises `EnvironmentProblem` saying what this machine lacks; also where processes cannot be recorded and the
-    scenario requires it.
+    scenario requires it. Raises `SpecError` when the backend cannot run the topology's services.
     """
+    refuse_unfit(bundle.topology, backend.name, backend.runs_images)
     findings = await backend.check()
     lacking = missing(findings)
     if lacking and bundle.agent.trust == "untrusted":

@@ -5,64 +5,22 @@ Paths in a spec are relative to the file they stand in; the loader makes them ab
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-API_VERSION = "podctl/v1"
+from podctl.spec.base import API_VERSION as API_VERSION
+from podctl.spec.base import Bytes, Dollars, Port, Seconds, Share
+from podctl.spec.base import Model as Model
+from podctl.spec.base import Name as Name
+from podctl.spec.tickets import Sample as Sample
+from podctl.spec.tickets import Tickets as Tickets
 
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h)$")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SIZE = re.compile(r"^(\d+)(Ki|Mi|Gi|k|M|G)?$")
-_AMOUNT = re.compile(r"^-?\d{1,18}(?:\.\d{1,18})?(?:[eE][-+]?\d{1,2})?$", re.ASCII)
-_BYTES = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9}
-
-
-def parse_duration(value: object) -> object:
-    """Seconds from ``"250ms"``, ``"90s"``, ``"5m"``, ``"1h"`` or a bare number of seconds."""
-    if isinstance(value, str):
-        match = _DURATION.match(value.strip())
-        if match is None:
-            raise ValueError("expected a duration such as 250ms, 90s, 5m or 1h")
-        return float(match[1]) * _SECONDS[match[2]]
-    return value
-
-
-def parse_size(value: object) -> object:
-    """Bytes from ``"512Mi"``, ``"1Gi"``, ``"10M"`` or a bare number of bytes."""
-    if isinstance(value, str):
-        match = _SIZE.match(value.strip())
-        if match is None:
-            raise ValueError("expected a size such as 64Ki, 512Mi or 1Gi")
-        return int(match[1]) * _BYTES[match[2] or ""]
-    return value
-
-
-def parse_decimal(value: object) -> object:
-    """An exact amount from a YAML number or from text such as ``"0.25"``."""
-    # YAML gives floats; going through repr keeps 0.1 from becoming 0.1000000000000000055.
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return Decimal(repr(value))
-    if isinstance(value, str):
-        if _AMOUNT.match(value.strip()) is None:
-            raise ValueError("expected an amount such as 5 or 0.25")
-        return Decimal(value.strip())
-    return value
-
-
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=7 * 86400)]
-Bytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
-Dollars = Annotated[Decimal, BeforeValidator(parse_decimal), Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+#: In a container; that no part is ``.`` or ``..`` is checked with the rest of a topology.
+Absolute = Annotated[str, Field(pattern=r"^(/[^/:,\s]+)+$")]
+Hostname = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$")]
 
 
 # ---- topology -----------------------------------------------------------------------
@@ -87,8 +45,11 @@ class Database(Model):
     reason: str = Field("", description="why it is left out; required then")
 
 
-class HttpReady(Model):
-    path: Annotated[str, Field(pattern=r"^/")]
+class Ready(Model):
+    """When a service may be used: ``command`` exits with 0 in it, ``path`` answers below 400, or else ``port`` accepts a connection."""
+
+    path: Annotated[str, Field(pattern=r"^/")] | None = None
+    command: tuple[str, ...] = Field((), description="run in the service's own container; needs `image`")
     port: Port | None = Field(None, description="default: the service's first port")
     timeout: Seconds = 15.0
 
@@ -106,26 +67,60 @@ class StubRoute(Model):
     body: Any = None
 
 
+class FileText(Model):
+    """A small file's whole content; placeholders are filled in."""
+
+    text: str
+
+
 class Service(Model):
     """A process of production.
 
     ``mirrored`` runs ``command``; ``stubbed`` answers ``routes`` with recorded answers;
     ``left-out`` does not exist in the pod, and ``reason`` says why.
-    In ``command`` and ``environment``, ``${python}`` is podctl's own interpreter and
-    ``${<database or service>.url}``, ``.host``, ``.port`` name others of the topology.
+    In ``command``, ``arguments`` and ``environment``, ``${python}`` is podctl's own interpreter and
+    ``${<database or service>.url}``, ``.host``, ``.port`` name others of the topology; a database has
+    ``.user``, ``.password`` and ``.name`` too.
+
+    With ``image`` it runs from that image: ``command`` then stands in place of the image's entry point and
+    ``arguments`` in place of its arguments; its root is read-only but for ``writable``.
     """
 
     mode: Literal["mirrored", "stubbed", "left-out"] = "mirrored"
+    image: Annotated[str, Field(pattern=r"^[A-Za-z0-9][^\s]{0,511}$")] | None = None
     command: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = Field((), description="with `image`: given to its entry point")
     directory: Path | None = Field(None, description="bound read-only as the working directory")
     read_only: tuple[Path, ...] = Field((), description="more host paths the service may read, bound at the same place")
+    files: dict[Absolute, Path | FileText] = Field(
+        default_factory=dict,
+        description="with `image`: where it stands in the container -> file or directory, or text: what it says",
+    )
+    writable: dict[Absolute, Bytes] = Field(
+        default_factory=dict, description="with `image`: directory -> size; empty and in memory at each start"
+    )
+    working_directory: Absolute | None = Field(None, description="with `image`: in place of the image's own")
+    user: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
+        None, description="with `image`: user id; default: the image's own when it is a number, else one of the pod's"
+    )
+    aliases: tuple[Hostname, ...] = Field((), description="with `image`: other names that lead to it")
     environment: dict[str, str] = Field(default_factory=dict)
-    ports: tuple[Port, ...] = Field(min_length=1, default=(8080,))
-    ready: HttpReady | None = Field(None, description="default: the first port accepts a connection")
+    ports: tuple[Port, ...] = Field((8080,), description="may be empty with `image`: nobody calls it")
+    protocol: Literal["http", "tcp"] = Field("http", description="how agents call it; tcp is passed on and not recorded")
+    ready: Ready | None = Field(None, description="default: the first port accepts a connection")
     depends_on: tuple[Name, ...] = ()
     resources: Resources = Resources()
     routes: tuple[StubRoute, ...] = ()
     reason: str = ""
+
+
+class Origin(Model):
+    """What a topology was imported from; ``report`` is the file, beside the topology, that says how each line fared."""
+
+    kind: Literal["compose", "kubernetes", "kustomize", "namespace"]
+    sources: tuple[str, ...] = ()
+    digest: str = Field("", description="sha256 of what was read, in hex")
+    report: str = ""
 
 
 class Topology(Model):
@@ -135,36 +130,9 @@ class Topology(Model):
     kind: Literal["Topology"]
     name: Name
     description: str = ""
+    origin: Origin | None = None
     databases: dict[Name, Database] = Field(default_factory=dict)
     services: dict[Name, Service] = Field(default_factory=dict)
-
-
-# ---- tickets ------------------------------------------------------------------------
-
-
-class TicketFields(Model):
-    """Paths into a row (``a.b.c``) for what podctl itself needs; every other column stays in ``fields``."""
-
-    id: str = "id"
-    text: str | None = None
-    stratum: str | tuple[str, ...] | None = Field(None, description="one path, or several joined with ' / '")
-    reference: str | None = Field(None, description="path of the reference resolution in the row")
-
-
-class Tickets(Model):
-    """Where tickets come from and how their columns map."""
-
-    apiVersion: Literal["podctl/v1"]
-    kind: Literal["Tickets"]
-    name: Name
-    source: Path = Field(description="a .csv, .json or .jsonl file")
-    fields: TicketFields = TicketFields()
-    hide: tuple[str, ...] = Field(
-        (), description="columns an agent must not see (labels, outcomes); the reference never is shown"
-    )
-    id_from: Literal["field", "row"] = Field(
-        "field", description="'row': the source has no id column; ids are row numbers from 1"
-    )
 
 
 # ---- agent --------------------------------------------------------------------------
@@ -220,14 +188,6 @@ class Boundary(Model):
 
 
 # ---- scenario -----------------------------------------------------------------------
-
-
-class Sample(Model):
-    size: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
-    design: Literal["proportional", "equal"] = "proportional"
-    seed: int = 1
-    include: tuple[str, ...] = Field((), description="ticket ids that must be in the sample")
-    exclude: tuple[str, ...] = ()
 
 
 class Limits(Model):

