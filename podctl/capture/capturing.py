@@ -23,6 +23,7 @@ from podctl.capture.problems import CaptureProblem
 from podctl.capture.rules import Mistake, Rules, resolve
 from podctl.capture.worklist import Rowid, Subset, lands, subset
 from podctl.data.captured import AFTER, BEFORE, DIGEST, FORMAT, MANIFEST, CapturedSeed, CapturedTable, contents_digest
+from podctl.data.catalog import shown_name
 from podctl.errors import SpecError
 from podctl.faults import point
 from podctl.spec.capture import Capture
@@ -30,7 +31,7 @@ from podctl.spec.load import load_model
 from podctl.spec.models import Tickets
 from podctl.spec.problems import SpecMistakes, printable
 from podctl.spec.source import Item, read
-from podctl.tickets.sample import draw
+from podctl.tickets.drawing import drawn_sample
 from podctl.tickets.sources import load_tickets
 from podctl.tickets.types import Ticket
 
@@ -119,8 +120,9 @@ def opened(paths: Sequence[Path], programs: DumpPrograms) -> Iterator[list[Opene
     tickets = [_tickets(spec) for spec in specs]
     with ExitStack() as stack:
         engines = []
-        for spec in specs:
-            engines.append(open_engine(spec.source, programs, spec.tickets.sample.seed if spec.tickets else 1))
+        for path, spec in zip(paths, specs, strict=True):
+            seed = spec.tickets.sample.seed if spec.tickets else 1
+            engines.append(open_engine(spec.source, programs, seed, path.absolute().parent))
             stack.callback(engines[-1].close)
         together = begin_together(engines)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -179,7 +181,22 @@ def _plan(path: Path, spec: Capture, engine: Engine, tickets: Sequence[Ticket], 
         if rows is None or rows > 0.8 * limit:
             there[name] = (engine.rows.count(name), False)
             _whole_fits(name, there[name][0] or 0, rules)
+    _all_fits(found, {name: there[name][0] or 0 for name in rules.whole}, rules)
     return Plan(rules, found, len(tickets), sample, tuple(unmatched), there, tickets)
+
+
+def _all_fits(found: Subset, whole: Mapping[str, int], rules: Rules) -> None:
+    if found.rows + sum(whole.values()) > rules.rows:
+        largest = sorted(whole, key=lambda name: -whole[name])[:3]
+        raise CaptureProblem(
+            f"the capture would take more than {rules.rows:,} rows (budget.rows)",
+            code="capture-budget",
+            cause=f"{found.rows:,} rows for tickets, and tables taken whole: "
+            + ", ".join(f"{name} {whole[name]:,}" for name in largest)
+            + (", …" if len(whole) > 3 else ""),
+            unchanged="nothing was made",
+            hint="take fewer tables whole, or raise budget.rows",
+        )
 
 
 def _whole_fits(table: str, rows: int, rules: Rules) -> None:
@@ -197,7 +214,7 @@ def _whole_fits(table: str, rows: int, rules: Rules) -> None:
 def _tickets(spec: Capture) -> tuple[Sequence[Ticket], str]:
     if spec.tickets is None:
         return (), ""
-    drawn = draw(load_tickets(load_model(spec.tickets.file, Tickets)), spec.tickets.sample)
+    drawn = drawn_sample(load_tickets(load_model(spec.tickets.file, Tickets)), spec.tickets.sample)
     return drawn.tickets, drawn.digest
 
 
@@ -294,12 +311,17 @@ def write_seeds(orders: Sequence[Order], *, replace: bool, said: Said = lambda _
     """
     with ExitStack() as stack:
         directories = [stack.enter_context(building(order.target, MANIFEST, replace=replace)) for order in orders]
-        return [_fill(order, directory, said) for order, directory in zip(orders, directories, strict=True)]
+        seeds = [_copy(order, directory, said) for order, directory in zip(orders, directories, strict=True)]
+        # What is left to do takes a while, and production has no part in it.
+        for order in orders:
+            order.source.engine.close()
+        for order, directory, seed in zip(orders, directories, seeds, strict=True):
+            _prove(order, directory, seed, said)
+    return seeds
 
 
-def _fill(order: Order, directory: Path, said: Said) -> CapturedSeed:
-    plan, engine, spec = order.plan, order.source.engine, order.source.spec
-    masking, trial = order.masking, order.trial
+def _copy(order: Order, directory: Path, said: Said) -> CapturedSeed:
+    plan, engine, spec, masking = order.plan, order.source.engine, order.source.spec, order.masking
     names = sorted(plan.rules.tables)
     maskers = masking.maskers([plan.rules.tables[name] for name in _with_rows(plan)], plan.rules.edges)
     said("reading the definition")
@@ -320,17 +342,20 @@ def _fill(order: Order, directory: Path, said: Said) -> CapturedSeed:
     manifest = _manifest(plan, order.source, definition.not_mirrored, tuple(tables.values()), dict(masking.facts), digests)
     _write(directory / MANIFEST, json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True) + "\n")
     _write(directory / DIGEST, manifest.digest + "\n")
-    source = {"name": spec.name, "engine": manifest.engine, "version": manifest.engine_version}
-    facts = {"source": source, "seed": manifest.digest, "rows": {name: one.rows for name, one in tables.items()}}
-    try:
-        built = [trial.build(directory)] if trial else []
-        said("searching for raw values")
-        masking.attest(directory, built, facts)
-    except BaseException:
-        if trial:
-            trial.remove()
-        raise
     return manifest
+
+
+def _prove(order: Order, directory: Path, seed: CapturedSeed, said: Said) -> None:
+    source = {"name": seed.name, "engine": seed.engine, "version": seed.engine_version}
+    rows = {shown_name(table.schema_name, table.name): table.rows for table in seed.tables}
+    try:
+        built = [order.trial.build(directory)] if order.trial else []
+        said("searching for raw values")
+        order.masking.attest(directory, built, {"source": source, "seed": seed.digest, "rows": rows})
+    except BaseException:
+        if order.trial:
+            order.trial.remove()
+        raise
 
 
 def _with_rows(plan: Plan) -> list[str]:

@@ -33,8 +33,8 @@ _ROWID = "rowid"
 class GenericEngine:
     """Raises `SpecError`, `CaptureProblem` when the source cannot be reached or read."""
 
-    def __init__(self, source: CaptureSource, seed: int) -> None:
-        url = _url(source)
+    def __init__(self, source: CaptureSource, seed: int, base: Path) -> None:
+        url = _url(source, base)
         self._source, self._dialect = source, url.get_backend_name()
         try:
             self._engine = sa.create_engine(url, connect_args=_arguments(source, self._dialect), poolclass=sa.NullPool)
@@ -295,7 +295,7 @@ def _plain(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _url(source: CaptureSource) -> sa.URL:
+def _url(source: CaptureSource, base: Path) -> sa.URL:
     try:
         url = sa.make_url(source.url)
     except ArgumentError as error:
@@ -308,7 +308,7 @@ def _url(source: CaptureSource) -> sa.URL:
             hint="take it out, and name the variable that holds it with password_env",
         )
     if url.get_backend_name() == "sqlite":
-        file = Path(url.database or "")
+        file = base / (url.database or "")
         if not file.is_file():
             raise CaptureProblem(f"there is no file {file}", code="capture-unreachable", unchanged="nothing was read")
         # Opened so that not even a journal is written; a path with odd characters stays one.

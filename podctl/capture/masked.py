@@ -21,7 +21,7 @@ from podctl.spec.capture import Capture
 from podctl.spec.load import load_model
 from podctl.spec.masking import Masking
 from podctl.spec.models import Tickets
-from podctl.tickets.masked import as_row, mask_tickets
+from podctl.tickets.masked import as_row, mask_tickets, plain
 from podctl.tickets.types import Ticket
 
 #: Masks whole lines of COPY text.
@@ -85,11 +85,11 @@ class Masked:
     def tickets(self, drawn: Sequence[Ticket], source: Tickets) -> Mapping[str, str]:
         if self._policy.tickets is None:
             return {}
-        masked = mask_tickets(drawn, self._policy, self._key, self._watch)
-        rows = "".join(json.dumps(as_row(ticket, source.fields), ensure_ascii=False) + "\n" for ticket in masked)
+        masked, shape = mask_tickets(drawn, self._policy, self._key, self._watch), plain(source.fields)
+        rows = "".join(json.dumps(as_row(ticket, shape), ensure_ascii=False) + "\n" for ticket in masked)
         spec = {"apiVersion": "podctl/v1", "kind": "Tickets", "name": source.name, "source": "tickets.jsonl"}
-        spec |= source.model_dump(mode="json", exclude_defaults=True, include={"fields", "empty", "time_format", "timezone"})
-        return {"tickets.jsonl": rows, "tickets.yaml": yaml.safe_dump(spec, sort_keys=False)}
+        fields = shape.model_dump(mode="json", exclude_defaults=True)
+        return {"tickets.jsonl": rows, "tickets.yaml": yaml.safe_dump({**spec, "fields": fields}, sort_keys=False)}
 
     def attest(self, seed: Path, also: Sequence[Path], facts: dict[str, Any]) -> None:
         attest(seed, self._policy, self._key, self._signing, self._watch, also=also, facts=facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,8 @@ def capture_command(files: tuple[Path, ...], out: Path, key: Path | None, templa
     from podctl.spec.capture import Capture
     from podctl.spec.load import load_model
 
+    # Asked to end, it takes away what it has half made, as after ^C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     specs = [load_model(file, Capture) for file in files]
     targets = [out] if len(files) == 1 else [out / spec.name for spec in specs]
     for target in targets:

