@@ -186,6 +186,8 @@ class Removal:
 
 class Backend(Protocol):
     name: str
+    #: Whether services may run from images of their own.
+    runs_images: bool
 
     async def check(self) -> list[Finding]: ...
 

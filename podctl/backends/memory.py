@@ -137,6 +137,7 @@ class _Pod:
 
 class MemoryBackend:
     name = "memory"
+    runs_images = False
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ from podctl.evidence.store_rows import Planned as StoredAttempt
 from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayConfig, provider_keys, totals_of
+from podctl.pods.fit import refuse_unfit
 from podctl.runs.attempt import Planned
 from podctl.runs.runner import Listener, Runner, plan_attempts, silent
 from podctl.spec.bundle import Bundle
@@ -303,8 +304,9 @@ async def admit(backend: Backend, bundle: Bundle) -> list[str]:
     """An untrusted agent runs only where every required control is in effect; what is not held here, in words.
 
     Raises `EnvironmentProblem` saying what this machine lacks; also where processes cannot be recorded and the
-    scenario requires it.
+    scenario requires it. Raises `SpecError` when the backend cannot run the topology's services.
     """
+    refuse_unfit(bundle.topology, backend.name, backend.runs_images)
     findings = await backend.check()
     lacking = missing(findings)
     if lacking and bundle.agent.trust == "untrusted":

@@ -36,6 +36,7 @@ class KubernetesBackend:
     """``image`` has python3, PostgreSQL 15 or later, a shell, and what agents and services import."""
 
     name = "kubernetes"
+    runs_images = False
 
     def __init__(
         self, cluster: Cluster, settings: Settings, *, ttl_s: float = 4 * 3600, kept: bool = False, stuck_s: float = STUCK_S

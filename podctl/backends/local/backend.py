@@ -25,6 +25,7 @@ from podctl.spec.tables import check_boundary, check_ignored
 
 class LocalBackend:
     name = "local"
+    runs_images = False
 
     def __init__(self, state: State, *, ttl_s: float = 4 * 3600, kept: bool = False) -> None:
         self.state = state
