@@ -16,8 +16,11 @@ import psycopg
 import pytest
 from capturing import Server, ask, captured, dump_programs, planned, project
 
+from podctl.capture.capturing import Order, opened, write_seeds
+from podctl.capture.masked import Unmasked
 from podctl.capture.postgres_schema import DumpPrograms, able
 from podctl.errors import PodctlError
+from podctl.masking.problems import MaskingProblem
 
 SHOP = """
 CREATE TABLE users (id int PRIMARY KEY, mail text); INSERT INTO users SELECT g, 'u' || g FROM generate_series(1, 50) g;
@@ -386,3 +389,39 @@ def test_mistakes_of_the_file_itself_are_found_before_anything_is_read(tmp_path:
     assert "no such file" in done.communicate(timeout=60)[1] and done.returncode == 2
     done = command(project(tmp_path, url, whole=["*"], masking=None, unmasked=" "), tmp_path / "seed")
     assert "nothing says how the rows are masked" in done.communicate(timeout=60)[1] and done.returncode == 2
+
+
+class Built:
+    """A trial that builds a file."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def build(self, seed: Path) -> Path:
+        assert (seed / "seed.json").is_file()
+        self.place.mkdir()
+        return self.place
+
+    def remove(self) -> None:
+        self.place.rmdir()
+
+
+class Leaking(Unmasked):
+    """Masks that let something through."""
+
+    def attest(self, seed: Path, also: Any, facts: Any) -> None:
+        raise MaskingProblem("1 raw values are in what was to be masked", code="masking-leak")
+
+
+def test_what_was_built_of_a_seed_with_raw_values_goes_with_it(server: Server, tmp_path: Path) -> None:
+    path = project(tmp_path, server.database(SHOP), whole=["users"])
+    for masking, code in ((Leaking("x"), "masking-leak"), (Unmasked("x"), "")):
+        with opened([path], dump_programs()) as (source,):
+            order = Order(source, source.plan(), tmp_path / "seed", masking, Built(tmp_path / "built"))
+            if code:
+                with pytest.raises(PodctlError) as caught:
+                    write_seeds([order], replace=False)
+                assert caught.value.code == code
+            else:
+                write_seeds([order], replace=False)
+        assert (tmp_path / "built").exists() == (tmp_path / "seed").exists() == (not code)
