@@ -247,12 +247,16 @@ def waiting_for(there: Any) -> None:
         time.sleep(0.01)
 
 
-BIG = SHOP + "CREATE TABLE big AS SELECT g AS id, repeat('x', 500) AS t FROM generate_series(1, 400000) g;"
+@pytest.fixture(scope="module")
+def big(server: Server) -> str:
+    """A database with a table that takes a moment to copy."""
+    return server.database(
+        SHOP + "CREATE TABLE big AS SELECT g AS id, repeat('x', 500) AS t FROM generate_series(1, 400000) g;"
+    )
 
 
-def test_a_source_that_is_killed_amid_a_table(server: Server, tmp_path: Path) -> None:
-    url = server.database(BIG)
-    path = project(tmp_path, url, whole=["big"])
+def test_a_source_that_is_killed_amid_a_table(server: Server, big: str, tmp_path: Path) -> None:
+    path = project(tmp_path, big, whole=["big"])
     process = command(path, tmp_path / "seed")
     waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
     ask(server.url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'podctl data capture'")
@@ -263,8 +267,8 @@ def test_a_source_that_is_killed_amid_a_table(server: Server, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_podctl_asked_to_end_amid_a_table(server: Server, tmp_path: Path, number: signal.Signals) -> None:
-    path = project(tmp_path, server.database(BIG), whole=["big"])
+def test_podctl_asked_to_end_amid_a_table(big: str, tmp_path: Path, number: signal.Signals) -> None:
+    path = project(tmp_path, big, whole=["big"])
     process = command(path, tmp_path / "seed")
     waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
     process.send_signal(number)
@@ -273,9 +277,10 @@ def test_podctl_asked_to_end_amid_a_table(server: Server, tmp_path: Path, number
     assert not (tmp_path / "seed").exists() and list(tmp_path.glob(".seed*")) == []
 
 
-def test_podctl_killed_amid_a_table_leaves_no_seed_no_query_and_nothing_for_long(server: Server, tmp_path: Path) -> None:
-    url = server.database(BIG)
-    path = project(tmp_path, url, whole=["big"])
+def test_podctl_killed_amid_a_table_leaves_no_seed_no_query_and_nothing_for_long(
+    server: Server, big: str, tmp_path: Path
+) -> None:
+    path = project(tmp_path, big, whole=["big"])
     process = command(path, tmp_path / "seed")
     waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
     process.send_signal(signal.SIGKILL)
@@ -283,7 +288,7 @@ def test_podctl_killed_amid_a_table_leaves_no_seed_no_query_and_nothing_for_long
     assert not (tmp_path / "seed").exists() and len(list(tmp_path.glob(".seed*"))) == 1
     mine = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'podctl data capture'"
     waiting_for(lambda: not ask(server.url, mine))
-    captured(project(tmp_path, url, whole=["users"]), tmp_path / "seed")
+    captured(project(tmp_path, big, whole=["users"]), tmp_path / "seed")
     assert list(tmp_path.glob(".seed*")) == []
 
 
