@@ -27,6 +27,8 @@ _NOT_MIRRORED = {
     "FOREIGN TABLE": "its rows are another server's",
 }
 _ENTRY = re.compile(r"^\d+; \d+ (\d+) (.+)$")
+#: What a server sets of columns; some of 15 keep a mark of their own there, which no other server knows.
+_COLUMN_OPTIONS = re.compile(r"^(ALTER TABLE ONLY .+ ALTER COLUMN .+ SET \()([^)]*)(\);\n)", re.MULTILINE)
 _RESTRICT = re.compile(r"^\\(?:un)?restrict .*\n", re.MULTILINE)
 
 
@@ -47,7 +49,7 @@ def dump(
     ``dropped`` are oids of references that lead to tables left out; ``server`` is the source's version as a number.
     Raises `CaptureProblem`; what is written to ``directory`` on the way holds no rows.
     """
-    binaries = _able(programs, server // 10_000)
+    binaries = able(programs, server // 10_000)
     archive = directory / "schema.dump"
     tables = [catalog.schema.tables[name] for name in left_out]
     command = [
@@ -69,10 +71,15 @@ def dump(
             [str(binaries / "pg_restore"), f"--section={section}", f"--use-list={chosen}", "--no-owner", "--no-privileges", "--file=-", str(archive)],
             timeout,
         )  # fmt: skip
-        parts.append(_RESTRICT.sub("", script))
+        parts.append(_COLUMN_OPTIONS.sub(_portable, _RESTRICT.sub("", script)))
     archive.unlink()
     chosen.unlink()
     return parts[0], parts[1], gone
+
+
+def _portable(match: re.Match[str]) -> str:
+    kept = [option for option in match[2].split(", ") if not option.startswith("pg_attver=")]
+    return f"{match[1]}{', '.join(kept)}{match[3]}" if kept else ""
 
 
 def _sort(entries: Sequence[str], dropped: set[int], extensions: set[str]) -> tuple[list[str], dict[str, str]]:
@@ -102,7 +109,7 @@ def _named(what: str) -> str:
     return what.rsplit(" ", 1)[0]
 
 
-def _able(ours: DumpPrograms, server: int) -> Path:
+def able(ours: DumpPrograms, server: int) -> Path:
     """Where a pg_dump is that can read a server of this major version. Raises `CaptureProblem`."""
     if ours.major >= server and (ours.directory / "pg_dump").exists():
         return ours.directory

@@ -56,6 +56,7 @@ class CapturedSeed(Model):
     encoding: str
     locale: str = ""
     taken_at: str
+    together: dict[str, Any] = Field(default_factory=dict)
     before: _Sha
     after: _Sha
     tables: tuple[CapturedTable, ...]

@@ -46,6 +46,9 @@ class Names:
 
         return _WORD.sub(masked, text)
 
+    def keyed(self, first: bool) -> Keyed:
+        return self._first if first else self._last
+
     def _masked_word(self, word: str, first: bool) -> str:
         if not first and word.lower() in PARTICLES:
             return word

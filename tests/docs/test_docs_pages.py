@@ -31,10 +31,12 @@ def command(name: str) -> click.Command:
 
 
 def options(of: click.Command) -> set[str]:
-    """Its own, and those of its subcommands."""
-    below = of.commands.values() if isinstance(of, click.Group) and of is not podctl else ()
-    own = {name for parameter in of.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    return own.union({"-h", "--help"}, *map(options, below))
+    """A group's are those of its commands too."""
+    if isinstance(of, click.Group):
+        context = click.Context(of)
+        inner = (of.get_command(context, name) for name in of.list_commands(context))
+        return {"-h", "--help"}.union(*(options(one) for one in inner if one is not None))
+    return {name for parameter in of.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"-h", "--help"}
 
 
 OF_PODCTL = {"--version", "--debug", "-h", "--help"}
@@ -83,9 +85,13 @@ def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
             if not parts or not re.fullmatch(r"[a-z]+", parts[0]):
                 continue
             named = command(parts[0])
-            if isinstance(named, click.Group) and len(parts) > 1:
-                inner = named.get_command(click.Context(named), parts[1])
-                named = inner or named
+            for part in parts[1:]:
+                if not isinstance(named, click.Group) or part.startswith("-"):
+                    break
+                inner = named.get_command(click.Context(named), part)
+                if inner is None:  # a group with a command of its own, which takes a file
+                    break
+                named = inner
             end = parts.index("--") if "--" in parts else len(parts)
             given = [part.split("=")[0] for part in parts[1:end] if re.fullmatch(r"--?[A-Za-z][\w-]*(=.*)?", part)]
             if parts[0] != "psql":  # the rest is psql's

@@ -14,9 +14,13 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from capturing import Server, ask, captured, planned, project
+from capturing import Server, ask, captured, dump_programs, planned, project
 
+from podctl.capture.capturing import Order, opened, write_seeds
+from podctl.capture.masked import Unmasked
+from podctl.capture.postgres_schema import DumpPrograms, able
 from podctl.errors import PodctlError
+from podctl.masking.problems import MaskingProblem
 
 SHOP = """
 CREATE TABLE users (id int PRIMARY KEY, mail text); INSERT INTO users SELECT g, 'u' || g FROM generate_series(1, 50) g;
@@ -71,6 +75,9 @@ def test_the_cheapest_cut_is_one_that_may_be_cut(server: Server, tmp_path: Path)
 def test_a_whole_table_beyond_the_budget_is_refused_before_it_is_read(server: Server, tmp_path: Path) -> None:
     error = refused(project(tmp_path, server.database(SHOP), whole=["orders"], budget={"rows": 100}), tmp_path / "seed")
     assert error.code == "capture-budget" and "orders is to be taken whole and has 500 rows" in told(error)
+    analysed = server.database(SHOP + "ANALYZE;")
+    error = refused(project(tmp_path, analysed, whole=["*"], budget={"rows": 540}), tmp_path / "seed")
+    assert error.code == "capture-budget" and "orders 500, users 50" in told(error)
 
 
 def test_names_that_the_source_has_not_are_shown_at_their_place(server: Server, tmp_path: Path) -> None:
@@ -240,12 +247,16 @@ def waiting_for(there: Any) -> None:
         time.sleep(0.01)
 
 
-BIG = SHOP + "CREATE TABLE big AS SELECT g AS id, repeat('x', 500) AS t FROM generate_series(1, 400000) g;"
+@pytest.fixture(scope="module")
+def big(server: Server) -> str:
+    """A database with a table that takes a moment to copy."""
+    return server.database(
+        SHOP + "CREATE TABLE big AS SELECT g AS id, repeat('x', 500) AS t FROM generate_series(1, 400000) g;"
+    )
 
 
-def test_a_source_that_is_killed_amid_a_table(server: Server, tmp_path: Path) -> None:
-    url = server.database(BIG)
-    path = project(tmp_path, url, whole=["big"])
+def test_a_source_that_is_killed_amid_a_table(server: Server, big: str, tmp_path: Path) -> None:
+    path = project(tmp_path, big, whole=["big"])
     process = command(path, tmp_path / "seed")
     waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
     ask(server.url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'podctl data capture'")
@@ -255,9 +266,21 @@ def test_a_source_that_is_killed_amid_a_table(server: Server, tmp_path: Path) ->
     assert not (tmp_path / "seed").exists() and list(tmp_path.glob(".seed*")) == []
 
 
-def test_podctl_killed_amid_a_table_leaves_no_seed_no_query_and_nothing_for_long(server: Server, tmp_path: Path) -> None:
-    url = server.database(BIG)
-    path = project(tmp_path, url, whole=["big"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_podctl_asked_to_end_amid_a_table(big: str, tmp_path: Path, number: signal.Signals) -> None:
+    path = project(tmp_path, big, whole=["big"])
+    process = command(path, tmp_path / "seed")
+    waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in said
+    assert not (tmp_path / "seed").exists() and list(tmp_path.glob(".seed*")) == []
+
+
+def test_podctl_killed_amid_a_table_leaves_no_seed_no_query_and_nothing_for_long(
+    server: Server, big: str, tmp_path: Path
+) -> None:
+    path = project(tmp_path, big, whole=["big"])
     process = command(path, tmp_path / "seed")
     waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
     process.send_signal(signal.SIGKILL)
@@ -265,7 +288,7 @@ def test_podctl_killed_amid_a_table_leaves_no_seed_no_query_and_nothing_for_long
     assert not (tmp_path / "seed").exists() and len(list(tmp_path.glob(".seed*"))) == 1
     mine = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'podctl data capture'"
     waiting_for(lambda: not ask(server.url, mine))
-    captured(project(tmp_path, url, whole=["users"]), tmp_path / "seed")
+    captured(project(tmp_path, big, whole=["users"]), tmp_path / "seed")
     assert list(tmp_path.glob(".seed*")) == []
 
 
@@ -311,3 +334,99 @@ def command(path: Path, out: Path, *options: str, **environment: str) -> subproc
         text=True,
         env={**os.environ, **environment},
     )
+
+
+def test_a_password_reaches_the_server_and_pg_dump_and_nothing_else(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.database(SHOP)
+    ask(server.url, "DROP ROLE IF EXISTS guarded")
+    ask(server.url, r"CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'hunter2:\x'")
+    (hba,) = ask(server.url, "SHOW hba_file")[0]
+    rules = Path(hba).read_text()
+    Path(hba).write_text("local all guarded scram-sha-256\n" + rules)
+    try:
+        ask(server.url, "SELECT pg_reload_conf()")
+        source = {"password_env": "SHOP_SECRET"}
+        path = project(tmp_path, server.of(urlsplit(url).path[1:], "guarded"), whole=["users"], source=source)
+        monkeypatch.setenv("SHOP_SECRET", "hunter2")
+        waiting_for(lambda: refused(path, tmp_path / "seed").code == "capture-unreachable")
+        assert "hunter2" not in told(refused(path, tmp_path / "seed"))
+        monkeypatch.setenv("SHOP_SECRET", "hunter2:\\x")
+        captured(path, tmp_path / "seed")
+    finally:
+        Path(hba).write_text(rules)
+        ask(server.url, "SELECT pg_reload_conf()")
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert files and not any(b"hunter2" in file.read_bytes() for file in files)
+
+
+def test_a_server_newer_than_every_pg_dump_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = dump_programs()
+    old = DumpPrograms(ours.directory, ours.major - 1)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PodctlError) as caught:
+        able(old, ours.major)
+    assert caught.value.code == "capture-newer-server" and f"postgresql-client-{ours.major}" in told(caught.value)
+    monkeypatch.setenv("PATH", str(ours.directory))
+    assert able(old, ours.major) == ours.directory.resolve()
+
+
+def test_extensions_that_the_copy_can_do_without(server: Server, tmp_path: Path) -> None:
+    url = server.database("CREATE EXTENSION citext; CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
+    path = project(tmp_path, url, whole=["t"])
+    seed = captured(path, tmp_path / "seed")
+    assert "citext" in seed.extensions and "citext" in (tmp_path / "seed/before.sql").read_text()
+    path = project(tmp_path, url, whole=["t"], leave_out_extensions=["citext"])
+    seed = captured(path, tmp_path / "seed", replace=True)
+    assert seed.extensions == {} and "citext" not in (tmp_path / "seed/before.sql").read_text()
+    assert seed.not_mirrored == {"EXTENSION citext": "leave_out_extensions names it"}
+
+
+def test_mistakes_of_the_file_itself_are_found_before_anything_is_read(tmp_path: Path) -> None:
+    url = "postgresql://u@127.0.0.1:9/x"
+    rows = [{"path": "order", "table": "orders", "column": "id", "match": "("}]
+    error = refused(project(tmp_path, url, ONE, rows=rows), tmp_path / "seed")
+    assert error.code == "spec-invalid" and "not a regular expression" in told(error)
+    error = refused(project(tmp_path, url, whole=["*"], masking="no.yaml", unmasked="why"), tmp_path / "seed")
+    assert error.code == "spec-invalid" and "masking and unmasked are both given" in told(error)
+    done = command(project(tmp_path, url, whole=["*"], masking="no.yaml"), tmp_path / "seed")
+    assert "no such file" in done.communicate(timeout=60)[1] and done.returncode == 2
+    done = command(project(tmp_path, url, whole=["*"], masking=None, unmasked=" "), tmp_path / "seed")
+    assert "nothing says how the rows are masked" in done.communicate(timeout=60)[1] and done.returncode == 2
+
+
+class Built:
+    """A trial that builds a file."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def build(self, seed: Path) -> Path:
+        assert (seed / "seed.json").is_file()
+        self.place.mkdir()
+        return self.place
+
+    def remove(self) -> None:
+        self.place.rmdir()
+
+
+class Leaking(Unmasked):
+    """Masks that let something through."""
+
+    def attest(self, seed: Path, also: Any, facts: Any) -> None:
+        raise MaskingProblem("1 raw values are in what was to be masked", code="masking-leak")
+
+
+def test_what_was_built_of_a_seed_with_raw_values_goes_with_it(server: Server, tmp_path: Path) -> None:
+    path = project(tmp_path, server.database(SHOP), whole=["users"])
+    for masking, code in ((Leaking("x"), "masking-leak"), (Unmasked("x"), "")):
+        with opened([path], dump_programs()) as (source,):
+            order = Order(source, source.plan(), tmp_path / "seed", masking, Built(tmp_path / "built"))
+            if code:
+                with pytest.raises(PodctlError) as caught:
+                    write_seeds([order], replace=False)
+                assert caught.value.code == code
+            else:
+                write_seeds([order], replace=False)
+        assert (tmp_path / "built").exists() == (tmp_path / "seed").exists() == (not code)
