@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from importing import Result, imported
 
-from podctl.mirror.compose import _AS_IT_IS, _LEFT_OUT
-from podctl.mirror.kubernetes import _OF_CONTAINER, _OF_POD
+from podctl.mirror.composekeys import AS_IT_IS, LEFT_OUT
+from podctl.mirror.kuberneteskeys import OF_CONTAINER, OF_POD
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 names = st.sampled_from(["web", "orders_api", "Cache", "db", "billing.v2", "a", "queue", "search", "9lives", "gateway"])
 images = st.sampled_from(
     ["shop/web:1", "postgres:16", "redis:7", "mysql:8", "reg:5000/x@sha256:0", "bitnami/postgresql", "not an image"]
@@ -48,7 +48,7 @@ def compose_services(draw: st.DrawFn) -> tuple[dict[str, Any], list[str]]:
             environment["LINK"] = f"postgres://u:{secret()}@{draw(st.sampled_from([*chosen, 'db.example.com']))}:5432/x"
         service: dict[str, Any] = {"image": draw(images), "environment": environment}
         service |= draw(st.dictionaries(unknown, values, max_size=2))
-        service |= draw(st.dictionaries(st.sampled_from(sorted({*_LEFT_OUT, *_AS_IT_IS})), plain.filter(bool), max_size=3))
+        service |= draw(st.dictionaries(st.sampled_from(sorted({*LEFT_OUT, *AS_IT_IS})), plain.filter(bool), max_size=3))
         if draw(st.booleans()):
             service["command"] = ["run", "--api-key", secret(), "--plain", "x"]
         if draw(st.booleans()):
@@ -109,8 +109,8 @@ def pods(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any
     for name in draw(st.lists(st.sampled_from(["web", "api", "cache", "db", "worker"]), min_size=1, max_size=4, unique=True)):
         planted.append(draw(secrets))
         strange = draw(st.dictionaries(unknown, plain, max_size=2))
-        known = draw(st.dictionaries(st.sampled_from(sorted(set(_OF_CONTAINER) - {"livenessProbe"})), plain, max_size=2))
-        of_pod = draw(st.dictionaries(st.sampled_from(sorted(_OF_POD)), plain, max_size=2)) | draw(
+        known = draw(st.dictionaries(st.sampled_from(sorted(set(OF_CONTAINER) - {"livenessProbe"})), plain, max_size=2))
+        of_pod = draw(st.dictionaries(st.sampled_from(sorted(OF_POD)), plain, max_size=2)) | draw(
             st.dictionaries(unknown, plain, max_size=1)
         )
         environment = [
