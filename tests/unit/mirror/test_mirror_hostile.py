@@ -170,3 +170,11 @@ def test_what_is_there_already_is_replaced_on_demand_only(tmp_path: Path) -> Non
         write(found.imported, tmp_path / "topology.yaml", "podctl", force=False)
     write(found.imported, tmp_path / "topology.yaml", "podctl", force=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_what_a_killed_import_left_goes_with_the_next(tmp_path: Path) -> None:
+    for owner in ("999999999", str(os.getpid())):
+        (tmp_path / f".topology.partial-{owner}-x" / "topology.files").mkdir(parents=True)
+    compose(tmp_path, "a: {image: x, ports: [80]}")
+    left = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert left == [f".topology.partial-{os.getpid()}-x"], "what another import is at stays"
