@@ -194,8 +194,8 @@ class Backend(Protocol):
     def isolation(self) -> str:
         """One line: what isolation is in effect, for reports."""
 
-    async def prepare(self, bundle: Bundle) -> None:
-        """Build or find the templates that the topology's databases are cloned from."""
+    async def prepare(self, bundle: Bundle) -> dict[str, str]:
+        """Build or find the templates that the topology's databases are cloned from; each one's server version, where known."""
 
     async def observe(self, pod: str) -> dict[Resource, int]: ...
 

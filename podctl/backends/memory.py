@@ -162,8 +162,9 @@ class MemoryBackend:
     def isolation(self) -> str:
         return "memory: no isolation; programs run inside podctl"
 
-    async def prepare(self, bundle: Bundle) -> None:
+    async def prepare(self, bundle: Bundle) -> dict[str, str]:
         """Nothing: seeds were given at construction."""
+        return {}
 
     async def observe(self, pod: str) -> dict[Resource, int]:
         return dict(self._pods[pod].observed) if pod in self._pods else {}

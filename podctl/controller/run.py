@@ -17,6 +17,7 @@ from podctl import __version__
 from podctl.agents.identity import AgentIdentity, agent_digest
 from podctl.backends.base import Backend, Finding
 from podctl.clock import Clock, SystemClock
+from podctl.controller.likeness import likeness
 from podctl.errors import EnvironmentProblem, SpecError
 from podctl.evidence.owner import Owner
 from podctl.evidence.reading import read_attempt
@@ -137,9 +138,9 @@ class RunController:
         not_in_effect = await admit(self._backend, bundle)
         point("run.admitted")
         base = self._store.load_run(self._store.find_run(baseline)) if baseline else None
-        await self._backend.prepare(bundle)
+        servers = await self._backend.prepare(bundle)
         point("run.templates-ready")
-        info = await self._take_over(before.info) if before is not None else self._begin(prepared, run)
+        info = await self._take_over(before.info) if before is not None else self._begin(prepared, run, servers)
         self.begun = info.id
         gateway: Gateway | None = None
         lost = False
@@ -183,7 +184,7 @@ class RunController:
 
     # ---- parts ----
 
-    def _begin(self, prepared: Prepared, run: str) -> RunInfo:
+    def _begin(self, prepared: Prepared, run: str, servers: Mapping[str, str]) -> RunInfo:
         bundle, settings = prepared.bundle, prepared.bundle.scenario.run
         info = RunInfo(
             id=run,
@@ -207,6 +208,7 @@ class RunController:
             podctl_version=__version__,
             spec_digest=spec_digest(bundle),
             settings=printed_settings(bundle),
+            fidelity=likeness(bundle, servers),
         )
         self._store.create_run(info, _stored(prepared.planned), Owner.current())
         point("run.stored")

@@ -52,6 +52,13 @@ def capture_file(project: Project, url: str, database: str, **spec: Any) -> None
     (project.root / "capture.yaml").write_text(yaml.safe_dump({**head, "unmasked": "invented people", **spec}))
 
 
+def _found(value: Any, key: str) -> Any:
+    """What stands under ``key``, wherever it is."""
+    if isinstance(value, dict):
+        return value[key] if key in value else next((f for v in value.values() if (f := _found(v, key)) is not None), None)
+    return None
+
+
 def test_a_project_runs_on_what_was_captured_for_its_tickets(server: Server, tmp_path: Path) -> None:
     project = Project(tmp_path)
     assert project.podctl("init", "p").returncode == 0
@@ -63,8 +70,13 @@ def test_a_project_runs_on_what_was_captured_for_its_tickets(server: Server, tmp
     assert before.returncode == 2 and "no such directory: captured" in before.stderr
     made = project.podctl("data", "capture", "capture.yaml", "-o", "captured")
     assert made.returncode == 0, made.stderr
-    run = project.podctl("run", "scenario.yaml", "-q")
+    run = project.podctl("run", "scenario.yaml", "-q", "--json", "result.json")
     assert run.returncode == 0, run.stdout + run.stderr
+    told = json.loads((project.root / "result.json").read_text())
+    fidelity = {part["name"]: part for part in _found(told, "fidelity")}
+    assert fidelity["versions"]["score"] == 1.0, "captured from the same PostgreSQL as serves it"
+    assert fidelity["tables"]["facts"]["shop-db.orders"].startswith("12 of ")
+    assert "fidelity: 100" in run.stdout
     seed = json.loads((project.root / "captured" / "seed.json").read_text())
     assert [(table["name"], table["rows"]) for table in seed["tables"]] == [("orders", 12)]
     (rows_file,) = (project.root / "captured" / "tables").iterdir()

@@ -95,7 +95,7 @@ class DockerBackend:
         runtime = f"runtime {self.settings.runtime}" if self.settings.runtime else "the engine's own runtime"
         return f"docker: a container without a network for the agent, an internal network for services, {runtime}; {self._proof}; {self._proven}"
 
-    async def prepare(self, bundle: Bundle) -> None:
+    async def prepare(self, bundle: Bundle) -> dict[str, str]:
         """See that services' images are there. Then try the seeds and the boundary on a pod that has the databases alone."""
         for name in by_image(bundle.topology):
             await self.engine.image(str(bundle.topology.services[name].image))
@@ -106,7 +106,7 @@ class DockerBackend:
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
-        await try_seeds(bundle, self.apply, lambda pod: self._pods[pod].facts, remove)
+        return await try_seeds(bundle, self.apply, lambda pod: self._pods[pod].facts, remove)
 
     async def observe(self, pod: str) -> dict[Resource, int]:
         held = self._pods.get(pod)
