@@ -10,6 +10,7 @@ from pathlib import Path
 
 from podctl.errors import SpecError
 from podctl.spec import placeholders
+from podctl.spec.capture import Capture
 from podctl.spec.models import Agent, Model, Scenario, Tickets, Topology
 from podctl.spec.problems import Mark, Problem, printable, shown
 from podctl.spec.shape import closest
@@ -70,6 +71,8 @@ def check(document: Document, model: type[Model], replaced: Collection[str] = ()
         _tickets(document.root, report, replaced)
     elif model is Agent:
         _agent(document.root, report)
+    elif model is Capture:
+        _capture(document.root, report)
     elif model is Scenario:
         _scenario(document.root, report, replaced)
     return report.problems
@@ -375,6 +378,19 @@ def _output_check(item: Item, report: Report) -> None:
     pattern = item.get("matches")
     if pattern is not None and isinstance(pattern.value, str):
         _compiles(pattern, pattern.value, report.add)
+
+
+def _capture(root: Item, report: Report) -> None:
+    """Not whether the Masking file is there: it is proposed from this one."""
+    tickets = root.get("tickets")
+    if tickets is not None:
+        report.path(tickets.get("file"), "file")
+        for named in tickets.list("rows"):
+            pattern = named.get("match")
+            if pattern is not None and isinstance(pattern.value, str):
+                _compiles(pattern, pattern.value, report.add)
+    if root.text("masking", "") and root.text("unmasked", "") and root.entries is not None:
+        report.add(root.entries["unmasked"][0], "masking and unmasked are both given", "keep one of them")
 
 
 def _compiles(item: Item, pattern: str, add: Callable[[Mark, str], None]) -> None:

@@ -104,3 +104,23 @@ def test_retail_requests_are_resolved_on_the_rows_that_they_need(server: Server,
     assert taken["users"] < 25 < taken["order_items"] < 500 and taken["variants"] == 591
     run = project.podctl("run", "retail-exact.yaml", "-q", "--sample", "20", timeout=300)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_copy_that_cannot_be_loaded_is_no_seed(server: Server, tmp_path: Path) -> None:
+    """An emptied reference breaks a constraint that only PostgreSQL can judge; followed, it does not."""
+    project = Project(tmp_path)
+    url = server.database(
+        """CREATE TABLE nodes (id int PRIMARY KEY, up int REFERENCES nodes, kind text, CHECK ((up IS NULL) = (kind = 'root')));
+        INSERT INTO nodes VALUES (1, NULL, 'root'), (2, 1, 'leaf'), (3, 2, 'leaf'), (4, 3, 'leaf');"""
+    )
+    (tmp_path / "tickets.jsonl").write_text('{"id": "1", "node": 4}')
+    (tmp_path / "tickets.yaml").write_text("apiVersion: podctl/v1\nkind: Tickets\nname: t\nsource: tickets.jsonl\n")
+    tickets = {"file": "tickets.yaml", "rows": [{"path": "node", "table": "nodes", "column": "id"}]}
+    capture_file(project, url, "tree", tickets=tickets)
+    refused = project.podctl("data", "capture", "capture.yaml", "-o", "seed")
+    assert refused.returncode == 3 and "the copy cannot be loaded [capture-not-loadable]" in refused.stderr
+    assert "nodes_check" in refused.stderr and "parents: {follow: " in refused.stderr
+    assert not (tmp_path / "seed").exists() and list(tmp_path.glob(".seed*")) == []
+    capture_file(project, url, "tree", tickets=tickets, parents={"follow": {"nodes.up": "always"}})
+    made = project.podctl("data", "capture", "capture.yaml", "-o", "seed")
+    assert made.returncode == 0 and "4 rows of 1 tables" in made.stdout, made.stderr
