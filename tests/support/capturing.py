@@ -76,9 +76,9 @@ class Server:
 
     def drop(self, *urls: str) -> None:
         with psycopg.connect(self.url, autocommit=True) as admin:
-            for url in tuple(urls):
-                self.made.remove(url)
+            for url in urls:
                 admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(urlsplit(url).path[1:])))
+        self.made[:] = [url for url in self.made if url not in urls]
 
 
 @contextmanager
