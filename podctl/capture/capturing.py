@@ -423,6 +423,7 @@ def _manifest(
             "count": plan.tickets,
             "sample": plan.sample,
             "unmatched": [asdict(one) for one in plan.unmatched],
+            **({"unmasked": spec.tickets.unmasked} if spec.tickets and spec.tickets.unmasked else {}),
         },
         masking=masked,
         not_mirrored={

@@ -100,6 +100,8 @@ def masking_of(spec: Capture, key: Path | None, seed: Path, known: Knowledge | N
     together share what is ``known``. Raises `SpecError`."""
     if spec.masking is not None:
         policy = load_model(spec.masking, Masking)
+        if spec.tickets is not None:
+            _tickets_are_masked_or_not(policy, spec.tickets.unmasked.strip(), spec.masking.name)
         return Masked(spec.name, policy, KeyFile.of(policy.name, key), seed, known)
     if spec.unmasked.strip():
         return Unmasked(spec.unmasked.strip())
@@ -109,6 +111,24 @@ def masking_of(spec: Capture, key: Path | None, seed: Path, known: Knowledge | N
         unchanged="nothing was read",
         hint="masking: with a Masking file, or unmasked: with the reason why nothing has to be",
     )
+
+
+def _tickets_are_masked_or_not(policy: Masking, unmasked: str, name: str) -> None:
+    if policy.tickets is None and not unmasked:
+        raise SpecError(
+            f"{name} says nothing of the tickets",
+            code="capture-tickets-unmasked",
+            cause="agents would read them as they are, while the rows that they speak of are masked",
+            unchanged="nothing was read",
+            hint="podctl data classify proposes their rules; or tickets.unmasked: with the reason why nothing has to be masked",
+        )
+    if policy.tickets is not None and unmasked:
+        raise SpecError(
+            f"{name} has rules for tickets, and tickets.unmasked is given",
+            code="capture-tickets-unmasked",
+            unchanged="nothing was read",
+            hint="keep one of them",
+        )
 
 
 def _columns(table: Table) -> list[Column]:

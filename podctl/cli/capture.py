@@ -111,6 +111,8 @@ def _tell(target: Path, seed: CapturedSeed, plan: Plan) -> None:
     _tell_of_unmatched(plan)
     if "unmasked" in seed.masking:
         click.echo(f"NOT MASKED: {seed.masking['unmasked']}")
+    if "unmasked" in seed.tickets:
+        click.echo(f"TICKETS NOT MASKED: {seed.tickets['unmasked']}")
 
 
 def _programs() -> DumpPrograms:

@@ -11,6 +11,8 @@ from podctl.cli.common import emit_json, output_option, table
 
 if TYPE_CHECKING:
     from podctl.masking.keys import KeyFile
+    from podctl.spec.capture import Capture
+    from podctl.spec.masking import ColumnRule, Masking
 
 _key_option = click.option(
     "--key",
@@ -62,21 +64,37 @@ def classify_command(capture: Path, out: Path | None, known: Path | None, rows: 
             for name, rules in proposals.items()
         }
     proposals = {name: rules for name, rules in proposals.items() if rules}
-    count = sum(map(len, proposals.values()))
+    fields = _proposed_fields(spec, policy, rows)
+    count = sum(map(len, proposals.values())) + len(fields or ())
     if not count:
-        click.echo(f"every column has a rule in {known}", err=True)
+        click.echo(f"every column and every field of tickets has a rule in {known}", err=True)
         return 0
-    text = as_yaml(policy.name if policy else spec.name, spec.name, proposals)
+    text = as_yaml(policy.name if policy else spec.name, spec.name, proposals, fields)
     if out is None:
         click.echo(text, nl=False)
     else:
         with open(out, "x") as file:
             file.write(text)
     click.echo(
-        f"{count} rules for {len(proposals)} tables{f' in {out}' if out else ''}: read each, and take out its mark `proposed`",
+        f"{count} rules for {len(proposals)} tables{' and the tickets' if fields else ''}{f' in {out}' if out else ''}: read each, and take out its mark `proposed`",
         err=True,
     )
     return 0
+
+
+def _proposed_fields(spec: Capture, policy: Masking | None, rows: int) -> dict[str, ColumnRule] | None:
+    """For fields of tickets that have no rule; None without tickets to mask."""
+    from podctl.masking.classify import propose_fields
+    from podctl.spec.load import load_model
+    from podctl.spec.tickets import Tickets
+    from podctl.tickets.sources import load_tickets
+
+    if spec.tickets is None or spec.tickets.unmasked.strip():
+        return None
+    known = policy.tickets.fields if policy and policy.tickets else {}
+    source = load_model(spec.tickets.file, Tickets)
+    found = propose_fields([ticket.fields for ticket in load_tickets(source)[:rows]], source.fields.id)
+    return {path: rule for path, rule in found.items() if path not in known}
 
 
 def _proposals(samples: Any, left_out: tuple[str, ...], rows: int) -> Any:

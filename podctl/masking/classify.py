@@ -189,7 +189,8 @@ def _document(values: Sequence[str], key: str) -> ColumnRule:
     for path, found in sorted(leaves.items()):
         if path and len(paths) < 200:
             name = next((part for part in reversed(path.split(".")) if part != "*"), "value")
-            rule = _rule("", Sampled(Column(name, "text"), [leaf for leaf in found if leaf]), key)
+            kind = "bigint" if all(re.fullmatch(r"-?[0-9]{1,18}", leaf) for leaf in found) else "text"
+            rule = _rule("", Sampled(Column(name, kind), [leaf for leaf in found if leaf]), key)
             paths[path] = rule
     if not paths:
         return ColumnRule(mask="erase", proposed="documents of which no path was seen")
@@ -217,13 +218,31 @@ def _snake(name: str) -> str:
 # ---- as YAML ----
 
 
-def as_yaml(name: str, database: str, tables: Mapping[str, Mapping[str, ColumnRule]]) -> str:
-    """A Masking file; every rule in it is proposed."""
-    lines = ["apiVersion: podctl/v1", "kind: Masking", f"name: {name}", "databases:", f"  {database}:"]
+def propose_fields(tickets: Sequence[Mapping[str, Any]], key: str) -> dict[str, ColumnRule]:
+    """path -> rule, for the fields of tickets; ``key`` is the path of their ids, which `TicketRules.id` decides about."""
+    found = dict(_document([json.dumps(fields, default=str) for fields in tickets], "").paths)
+    if key in found:
+        found[key] = ColumnRule(mask="keep", proposed="the ticket's id; tickets.id: id masks it")
+    return found
+
+
+def as_yaml(
+    name: str,
+    database: str,
+    tables: Mapping[str, Mapping[str, ColumnRule]],
+    fields: Mapping[str, ColumnRule] | None = None,
+) -> str:
+    """A Masking file; every rule in it is proposed. ``fields``: of tickets, where there are any."""
+    lines = ["apiVersion: podctl/v1", "kind: Masking", f"name: {name}"]
+    lines += ["databases:", f"  {database}:"] if tables else []
     for table, rules in tables.items():
         lines.append(f"    {_text(table)}:")
         for column, rule in rules.items():
             lines += _rule_lines(column, rule, 6)
+    if fields is not None:
+        lines += ["tickets:", "  fields:" if fields else "  fields: {}"]
+        for path, rule in fields.items():
+            lines += _rule_lines(path, rule, 4)
     return "\n".join(lines) + "\n"
 
 

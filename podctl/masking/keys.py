@@ -76,7 +76,7 @@ class KeyFile:
                 f"there is a key: {self.path}",
                 code="key-exists",
                 unchanged="it was left as it is",
-                hint="podctl data key rotate makes new masks; podctl data key show tells this key's id",
+                hint=f"podctl data key rotate {self.path.stem} makes new masks; podctl data key show {self.path.stem} tells this key's id",
             )
         _refuse_project(self.path)
         return self._write(secrets.token_bytes(32), secrets.token_bytes(32))
@@ -97,7 +97,9 @@ class KeyFile:
                 text = file.read(4096)
         except FileNotFoundError:
             raise MaskingProblem(
-                f"there is no key {self.path}", code="key-missing", hint="podctl data key new, once for a project"
+                f"there is no key {self.path}",
+                code="key-missing",
+                hint=f"podctl data key new {self.path.stem}, once for a project",
             ) from None
         except (OSError, UnicodeError) as error:
             raise MaskingProblem(
@@ -128,7 +130,7 @@ class KeyFile:
                 raise ValueError
         except (ValueError, KeyError, TypeError):
             raise MaskingProblem(
-                f"{self.path} is no key file", code="key-damaged", hint="bring the file back, or podctl data key new"
+                f"{self.path} is no key file", code="key-damaged", hint="bring the file back, or podctl data key new NAME"
             ) from None
         return MaskingKey(masking), SigningKey(signing)
 

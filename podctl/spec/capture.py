@@ -41,6 +41,7 @@ class CaptureTickets(Model):
     sample: Sample = Sample()
     rows: tuple[NamedRows, ...] = ()
     references: bool = Field(True, description="rows that reference resolutions change are taken too")
+    unmasked: str = Field("", description="why the tickets need no masking; it stands in the seed")
 
 
 class Children(Model):

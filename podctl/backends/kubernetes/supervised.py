@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from podctl.backends.kubernetes.problems import ClusterProblem
 _LISTENS_S = 10.0
 _CLEAR_S = 4.0
 _ANSWER_S = 10.0
+_LOG_S = 2.0  # until what a container said is in its log, on a busy node
 
 
 class Supervised:
@@ -41,16 +43,23 @@ class Supervised:
         if "died" in told:
             code, number = exit_or_signal(int(told["died"]))
             how = f"exit code {code}" if number is None else f"signal {number}"
-            log = (await self._cluster.log(self._namespace, self.pod))[-500:].decode("utf-8", "replace").strip()
             raise ClusterProblem(
                 f"service {self._name} ended before it was ready",
                 code="service-ended",
-                cause=f"{how}; it said: {log or 'nothing'}",
+                cause=f"{how}; it said: {await self._last_words() or 'nothing'}",
             )
         if "started" not in told:
             cause = str(told.get("late", ""))[:500]
             raise ClusterProblem(f"service {self._name} was not ready within {wait_s:g} s", code="not-ready", cause=cause)
         self.started_ns = int(float(told["started"]) * 1e9)
+
+    async def _last_words(self) -> str:
+        deadline = time.monotonic() + _LOG_S
+        while True:
+            log = (await self._cluster.log(self._namespace, self.pod))[-500:].decode("utf-8", "replace").strip()
+            if log or time.monotonic() > deadline:
+                return log
+            await asyncio.sleep(0.1)
 
     async def clear(self) -> str:
         """End the service, and clear what it could write to. What may be left of it: then its Pod has to go."""

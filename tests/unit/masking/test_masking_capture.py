@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from capturing import Server, ask, project
 
 from podctl.masking.canaries import Canary, forms
@@ -198,8 +199,25 @@ def test_the_tickets_of_a_capture_are_masked_with_it_and_join(trial: Project, so
     file = trial.root / "tickets.yaml"
     file.write_text(file.read_text().replace("fields: {", "fields: {text: body, "))
     refused = trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template")
-    assert refused.returncode == 0 and not (trial.root / "seed" / "tickets.jsonl").exists()
+    assert refused.returncode == 2 and "[capture-tickets-unmasked]" in refused.stderr and not (trial.root / "seed").exists()
+    proposed = trial.podctl("classify", "capture.yaml", "--known", "masking.yaml").stdout
+    for rule in ("from: {mask: email,", "body: {mask: text,", "id: {mask: keep,", "queue: {mask: text,"):
+        assert rule in proposed, proposed
+    file_of_capture = trial.root / "capture.yaml"
+    with_reason = yaml.safe_load(file_of_capture.read_text())
+    with_reason["tickets"]["unmasked"] = "they are invented"
+    file_of_capture.write_text(yaml.safe_dump(with_reason))
+    done = trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template")
+    assert done.returncode == 0 and "TICKETS NOT MASKED: they are invented" in done.stdout, done.stderr
+    assert not (trial.root / "seed" / "tickets.jsonl").exists()
     masking = trial.root / "masking.yaml"
+    bare = masking.read_text()
+    masking.write_text(bare + "tickets: {}\n")
+    both = trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template", "--replace")
+    assert both.returncode == 2 and "keep one of them" in both.stderr
+    masking.write_text(bare)
+    del with_reason["tickets"]["unmasked"]
+    file_of_capture.write_text(yaml.safe_dump(with_reason))
     rules = "tickets:\n  fields: {from: email, queue: keep, body: text, id: keep}\n"
     masking.write_text(masking.read_text() + rules.replace("queue: keep, ", ""))
     refused = trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template", "--replace")
