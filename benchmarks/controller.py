@@ -20,8 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from benchmarks.effort import Effort
-from benchmarks.projects import environment, make_project
+from benchmarks.projects import ROOT, environment, make_project
 from benchmarks.table import Row
 
 _NAMESPACE = "default"
@@ -31,7 +33,7 @@ AIM = 100
 
 
 def measure(effort: Effort) -> list[Row]:
-    numbers = effort.pick([1], [1, 4], [1, 4, 8, 12])
+    numbers = effort.pick([1], [1, 4], [1, 8, 16, 24])
     held: dict[int, float] = {}
     taken: dict[int, float] = {}
     for number in numbers:
@@ -89,6 +91,7 @@ def _waiting(directory: Path, pods: int, seconds: float) -> tuple[float, float]:
 def _controller(directory: Path, name: str, pods: int) -> Iterator[int]:
     settings = {
         **environment(),
+        **_deployed(),
         "PODCTL_NAMESPACE": _NAMESPACE,
         "PODCTL_POD": name,
         "PODCTL_STATE": str(directory / "state"),
@@ -105,6 +108,14 @@ def _controller(directory: Path, name: str, pods: int) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(timeout=300)
+
+
+def _deployed() -> dict[str, str]:
+    """Plain settings of the Deployment."""
+    objects = yaml.safe_load_all((ROOT / "manifests/base/controller/deployment.yaml").read_text())
+    deployment = next(body for body in objects if body["kind"] == "Deployment")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    return {entry["name"]: entry["value"] for entry in container["env"] if entry["name"].startswith("MALLOC")}
 
 
 def _until_ready(name: str, pods: int) -> None:

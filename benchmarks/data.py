@@ -21,14 +21,12 @@ import yaml
 from benchmarks.effort import Effort
 from benchmarks.table import Row, spread
 from podctl.backends.local.postgres import programs
-from podctl.capture.capturing import plan_capture, write_seed
+from podctl.capture.capturing import Order, opened, write_seeds
 from podctl.capture.masked import Masked, RowMasking, Unmasked
 from podctl.capture.postgres_schema import DumpPrograms
 from podctl.data.connect import connect
 from podctl.data.seed import load_seed
 from podctl.masking.keys import KeyFile
-from podctl.spec.capture import Capture
-from podctl.spec.load import load_model
 from podctl.spec.masking import Masking
 from podctl.spec.models import Seed
 from tests.support.postgres_server import serving
@@ -225,12 +223,8 @@ def _whole(effort: Effort, server: str) -> list[Row]:
 def _capture(path: Path, out: Path, masking: RowMasking) -> dict[str, list[str]]:
     """Table -> the first column of the rows taken, of tables that are not taken whole."""
     ours = programs()
-    spec = load_model(path, Capture)
-    plan, engine = plan_capture(path, DumpPrograms(ours.root / "bin", ours.major))
-    try:
-        seed = write_seed(plan, engine, spec, out, masking, replace=False)
-    finally:
-        engine.close()
+    with opened([path], DumpPrograms(ours.root / "bin", ours.major)) as (source,):
+        (seed,) = write_seeds([Order(source, source.plan(), out, masking)], replace=False)
     return {
         table.name: [line.split(b"\t", 1)[0].decode() for line in (out / table.file).read_bytes().splitlines()]
         for table in seed.tables

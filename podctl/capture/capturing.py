@@ -7,22 +7,35 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from podctl import __version__
 from podctl.capture.building import building
-from podctl.capture.engine import Engine
+from podctl.capture.engine import Engine, Moment
 from podctl.capture.masked import Masker, RowMasking
 from podctl.capture.named import Naming, by_paths, by_references
 from podctl.capture.opening import open_engine
 from podctl.capture.postgres_schema import DumpPrograms
 from podctl.capture.problems import CaptureProblem
+from podctl.capture.rewinding import Rewinding
 from podctl.capture.rules import Mistake, Rules, resolve
 from podctl.capture.worklist import Rowid, Subset, lands, subset
-from podctl.data.captured import AFTER, BEFORE, DIGEST, FORMAT, MANIFEST, CapturedSeed, CapturedTable, contents_digest
+from podctl.data.captured import (
+    AFTER,
+    BEFORE,
+    DIGEST,
+    FORMAT,
+    HISTORY,
+    MANIFEST,
+    CapturedHistory,
+    CapturedSeed,
+    CapturedTable,
+    contents_digest,
+)
+from podctl.errors import SpecError
 from podctl.faults import point
 from podctl.spec.capture import Capture
 from podctl.spec.load import load_model
@@ -34,6 +47,8 @@ from podctl.tickets.sources import load_tickets
 from podctl.tickets.types import Ticket
 
 Said = Callable[[str], None]
+#: Snapshots of a busy cluster that are taken before they count as apart.
+_TRIES = 50
 
 
 class Trial(Protocol):
@@ -68,6 +83,8 @@ class Plan:
     sample: str
     unmatched: tuple[Unmatched, ...] = ()
     there: Mapping[str, tuple[int | None, bool]] = field(default_factory=dict)
+    drawn: Sequence[Ticket] = field(default=(), repr=False)
+    past: Rewinding | None = field(default=None, repr=False)
 
     def taken(self, table: str) -> int | None:
         """Rows that are taken, None where that is not known: a whole table of which there is no estimate."""
@@ -85,28 +102,88 @@ class Plan:
         return "; ".join(ways)
 
 
-def plan_capture(path: Path, programs: DumpPrograms, said: Said = lambda _: None) -> tuple[Plan, Engine]:
-    """What would be taken, found by its keys alone, and the source with its snapshot, for the caller to close.
+@dataclass(frozen=True)
+class Opened:
+    """A Capture file with its source. ``together``: how near the snapshots of several are to one another, as `begin_together` says."""
 
-    Raises `SpecError` for a mistake in the file or in what it names, `CaptureProblem` for a source that cannot be read.
+    path: Path
+    spec: Capture
+    engine: Engine
+    tickets: Sequence[Ticket]
+    sample: str
+    everybody: Sequence[Ticket]
+    taken_at: str
+    together: Mapping[str, Any] = field(default_factory=dict)
+
+    def plan(self, said: Said = lambda _: None) -> Plan:
+        """What would be taken, found by its keys alone. Raises `SpecMistakes`, `CaptureProblem`."""
+        return _plan(self, said)
+
+
+@contextmanager
+def opened(paths: Sequence[Path], programs: DumpPrograms) -> Iterator[list[Opened]]:
+    """Each file's source with its snapshot begun, all at one moment where that can be had.
+
+    Raises `SpecError` for a mistake in a file, `CaptureProblem` for a source that cannot be read.
     """
-    spec = load_model(path, Capture)
-    tickets, sample = _tickets(spec)
-    engine = open_engine(spec.source, programs, spec.tickets.sample.seed if spec.tickets else 1)
-    try:
-        return _plan(path, spec, engine, tickets, sample, said), engine
-    except BaseException:
-        engine.close()
-        raise
+    specs = [load_model(path, Capture) for path in paths]
+    names = [spec.name for spec in specs]
+    if len(names) != len(set(names)):
+        raise SpecError("two captures have the same name", code="capture-names", unchanged="nothing was read")
+    tickets = [_tickets(spec) for spec in specs]
+    with ExitStack() as stack:
+        engines = []
+        for path, spec in zip(paths, specs, strict=True):
+            seed = spec.tickets.sample.seed if spec.tickets else 1
+            engines.append(open_engine(spec.source, programs, seed, path.absolute().parent))
+            stack.callback(engines[-1].close)
+        together = begin_together(engines)
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        for engine in engines:
+            engine.read()
+        yield [
+            Opened(path, spec, engine, *drawn, now, together)
+            for path, spec, engine, drawn in zip(paths, specs, engines, tickets, strict=True)
+        ]
 
 
-def _plan(path: Path, spec: Capture, engine: Engine, tickets: Sequence[Ticket], sample: str, said: Said) -> Plan:
+def begin_together(engines: Sequence[Engine]) -> dict[str, Any]:
+    """Begin every snapshot; facts of how close they are, empty for one alone.
+
+    Databases of one PostgreSQL cluster get theirs of the very same moment: snapshots are taken anew until they are equal.
+    """
+    moments = [engine.begin() for engine in engines]
+    for _ in range(_TRIES):
+        if len(engines) < 2 or not _apart(moments):
+            break
+        moments = [engine.begin() for engine in engines]
+    if len(engines) < 2:
+        return {}
+    one = len({moment.clock for moment in moments}) == 1 and bool(moments[0].clock)
+    gap = max(moment.unix for moment in moments) - min(moment.unix for moment in moments)
+    return {"sources": len(engines), "same_moment": one and not _apart(moments), "apart_ms": round(gap * 1000, 1)}
+
+
+def _apart(moments: Sequence[Moment]) -> bool:
+    states: dict[str, set[str]] = {}
+    for moment in moments:
+        if moment.clock:
+            states.setdefault(moment.clock, set()).add(moment.state)
+    return any(len(found) > 1 for found in states.values())
+
+
+def _plan(source: Opened, said: Said) -> Plan:
+    spec, engine, tickets = source.spec, source.engine, source.tickets
     rules, mistakes = resolve(spec, engine.schema)
     if mistakes:
-        raise _at_their_place(path, mistakes)
+        raise _at_their_place(source.path, mistakes)
     engine.secure(rules)
     named, unmatched = _named(spec, engine, rules, tickets)
-    if not named and not rules.whole:
+    past = None
+    if spec.history is not None:
+        said("reading the history")
+        past = Rewinding(spec, engine, rules, source.everybody, tickets)
+    if not named and not rules.whole and (past is None or not past.own):
         raise CaptureProblem(
             "nothing would be taken",
             code="capture-empty",
@@ -114,7 +191,9 @@ def _plan(path: Path, spec: Capture, engine: Engine, tickets: Sequence[Ticket], 
             hint="say under tickets.rows how tickets name rows, or under whole which tables are taken as they are",
         )
     said("following references")
-    found = subset(rules, engine.rows, named)
+    found = subset(rules, engine.rows, named) if past is None else past.subset(named)
+    if past is not None:
+        past.settle()
     there = {name: (table.rows, True) for name, table in rules.tables.items()}
     for name in rules.whole:
         rows = there[name][0]
@@ -122,7 +201,7 @@ def _plan(path: Path, spec: Capture, engine: Engine, tickets: Sequence[Ticket], 
         if rows is None or rows > 0.8 * limit:
             there[name] = (engine.rows.count(name), False)
             _whole_fits(name, there[name][0] or 0, rules)
-    return Plan(rules, found, len(tickets), sample, tuple(unmatched), there)
+    return Plan(rules, found, len(tickets), source.sample, tuple(unmatched), there, tickets, past)
 
 
 def _whole_fits(table: str, rows: int, rules: Rules) -> None:
@@ -137,11 +216,14 @@ def _whole_fits(table: str, rows: int, rules: Rules) -> None:
         )
 
 
-def _tickets(spec: Capture) -> tuple[Sequence[Ticket], str]:
+def _tickets(spec: Capture) -> tuple[Sequence[Ticket], str, Sequence[Ticket]]:
+    """The sample, its digest, and where a history is read, everybody with what agents do not see."""
     if spec.tickets is None:
-        return (), ""
-    drawn = draw(load_tickets(load_model(spec.tickets.file, Tickets)), spec.tickets.sample)
-    return drawn.tickets, drawn.digest
+        return (), "", ()
+    file = load_model(spec.tickets.file, Tickets)
+    drawn = draw(load_tickets(file), spec.tickets.sample)
+    everybody = load_tickets(file.model_copy(update={"hide": ()})) if spec.history else []
+    return drawn.tickets, drawn.digest, everybody
 
 
 def _named(
@@ -161,7 +243,7 @@ def _named(
             raise _names_nothing(naming, tickets)
         values = list(naming.values)
         found = engine.rows.named(table, naming.columns, values)
-        if not found and naming in by_path:
+        if not found and naming in by_path and spec.history is None:
             raise _matches_nothing(naming, table)
         named.setdefault(table, []).extend(row for _, row in found)
         missing = set(range(len(values))) - {position for position, _ in found}
@@ -219,43 +301,68 @@ def _at_their_place(path: Path, mistakes: Sequence[Mistake]) -> SpecMistakes:
     )
 
 
-def write_seed(
-    plan: Plan, engine: Engine, spec: Capture, target: Path, masking: RowMasking, trial: Trial | None = None, *, replace: bool, said: Said = lambda _: None
-) -> CapturedSeed:  # fmt: skip
-    """The captured seed in ``target``, or nothing.
+@dataclass(frozen=True)
+class Order:
+    """One seed to be made: of what, where, masked how, tried how."""
 
-    Raises `CaptureProblem`, `SpecError` when ``target`` may not be used, and what ``masking`` and ``trial`` raise.
+    source: Opened
+    plan: Plan
+    target: Path
+    masking: RowMasking
+    trial: Trial | None = None
+
+
+def write_seeds(orders: Sequence[Order], *, replace: bool, said: Said = lambda _: None) -> list[CapturedSeed]:
+    """Every captured seed in its place, or none of them.
+
+    Raises `CaptureProblem`, `SpecError` when a target may not be used, and what masking and trial raise.
     """
+    with ExitStack() as stack:
+        directories = [stack.enter_context(building(order.target, MANIFEST, replace=replace)) for order in orders]
+        return [_fill(order, directory, said) for order, directory in zip(orders, directories, strict=True)]
+
+
+def _fill(order: Order, directory: Path, said: Said) -> CapturedSeed:
+    plan, engine, spec = order.plan, order.source.engine, order.source.spec
+    masking, trial = order.masking, order.trial
     names = sorted(plan.rules.tables)
-    maskers = masking.maskers([plan.rules.tables[name] for name in _with_rows(plan)], plan.rules.edges)
-    with building(target, MANIFEST, replace=replace) as directory:
-        said("reading the definition")
-        definition = engine.definition(plan.rules, directory, spec.leave_out_extensions)
-        (directory / "tables").mkdir(mode=0o700)
-        tables = {name: _without_rows(plan, name) for name in names}
-        for name, masker in maskers.items():
-            said(f"copying {name}")
-            file = f"tables/{names.index(name) + 1:04}.copy"
+    with_rows = _with_rows(plan)
+    in_files = sorted({*with_rows, *(plan.past.tables if plan.past else ())})
+    maskers = masking.maskers([plan.rules.tables[name] for name in in_files], plan.rules.edges)
+    said("reading the definition")
+    definition = engine.definition(plan.rules, directory, spec.leave_out_extensions)
+    (directory / "tables").mkdir(mode=0o700)
+    tables = {name: _without_rows(plan, name) for name in names}
+    for name, masker in maskers.items():
+        said(f"copying {name}")
+        file = f"tables/{names.index(name) + 1:04}.copy"
+        if name in with_rows:
             tables[name] = _write_table(plan, engine, tables[name], name, directory, file, masker, spec.value_bytes)
-            point("capture.copied")
-        engine.refuse_changed(plan.rules)
-        scripts = {BEFORE: definition.before, AFTER: definition.after}
-        digests = {name: _write(directory / name, text) for name, text in scripts.items()}
-        manifest = _manifest(plan, engine, spec, definition.not_mirrored, tuple(tables.values()), dict(masking.facts), digests)
-        _write(
-            directory / MANIFEST, json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True) + "\n"
-        )
-        _write(directory / DIGEST, manifest.digest + "\n")
-        source = {"name": spec.name, "engine": manifest.engine, "version": manifest.engine_version}
-        facts = {"source": source, "seed": manifest.digest, "rows": {name: one.rows for name, one in tables.items()}}
-        try:
-            built = [trial.build(directory)] if trial else []
-            said("searching for raw values")
-            masking.attest(directory, built, facts)
-        except BaseException:
-            if trial:
-                trial.remove()
-            raise
+        if plan.past:
+            plan.past.mask(name, masker)
+        point("capture.copied")
+    if spec.tickets:
+        for name, content in masking.tickets(plan.drawn, load_model(spec.tickets.file, Tickets)).items():
+            _write(directory / name, content)
+    engine.refuse_changed(plan.rules)
+    scripts = {BEFORE: definition.before, AFTER: definition.after}
+    digests = {name: _write(directory / name, text) for name, text in scripts.items()}
+    manifest = _manifest(plan, order.source, definition.not_mirrored, tuple(tables.values()), dict(masking.facts), digests)
+    if plan.past:
+        sha256 = _write(directory / HISTORY, plan.past.lines(masking.ids))
+        manifest = manifest.model_copy(update={"history": CapturedHistory(sha256=sha256, **plan.past.facts())})
+    _write(directory / MANIFEST, json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True) + "\n")
+    _write(directory / DIGEST, manifest.digest + "\n")
+    source = {"name": spec.name, "engine": manifest.engine, "version": manifest.engine_version}
+    facts = {"source": source, "seed": manifest.digest, "rows": {name: one.rows for name, one in tables.items()}}
+    try:
+        built = [trial.build(directory)] if trial else []
+        said("searching for raw values")
+        masking.attest(directory, built, facts)
+    except BaseException:
+        if trial:
+            trial.remove()
+        raise
     return manifest
 
 
@@ -302,8 +409,9 @@ def _write_table(
 
 
 def _manifest(
-    plan: Plan, engine: Engine, spec: Capture, gone: Mapping[str, str], tables: tuple[CapturedTable, ...], masked: dict[str, str], scripts: Mapping[str, str]
+    plan: Plan, source: Opened, gone: Mapping[str, str], tables: tuple[CapturedTable, ...], masked: dict[str, str], scripts: Mapping[str, str]
 ) -> CapturedSeed:  # fmt: skip
+    engine, spec = source.engine, source.spec
     facts = engine.facts
     return CapturedSeed(
         format=FORMAT,
@@ -313,7 +421,8 @@ def _manifest(
         engine_version=facts.version,
         encoding=facts.encoding,
         locale=facts.locale,
-        taken_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        taken_at=source.taken_at,
+        together=dict(source.together),
         before=scripts[BEFORE],
         after=scripts[AFTER],
         tables=tables,

@@ -66,8 +66,28 @@ class PastRows(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Moment:
+    """When a snapshot was taken. Sources with the same ``clock`` and ``state`` have theirs of one and the same moment.
+
+    ``clock`` names what counts transactions for all of them (a PostgreSQL cluster), empty where nothing does; ``unix`` in seconds.
+    """
+
+    clock: str
+    state: str
+    unix: float
+
+
 class Engine(Protocol):
-    """A source whose snapshot has begun; close it."""
+    """A connected source: ``begin`` its snapshot, ``read`` what it consists of, and close it."""
+
+    def begin(self) -> Moment:
+        """Take a snapshot, anew when there is one. Raises `CaptureProblem`."""
+        ...
+
+    def read(self) -> None:
+        """Read the schema as the snapshot has it; before that there is none of what follows. Raises `CaptureProblem`."""
+        ...
 
     @property
     def schema(self) -> Schema: ...

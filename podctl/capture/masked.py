@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+import yaml
 
 from podctl.capture.schema import Edge, Table
 from podctl.errors import SpecError
@@ -17,6 +20,9 @@ from podctl.masking.watch import Watch
 from podctl.spec.capture import Capture
 from podctl.spec.load import load_model
 from podctl.spec.masking import Masking
+from podctl.spec.models import Tickets
+from podctl.tickets.masked import as_row, mask_tickets
+from podctl.tickets.types import Ticket
 
 #: Masks whole lines of COPY text.
 Masker = Callable[[bytes], bytes]
@@ -32,6 +38,15 @@ class RowMasking(Protocol):
         """Table -> its masker, in the order that tables are to be masked in. Raises `MaskingProblem`."""
         ...
 
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """Ids of tickets that are others once `tickets` has masked them."""
+        ...
+
+    def tickets(self, drawn: Sequence[Ticket], source: Tickets) -> Mapping[str, str]:
+        """Files for the seed that have the tickets masked, once every row is; none without rules for tickets."""
+        ...
+
     def attest(self, seed: Path, also: Sequence[Path], facts: dict[str, Any]) -> None:
         """Search ``seed`` and ``also`` for raw values, and sign that there are none. Raises `MaskingProblem`."""
         ...
@@ -42,9 +57,13 @@ class Unmasked:
 
     def __init__(self, reason: str) -> None:
         self.facts = {"unmasked": reason}
+        self.ids: Mapping[str, str] = {}
 
     def maskers(self, tables: Sequence[Table], edges: Iterable[Edge]) -> Mapping[str, Masker]:
         return {table.shown: bytes for table in tables}
+
+    def tickets(self, drawn: Sequence[Ticket], source: Tickets) -> Mapping[str, str]:
+        return {}
 
     def attest(self, seed: Path, also: Sequence[Path], facts: dict[str, Any]) -> None:
         return
@@ -57,6 +76,7 @@ class Masked:
         self._database, self._policy = database, policy
         self._key, self._signing = key.read(seed)
         self._watch = Watch()
+        self.ids: dict[str, str] = {}
         self.facts = {"policy": policy_digest(policy), "key": self._key.id, "version": str(MASKING_VERSION)}
 
     def maskers(self, tables: Sequence[Table], edges: Iterable[Edge]) -> Mapping[str, Masker]:
@@ -68,6 +88,16 @@ class Masked:
         joins = [(self._database, one.child, one.columns, one.parent, one.to) for one in edges]
         check_joins(self._policy, [join for join in joins if join[1] in by_name and join[3] in by_name])
         return maskers
+
+    def tickets(self, drawn: Sequence[Ticket], source: Tickets) -> Mapping[str, str]:
+        if self._policy.tickets is None:
+            return {}
+        masked = list(mask_tickets(drawn, self._policy, self._key, self._watch))
+        self.ids = {raw.id: one.id for raw, one in zip(drawn, masked, strict=True)}
+        rows = "".join(json.dumps(as_row(ticket, source.fields), ensure_ascii=False) + "\n" for ticket in masked)
+        spec = {"apiVersion": "podctl/v1", "kind": "Tickets", "name": source.name, "source": "tickets.jsonl"}
+        fields = source.fields.model_dump(mode="json", exclude_defaults=True)
+        return {"tickets.jsonl": rows, "tickets.yaml": yaml.safe_dump({**spec, "fields": fields}, sort_keys=False)}
 
     def attest(self, seed: Path, also: Sequence[Path], facts: dict[str, Any]) -> None:
         attest(seed, self._policy, self._key, self._signing, self._watch, also=also, facts=facts)

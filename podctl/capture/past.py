@@ -9,6 +9,7 @@ import enum
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from podctl.capture.schema import Table
 
@@ -110,7 +111,7 @@ class Past:
         """Where one change does not begin with what the one before it left, or the row of today is not what the last one left."""
         for row, changes in self.rows.items():
             gaps = []
-            for one, after in zip(changes, changes[1:], strict=False):
+            for one, after in pairwise(changes):
                 if not self._same(row[0], one.new, after.old):
                     gaps.append(Gap(one.at, after.at))
             if not self._same(row[0], changes[-1].new, current.get(row)):

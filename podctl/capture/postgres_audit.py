@@ -97,23 +97,23 @@ class PostgresAudit:
             "old": names.old,
             "new": names.new,
         }
-        optional = {
+        maybe = {
             "schema": names.schema_name,
             "changed": names.changed,
             "actor": names.actor,
             "transaction": names.transaction,
         }
-        wanted |= {what: column for what, column in optional.items() if column}
-        for what, column in wanted.items():
-            if column not in types:
+        wanted |= {what: one for what, one in maybe.items() if one}
+        for what, name in wanted.items():
+            if name not in types:
                 raise SpecError(
-                    f"the audit table {self._spec.place} has no column {column}, which history.source says is its {what}",
+                    f"the audit table {self._spec.place} has no column {name}, which history.source says is its {what}",
                     code="history-columns",
                     cause=f"it has {', '.join(types)}",
                     unchanged="nothing was read",
                 )
-        documents = {what: types[wanted[what]] for what in ("old", "new", "changed") if what in wanted}
-        for what, type_ in documents.items():
+        kinds = {what: types[wanted[what]] for what in ("old", "new", "changed") if what in wanted}
+        for what, type_ in kinds.items():
             if type_ not in _DOCUMENTS:
                 raise SpecError(
                     f"{self._spec.place}.{wanted[what]} is {type_}; rows are kept as json, jsonb or hstore",
@@ -143,7 +143,7 @@ class PostgresAudit:
             transaction=sql.SQL("coalesce({}::text, '')").format(column(names.transaction)),
             old=sql.SQL("CASE WHEN {} IN ('u', 'd') THEN {} END").format(letter, document(names.old)),
             new=sql.SQL("CASE WHEN {} IN ('i', 'c', 'u') THEN {} END").format(letter, after),
-            as_text="hstore" in documents.values(),
+            as_text="hstore" in kinds.values(),
         )
 
     def _microseconds(self, value: sql.Composable, type_: str, name: str) -> sql.Composable:

@@ -198,6 +198,7 @@ def _edges(
                 operators=tuple(operators),
                 indexed=any(set(of[: len(names)]) == set(names) for _, _, of in indexes[child]),
                 trusted=valid and enforced,
+                checked=valid and enforced,
             )
         )
     return edges

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from podctl.capture.engine import Definition, Facts, PastRows
+from podctl.capture.engine import Definition, Facts, Moment, PastRows
 from podctl.capture.postgres import PostgresRows
 from podctl.capture.postgres_catalog import Relation, fingerprint, read_catalog, refuse_changed, refuse_unreadable
 from podctl.capture.postgres_past import PostgresPast
@@ -43,18 +44,25 @@ class PostgresEngine:
     def __init__(self, source: CaptureSource, programs: DumpPrograms, seed: int) -> None:
         self._source, self._programs = source, programs
         self._address = address(source)
+        self._seed = seed
         self._session = open_session(source, self._address)
-        try:
-            with explained("reading what tables there are"):
-                begin_snapshot(self._session)
-                self._begun = fingerprint(self._session)
-                self._catalog = read_catalog(self._session)
-            self.facts = self._read_facts()
-            decode = _decoder(source, self.facts.encoding)
-        except BaseException:
-            self._session.close()
-            raise
-        self.rows = _DecodedRows(PostgresRows(self._session, self._catalog, seed), self._catalog.schema, decode)
+
+    def begin(self) -> Moment:
+        with explained("taking a snapshot"):
+            self._session.execute("ROLLBACK")
+            begin_snapshot(self._session)
+            # Transaction numbers are the cluster's: of equal snapshots no transaction of either database lies between.
+            (state,) = self._session.execute("SELECT pg_current_snapshot()::text").fetchone() or ("",)
+            (clock,) = self._session.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone() or ("",)
+        return Moment(str(clock), str(state), time.time())
+
+    def read(self) -> None:
+        with explained("reading what tables there are"):
+            self._begun = fingerprint(self._session)
+            self._catalog = read_catalog(self._session)
+        self.facts = self._read_facts()
+        decode = _decoder(self._source, self.facts.encoding)
+        self.rows = _DecodedRows(PostgresRows(self._session, self._catalog, self._seed), self._catalog.schema, decode)
 
     @property
     def schema(self) -> Schema:

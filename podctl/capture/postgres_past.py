@@ -14,7 +14,7 @@ from podctl.capture.postgres_catalog import Catalog, Session
 from podctl.capture.postgres_session import explained
 from podctl.capture.schema import Table
 from podctl.capture.worklist import Rowid
-from podctl.spec.history import History
+from podctl.spec.history import AuditTable, History
 
 _BATCH = 5_000
 
@@ -24,6 +24,7 @@ class PostgresPast:
 
     def __init__(self, session: Session, catalog: Catalog, spec: History) -> None:
         self._session, self._catalog = session, catalog
+        assert isinstance(spec.source, AuditTable)
         self._source = PostgresAudit(session, catalog, spec.source)
 
     def read(self, tables: Sequence[Table], since: int, limit: int) -> Kept:

@@ -47,7 +47,7 @@ def dump(
     ``dropped`` are oids of references that lead to tables left out; ``server`` is the source's version as a number.
     Raises `CaptureProblem`; what is written to ``directory`` on the way holds no rows.
     """
-    binaries = _able(programs, server // 10_000)
+    binaries = able(programs, server // 10_000)
     archive = directory / "schema.dump"
     tables = [catalog.schema.tables[name] for name in left_out]
     command = [
@@ -102,7 +102,7 @@ def _named(what: str) -> str:
     return what.rsplit(" ", 1)[0]
 
 
-def _able(ours: DumpPrograms, server: int) -> Path:
+def able(ours: DumpPrograms, server: int) -> Path:
     """Where a pg_dump is that can read a server of this major version. Raises `CaptureProblem`."""
     if ours.major >= server and (ours.directory / "pg_dump").exists():
         return ours.directory

@@ -116,7 +116,7 @@ def open_session(source: CaptureSource, where: Address) -> Session:
 def begin_snapshot(session: Session) -> None:
     """Everything from here on is of one moment; nothing can be written."""
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    session.execute("SELECT 1")  # the snapshot is taken by the first statement
+    session.execute("SELECT 1")  # takes it
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def _problem(doing: str, error: psycopg.Error) -> CaptureProblem:
             code="capture-locked",
             cause=cause,
             unchanged=unchanged,
-            hint="SELECT pid, query FROM pg_stat_activity WHERE pid = ANY (…pg_blocking_pids) finds who; wait, or raise source.lock_timeout",
+            hint="wait until they are done, or raise source.lock_timeout",
         )
     if isinstance(error, psycopg.errors.QueryCanceled):
         hint = "raise source.statement_timeout, or declare fewer children and edges without an index (podctl data plan)"

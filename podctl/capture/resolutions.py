@@ -37,30 +37,13 @@ class NetChange:
 
 @dataclass(frozen=True)
 class Outcome:
-    """``why`` is a code of `WHY`; ``detail`` may hold production's values: it is for the terminal, not for files."""
+    """``why`` is a code of `podctl.tickets.past.WHY`; ``detail`` may hold production's values: it is for the terminal, not for files."""
 
     kind: Kind
     why: str = ""
     table: str = ""
     detail: str = ""
     changes: tuple[NetChange, ...] = ()
-
-
-#: Code -> what it means, for people.
-WHY = {
-    "time": "its moments are missing or not understood",
-    "unresolved": "it was not resolved when the capture was made",
-    "older": "it was opened before the history begins",
-    "order": "it was resolved before it was opened",
-    "truncated": "a table was emptied since by TRUNCATE, whose rows nobody recorded",
-    "gap": "the history of a row does not fit together: changes are missing",
-    "columns": "the history has no value for a column",
-    "parents": "a row refers to one that neither the history nor the source has",
-    "no-change": "no change is its own",
-    "overlap": "a change may be another ticket's as well",
-    "mixed": "others changed the same between its opening and its resolution",
-    "conflict": "its state breaks a constraint of the database",
-}
 
 
 def resolutions(
@@ -77,18 +60,18 @@ def resolutions(
     for ticket, changes in chosen.items():
         for change in changes:
             claims[id(change)].append(ticket)
-    return {one.ticket: _outcome(past, one, chosen[one.ticket], claims) for one in tickets}
+    outcomes = {one.ticket: _outcome(past, one, chosen[one.ticket], claims) for one in tickets}
+    if rules.unchanged == "reference":
+        return {ticket: Outcome("found") if one.kind == "nothing" else one for ticket, one in outcomes.items()}
+    return outcomes
 
 
 def _chosen(past: Past, ticket: Moments, rows: Set[RowKey], rules: Resolution) -> list[Change]:
     if ticket.resolved is None:
         return []
     end = ticket.resolved + int((rules.margin or 0) * 1_000_000)
-    candidates: Iterable[Change]
-    if rules.rows == "named":
-        candidates = (change for row in rows for change in past.rows.get(row, ()))
-    else:
-        candidates = past.changes
+    own = rules.rows == "named"
+    candidates: Iterable[Change] = (change for row in rows for change in past.rows.get(row, ())) if own else past.changes
     return [
         change
         for change in candidates
@@ -141,7 +124,7 @@ def _outcome(past: Past, ticket: Moments, changes: list[Change], claims: Mapping
             return Outcome("ambiguous", "overlap", change.row[0], detail)
     mine = {id(change) for change in changes}
     net = []
-    for row in sorted({change.row for change in changes}, key=lambda one: min(c.order for c in changes if c.row == one)):
+    for row in dict.fromkeys(change.row for change in sorted(changes, key=lambda one: one.order)):
         if past.unknown(row, ticket.opened):
             return Outcome("ambiguous", "gap", row[0], _shown(row))
         fold = _folded(past, row, ticket.opened, mine)

@@ -137,6 +137,7 @@ class _Reader:
                 child_id=child.id,
                 parent_id=parent.id,
                 trusted=False,
+                checked=False,
             )
         return None
 

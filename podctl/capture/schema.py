@@ -51,7 +51,7 @@ class Edge:
     ``name`` is the constraint's, empty for a declared one. ``nulls``: the columns that are emptied when the parent is not
     taken; empty when that cannot be, and then the parent is ``required``. ``child_id``, ``parent_id``: the relations that the
     constraint is between, which may be partitions of the tables. ``operators``: schema-qualified equality, one a column.
-    ``trusted``: the engine promises that each parent exists.
+    ``trusted``: the source promises that each parent exists; ``checked``: the copy will be asked to.
     """
 
     child: str
@@ -69,6 +69,7 @@ class Edge:
     indexed: bool = False  # the child's columns lead an index
     to_indexed: bool = True
     trusted: bool = True
+    checked: bool = True
 
     @property
     def label(self) -> str:

@@ -166,7 +166,7 @@ class _Worklist:
         if edge.parent in self.result.taken and self.result.taken[edge.parent] is None:
             return
         found, dangling = self._source.parents(edge, rows, self._room(edge.parent) + 1)
-        if dangling and edge.follow == "required" and edge.trusted:
+        if dangling and edge.follow == "required" and edge.checked:
             raise CaptureProblem(
                 f"rows of {edge.child} refer to rows of {edge.parent} that cannot be seen",
                 code="capture-source-broken",

@@ -12,6 +12,7 @@ from podctl.cli.common import emit_json, is_quiet, output_option, table
 if TYPE_CHECKING:
     from podctl.capture.capturing import Plan
     from podctl.capture.postgres_schema import DumpPrograms
+    from podctl.data.captured import CapturedSeed
 
 
 @click.command("plan")
@@ -24,11 +25,11 @@ def plan_command(file: Path, output: str) -> int:
     podctl data plan capture.yaml
     podctl data plan capture.yaml -o json | jq '.items.tables'
     """
-    from podctl.capture.capturing import plan_capture
+    from podctl.capture.capturing import opened
     from podctl.capture.showing import facts
 
-    plan, engine = plan_capture(file, _programs(), _said)
-    engine.close()
+    with opened([file], _programs()) as (source,):
+        plan = source.plan(_said)
     if output == "json":
         emit_json("CapturePlan", facts(plan))
     else:
@@ -37,8 +38,14 @@ def plan_command(file: Path, output: str) -> int:
 
 
 @click.command("capture")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The seed's directory.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The seed's directory; of several files the one in which each has its own, by its name.",
+)
 @click.option(
     "--key",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -49,44 +56,57 @@ def plan_command(file: Path, output: str) -> int:
     "--no-template", "template", flag_value=False, default=True, help="Do not try the seed in a PostgreSQL of this machine."
 )
 @click.option("--replace", is_flag=True, help="Take the place of a captured seed that is there, once this one is whole.")
-def capture_command(file: Path, out: Path, key: Path | None, template: bool, replace: bool) -> int:
+def capture_command(files: tuple[Path, ...], out: Path, key: Path | None, template: bool, replace: bool) -> int:
     """Take what a capture file says out of a live database, in one read-only snapshot, masked before it is written.
 
     \b
     podctl data capture capture.yaml -o seeds/orders
     and in topology.yaml:  seed: {captured: seeds/orders}
+    podctl data capture orders.yaml billing.yaml -o seeds     # of one moment: seeds/orders, seeds/billing
     """
     from podctl.capture.building import refuse_taken
-    from podctl.capture.capturing import plan_capture, write_seed
+    from podctl.capture.capturing import Order, opened, write_seeds
     from podctl.capture.masked import masking_of
     from podctl.controller.trial import LocalTrial
     from podctl.data.captured import MANIFEST
     from podctl.spec.capture import Capture
     from podctl.spec.load import load_model
 
-    spec = load_model(file, Capture)
-    refuse_taken(out, MANIFEST, replace=replace)
-    masking = masking_of(spec, key, out)
-    plan, engine = plan_capture(file, _programs(), _said)
-    try:
-        trial = LocalTrial(spec.name, engine.facts.database, _said) if template else None
-        seed = write_seed(plan, engine, spec, out, masking, trial, replace=replace, said=_said)
-    finally:
-        engine.close()
+    specs = [load_model(file, Capture) for file in files]
+    targets = [out] if len(files) == 1 else [out / spec.name for spec in specs]
+    for target in targets:
+        refuse_taken(target, MANIFEST, replace=replace)
+    maskings = [masking_of(spec, key, target) for spec, target in zip(specs, targets, strict=True)]
+    with opened(files, _programs()) as sources:
+        orders = []
+        for source, target, masking in zip(sources, targets, maskings, strict=True):
+            trial = LocalTrial(source.spec.name, source.engine.facts.database, _said) if template else None
+            orders.append(Order(source, source.plan(_said), target, masking, trial))
+        seeds = write_seeds(orders, replace=replace, said=_said)
+    for order, seed in zip(orders, seeds, strict=True):
+        _tell(order.target, seed, order.plan)
+    if seeds[0].together.get("same_moment"):
+        click.echo("all are of one and the same moment: no transaction lies between them")
+    elif seeds[0].together:
+        click.echo(f"NOT OF ONE MOMENT: {seeds[0].together['apart_ms']} ms lie between the snapshots")
+    if not template:
+        click.echo("not tried: the first run will show whether it can be loaded")
+    return 0
+
+
+def _tell(target: Path, seed: CapturedSeed, plan: Plan) -> None:
     rows, size = sum(one.rows for one in seed.tables), sum(one.bytes for one in seed.tables)
     tables = sum(one.rows > 0 for one in seed.tables)
-    click.echo(f"{out}: {rows:,} rows of {tables} tables, {size / 1e6:,.1f} MB  sha256:{seed.digest[:16]}")
+    click.echo(f"{target}: {rows:,} rows of {tables} tables, {size / 1e6:,.1f} MB  sha256:{seed.digest[:16]}")
     for one in seed.tables:
         for reference, count in one.nulled.items():
             click.echo(f"emptied: {reference} of {count:,} rows, whose parents were not taken")
     for what, why in seed.not_mirrored.items():
         click.echo(f"not mirrored: {what}: {why}")
     _tell_of_unmatched(plan)
-    if spec.unmasked:
-        click.echo(f"NOT MASKED: {spec.unmasked}")
-    if not template:
-        click.echo("not tried: the first run will show whether it can be loaded")
-    return 0
+    _tell_of_the_past(plan)
+    if "unmasked" in seed.masking:
+        click.echo(f"NOT MASKED: {seed.masking['unmasked']}")
 
 
 def _programs() -> DumpPrograms:
@@ -103,7 +123,7 @@ def _said(text: str) -> None:
 
 
 def _show(plan: Plan) -> None:
-    from podctl.capture.showing import edge_lines, table_lines, total
+    from podctl.capture.showing import edge_lines, past_lines, table_lines, total
 
     table(["EDGE", "KIND", "TO", "ROWS", "NOTE"], edge_lines(plan))
     click.echo("")
@@ -111,6 +131,20 @@ def _show(plan: Plan) -> None:
     click.echo("")
     click.echo(total(plan))
     _tell_of_unmatched(plan)
+    if plan.past:
+        click.echo("")
+        table(["TICKETS", "STATE", "REFERENCE", "WHY", "SUCH AS"], past_lines(plan))
+        click.echo("")
+        _tell_of_the_past(plan)
+
+
+def _tell_of_the_past(plan: Plan) -> None:
+    from podctl.capture.showing import past_total
+
+    if plan.past:
+        click.echo(past_total(plan))
+        for note in plan.past.notes:
+            click.echo(f"history: {note}")
 
 
 def _tell_of_unmatched(plan: Plan) -> None:

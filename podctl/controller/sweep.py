@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,11 @@ from podctl.backends.local import cgroups
 from podctl.backends.local.files import remove_tree
 from podctl.backends.local.reap import end, group_directories, reap, remove_group
 from podctl.backends.local.state import State, since_boot_ns
-from podctl.backends.local.templates import BUILDING
+from podctl.backends.local.templates import BUILDING, COLUMNS
 from podctl.faults import point
+
+#: Templates that no run has used for so long are removed; the next run that needs one builds it again.
+UNUSED_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -66,14 +70,36 @@ async def sweep(state: State) -> Receipt:
                 removals.append(Removal(pod, f"process {record.owner.pid} (its keeper)", await end(record.owner)))
             removals += await reap(state, pod, orphaned=True)
         removals += await _remove_remains(state)
+        removals += await _remove_templates(state)
         cgroups.remove_scope(state.scope)
         point("gc.finished")
     return Receipt(tuple(removals), tuple(living))
 
 
 def remains(state: State) -> list[Path]:
-    """Directories of what has no pod any more, or not yet: half-made, half-removed, and templates that nobody builds."""
-    return [*state.half_done(), *(path for path in _drafts_of_templates(state) if not _is_being_built(state, path))]
+    """Directories of what has no pod any more, or not yet: half-made, half-removed, and templates that nobody builds or uses."""
+    drafts = [path for path in _drafts_of_templates(state) if not _is_being_built(state, path)]
+    return [*state.half_done(), *drafts, *unused_templates(state)]
+
+
+def unused_templates(state: State) -> list[Path]:
+    """None while there are pods: one that lives may have a template's files for its next clone."""
+    oldest = time.time() - UNUSED_DAYS * 86400
+    if orphans(state)[1]:
+        return []
+    whole = (mark for mark in state.templates.glob(f"*/{COLUMNS}") if mark.parent.suffix != BUILDING)
+    return sorted(mark.parent for mark in whole if mark.stat().st_mtime < oldest)
+
+
+async def _remove_templates(state: State) -> list[Removal]:
+    removals = []
+    for path in unused_templates(state):
+        with suppress(BlockingIOError), state.locked(path.name, wait=False):
+            # Under a draft's name first: half a template must never be found by its own.
+            draft = path.with_suffix(BUILDING)
+            path.rename(draft)
+            removals.append(await _remove(draft))
+    return removals
 
 
 def _drafts_of_templates(state: State) -> list[Path]:

@@ -35,7 +35,9 @@ class LocalTrial:
                 code="capture-not-loadable",
                 cause=f"{error.what}: {error.cause}",
                 unchanged="nothing was made",
-                hint="a constraint may forbid an emptied reference: parents: {follow: {TABLE.COLUMN: always}}",
+                hint="leave_out_extensions: names those that the copy can do without"
+                if "extension" in error.cause
+                else "a constraint may forbid an emptied reference: parents: {follow: {TABLE.COLUMN: always}}",
             ) from error
         return self._built / "data"
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import generators
+from psycopg.pq import ExecStatus
 
 from podctl.data.catalog import Catalog, Kind, read_catalog
 from podctl.data.changes import CaptureProblem, ChangeAssembler, read_changes
@@ -43,7 +45,19 @@ _LOG_WAIT_S = 10.0
 #: (the slot keeps 1 GB of it), and log.
 MAX_WAL = 256 * 2**20
 MAX_LOG = 128 * 2**20
-_FLOOD_LOOK_S = 0.5
+_LOG_BYTES = "coalesce((pg_stat_file(pg_current_logfile('jsonlog'), true)).size, 0)"
+_WAL_BYTES = "(pg_current_wal_lsn() - '0/0')::bigint"
+_PATIENCE_S = 60.0
+_CANCEL_S = 5.0
+#: Each round commits, so that no snapshot is held while it sleeps.
+_UNTIL_WRITTEN = f"""\
+DO $$ BEGIN
+  LOOP
+    EXIT WHEN {_LOG_BYTES} > {{log}} OR {_WAL_BYTES} > {{wal}};
+    COMMIT;
+    PERFORM pg_sleep(0.5);
+  END LOOP;
+END $$"""
 
 
 class QueryProblem(EnvironmentProblem):
@@ -78,7 +92,7 @@ class PostgresDatabase:
         self._clone: Connection | None = None
         self._assembler: ChangeAssembler | None = None
         self._log = StatementLog(self._log_path)
-        self._wal_start = 0
+        self._written_before = (0, 0)  # log and WAL, in bytes, at the reset
 
     @staticmethod
     async def open(
@@ -137,7 +151,6 @@ class PostgresDatabase:
             marks.append(("slot", clock()))
             await apply(admin, open_to_services(self.database))
             marks.append(("grant", clock()))
-            self._wal_start = await _wal_position(self._clone)
         except psycopg.Error as error:
             raise server_failed(f"database {self.database} could not be reset", "reset-failed", error) from error
         self._assembler = ChangeAssembler(self.catalog, self.name)
@@ -145,6 +158,10 @@ class PostgresDatabase:
         if self._remote is not None:
             await self._remote.skip(admin)
         self._log.start_anew()
+        try:
+            self._written_before = await _written(self._clone)
+        except psycopg.Error as error:
+            raise server_failed(f"database {self.database} could not be reset", "reset-failed", error) from error
         self.reset_phases = {phase: after - before for (_, before), (phase, after) in pairwise(marks)}
 
     async def grant_agent(self, role: str, rules: Mapping[str, TableRule]) -> str:
@@ -165,15 +182,32 @@ class PostgresDatabase:
         await drop_role(self._admin_connection(), role, self._clone_connection())
 
     async def flooded(self) -> str:
-        """The limit, `MAX_WAL` or `MAX_LOG`, that was passed since the reset; empty while none is, or nobody can say."""
+        """Wait until more than `MAX_LOG` or `MAX_WAL` was written since the reset; which. Empty when the server is gone.
+
+        The administrator's session is busy with it until then, or until this is cancelled.
+        """
+        admin = self._admin_connection()
+        most_log, most_wal = self._written_before[0] + MAX_LOG, self._written_before[1] + MAX_WAL
+        # The server itself looks: asked twice a second, many servers far away would keep this process busy.
+        looking = asyncio.ensure_future(_execute_long(admin, _UNTIL_WRITTEN.format(log=most_log, wal=most_wal)))
         try:
-            logged = self._log.size() if self._remote is None else await self._remote.size(self._clone_connection())
-            if logged > MAX_LOG:
-                return "database log"
-            written = await _wal_position(self._clone_connection()) - self._wal_start
-        except (psycopg.Error, EnvironmentProblem):
+            await asyncio.shield(looking)
+            logged, _ = await _written(admin)
+        except asyncio.CancelledError:
+            await self._look_no_more(looking, admin.info.backend_pid)
+            raise
+        except psycopg.Error:
             return ""
-        return "database writes" if written > MAX_WAL else ""
+        return "database log" if logged > most_log else "database writes"
+
+    async def _look_no_more(self, looking: asyncio.Future[Any], backend: int) -> None:
+        with contextlib.suppress(psycopg.Error, EnvironmentProblem, TimeoutError):
+            async with asyncio.timeout(_CANCEL_S):
+                while not looking.done():  # a statement that has not begun yet cannot be cancelled
+                    await self._clone_connection().execute("SELECT pg_cancel_backend(%s)", (backend,))
+                    await asyncio.wait({looking}, timeout=0.25)
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
 
     async def changes(self) -> list[dict[str, Any]]:
         """``row.change`` data of everything committed since the reset or the last call, in commit order.
@@ -305,9 +339,20 @@ async def _create_slot(connection: Connection, slot: str) -> None:
     await connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
 
 
-async def _wal_position(connection: Connection) -> int:
-    cursor = await connection.execute("SELECT (pg_current_wal_lsn() - '0/0')::bigint")
-    return int((await cursor.fetchone() or (0,))[0])
+async def _execute_long(connection: Connection, statement: str) -> None:
+    """What may last as long as an attempt: `Connection.execute` wakes up ten times a second while it waits."""
+    async with connection.lock:
+        connection.pgconn.send_query(statement.encode())
+        for result in await connection.wait(generators.execute(connection.pgconn), interval=_PATIENCE_S):
+            if result.status == ExecStatus.FATAL_ERROR:
+                raise psycopg.errors.error_from_result(result)
+
+
+async def _written(connection: Connection) -> tuple[int, int]:
+    """Bytes of log, and of WAL, that the server ever wrote."""
+    cursor = await connection.execute(f"SELECT {_LOG_BYTES}, {_WAL_BYTES}".encode())
+    logged, written = await cursor.fetchone() or (0, 0)
+    return int(logged), int(written)
 
 
 def _renamed(statement: LoggedStatement, database: str, name: str) -> LoggedStatement:
@@ -318,13 +363,17 @@ def _renamed(statement: LoggedStatement, database: str, name: str) -> LoggedStat
 
 
 async def end_floods(databases: Mapping[str, PostgresDatabase], interrupt: Callable[[str], None]) -> None:
-    """Looks until one of them passes a limit, and interrupts with it (`PostgresDatabase.flooded`).
+    """Wait until one of them passes a limit, and interrupt with it (`PostgresDatabase.flooded`).
 
     Whoever writes without end is to be ended before the disk is full and the server dies.
     """
-    while True:
-        await asyncio.sleep(_FLOOD_LOOK_S)
-        for database in databases.values():
-            if limit := await database.flooded():
+    looking = [asyncio.create_task(database.flooded()) for database in databases.values()]
+    try:
+        for found in asyncio.as_completed(looking):
+            if limit := await found:
                 interrupt(limit)
                 return
+    finally:
+        for task in looking:
+            task.cancel()
+        await asyncio.gather(*looking, return_exceptions=True)

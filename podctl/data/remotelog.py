@@ -18,22 +18,15 @@ class RemoteLog:
     def __init__(self, path: Path, name: str) -> None:
         self.path = path
         self._name = name
-        self._offset = self._skipped = 0
+        self._offset = 0
 
     async def skip(self, connection: Connection) -> None:
         """What is in the log by now is not wanted. Raises `EnvironmentProblem`."""
-        self._offset = self._skipped = await self._written(connection)
-
-    async def _written(self, connection: Connection) -> int:
         try:
             cursor = await connection.execute("SELECT coalesce((pg_stat_file(%s, true)).size, 0)", (self._name,))
         except psycopg.Error as error:
             raise _unreadable(error) from error
-        return int((await cursor.fetchone() or (0,))[0])
-
-    async def size(self, connection: Connection) -> int:
-        """Bytes written since what was skipped. Raises `EnvironmentProblem`."""
-        return await self._written(connection) - self._skipped
+        self._offset = int((await cursor.fetchone() or (0,))[0])
 
     async def fetch(self, connection: Connection) -> None:
         """Bring the copy up to date. Raises `EnvironmentProblem`."""

@@ -26,12 +26,19 @@ class SharedFiles:
 
     def __init__(self) -> None:
         self._sent: dict[tuple[str, str, str], int] = {}
+        self._whole: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
         self._lock = threading.Lock()
 
     def keep(self, connection: Connection, run: str, attempt: str, directory: Path) -> None:
-        """The store's files of the attempt become those of ``directory``; of what only grew, the new end is sent."""
+        """The store's files of the attempt become those of ``directory``; of what only grew, the new end is sent.
+
+        Nothing is asked of the store where nothing changed since the last time. `forget` when the transaction fails.
+        """
         with self._lock:
             present = dict(_files(directory))
+            now = {path: (found.st_ino, found.st_size) for path, found in present.items()}
+            if self._whole.get((run, attempt)) == now:
+                return
             stored = _stored(connection, run, attempt)
             for path in stored.keys() - present.keys():
                 _drop(connection, run, attempt, path)
@@ -47,9 +54,11 @@ class SharedFiles:
                 if found.st_size > had or path not in stored:
                     _send(connection, run, attempt, path, directory / path, had, found.st_size)
                 self._sent[(run, attempt, path)] = found.st_ino
+            self._whole[run, attempt] = now
 
     def forget(self, run: str) -> None:
         with self._lock:
+            self._whole = {key: files for key, files in self._whole.items() if key[0] != run}
             self._sent = {key: inode for key, inode in self._sent.items() if key[0] != run}
 
 

@@ -188,16 +188,21 @@ class Store(StoreReader):
     @contextmanager
     def _writing(self, run: str) -> Iterator[Connection]:
         """A transaction of who works on the run: refused when another has taken the run over since."""
-        with self._database.writing() as connection:
-            mine = self._owners.get(run)
-            owner = select(runs.c.owner).where(runs.c.id == run).with_for_update(read=True)
-            if mine is not None and connection.execute(owner).scalar() != mine:
-                raise RunLost(
-                    f"run {run} was taken over by another process",
-                    code="run-lost",
-                    unchanged="what it did since was left alone",
-                )
-            yield connection
+        try:
+            with self._database.writing() as connection:
+                mine = self._owners.get(run)
+                owner = select(runs.c.owner).where(runs.c.id == run).with_for_update(read=True)
+                if mine is not None and connection.execute(owner).scalar() != mine:
+                    raise RunLost(
+                        f"run {run} was taken over by another process",
+                        code="run-lost",
+                        unchanged="what it did since was left alone",
+                    )
+                yield connection
+        except BaseException:
+            if self._files is not None:
+                self._files.forget(run)  # what the failed transaction sent is not there
+            raise
 
     # ---- files, where machines share the store --------------------------------------
 

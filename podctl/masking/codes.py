@@ -10,6 +10,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from operator import itemgetter
 from struct import Struct
+from typing import Any
 
 from podctl.masking.prf import Keyed, normalised
 
@@ -21,12 +22,13 @@ _UUID = re.compile(
 )
 _INTEGER = re.compile(r"([-+]?)([1-9][0-9]*)")
 _DIGITS = "0123456789"
-_TO_BASE32 = b"abcdefghijkmnpqrstuvwxyz23456789" * 8
+#: A byte to one of 32 signs that are not mistaken for one another, each for eight bytes.
+TO_BASE32 = b"abcdefghijkmnpqrstuvwxyz23456789" * 8
 
 
 def token(keyed: Keyed, text: str) -> str:
     """13 characters, 65 bits: two of n values share one with probability n²/2^66."""
-    return keyed.digest(normalised(text))[:13].translate(_TO_BASE32).decode()
+    return keyed.digest(normalised(text))[:13].translate(TO_BASE32).decode()
 
 
 class Ids:
@@ -123,29 +125,66 @@ _TWO_DIGITS = re.compile("20|27|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]"
 class Phones:
     def __init__(self, secret: bytes) -> None:
         self._keyed = Keyed(secret, "phone")
+        self._plans: dict[tuple[bytes, bytes], _Plan] = {}
 
     def __call__(self, text: str) -> str:
         """A number of as many digits, written alike, that nobody has: of a reserved range, else one that starts with 000.
 
         The country's code stays. A North American number gives the same digits with and without it.
         """
-        digits = _digits(text)
+        if not text.isascii():
+            text = "".join(str(int(sign)) if sign.isdecimal() else sign for sign in text if sign.isascii() or sign.isdecimal())
+        return self.of(text.encode()).decode()
+
+    def of(self, text: bytes) -> bytes:
+        """The same for ASCII."""
+        shape = text.translate(_TO_ZERO)
+        form = _shape(shape)
+        digits = b"".join(form.runs(text))
         if not digits:
-            return _unassigned(self._keyed.number(normalised(text)), 7)
-        trunk = "00" if digits.startswith("00") else ""
-        if trunk or text.lstrip().startswith("+"):
-            code = _country(digits[len(trunk) :])
-        elif _NORTH_AMERICAN.fullmatch(digits):
-            code = "1"[: len(digits) - 10]
-        else:
-            code = "0"
-        rest = digits[len(trunk) + len(code) :] if code != "0" else digits
-        number = self._keyed.number(rest[-9:].encode())
-        if code in ("1", "") and len(rest) == 10:
-            new = _AREAS[number % len(_AREAS)] + _LINES[number // 1000 % 100]
-        else:
-            new = _reserved(_RESERVED.get(code, ()), rest, number) or _unassigned(number, len(rest))
-        return _filled(text, f"{trunk}{code}{new}" if code != "0" else new)
+            return b"000%04d" % (self._keyed.number(normalised(text.decode())) % 10**4)
+        # The first digits say the country and the kind of number.
+        key = shape, digits[:7]
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= 1 << 16:
+                self._plans.clear()
+            plan = self._plans[key] = _plan(text.decode(), digits.decode())
+        state = self._keyed.start.copy()
+        state.update(digits[plan.known :][-9:])
+        number, at = divmod(int.from_bytes(state.digest()[:8]), len(plan.ranges))
+        least, size = plan.ranges[at]
+        return form.form % form.parted(digits[: plan.known] + b"%0*d" % (plan.length, least + number % size))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """``known`` first digits stay; ``length`` more follow, out of one of the ``ranges`` (least number, how many)."""
+
+    known: int
+    length: int
+    ranges: tuple[tuple[int, int], ...]
+
+
+def _plan(text: str, digits: str) -> _Plan:
+    trunk = 2 if digits.startswith("00") else 0
+    if trunk or text.lstrip().startswith("+"):
+        code = _country(digits[trunk:])
+    elif _NORTH_AMERICAN.fullmatch(digits):
+        code, trunk = "1", len(digits) - 11
+    else:
+        code, trunk = "", 0
+    known = trunk + len(code)
+    if len(digits) - known < 4:  # no number behind the country's code
+        code, known = "", 0
+    length = len(digits) - known
+    if code == "1" and length == 10:
+        return _Plan(known, length, _AREAS)
+    patterns = [pattern for pattern in _RESERVED.get(code, ()) if len(pattern) == length]
+    patterns = [pattern for pattern in patterns if pattern[0] == digits[known]] or patterns
+    ranges = tuple((int(pattern.replace("x", "0")), 10 ** pattern.count("x")) for pattern in patterns)
+    # No national number starts with three zeros; short ones (extensions) may.
+    return _Plan(known, length, ranges or ((0, 10 ** (length - 3 if length >= 7 else length)),))
 
 
 def _country(digits: str) -> str:
@@ -153,27 +192,12 @@ def _country(digits: str) -> str:
 
 
 _NORTH_AMERICAN = re.compile("1?[2-9][0-9]{2}[2-9][0-9]{6}")
-#: What can be an area code: no 9 in the middle, no 11 at the end (ATIS-0300055).
-_AREAS = tuple(str(area) for area in range(200, 1000) if area // 10 % 10 != 9 and area % 100 != 11)
-_LINES = tuple(f"55501{line:02d}" for line in range(100))
+#: What can be an area code: no 9 in the middle, no 11 at the end (ATIS-0300055); then the lines for fiction.
+_AREAS = tuple((area * 10**7 + 5550100, 100) for area in range(200, 1000) if area // 10 % 10 != 9 and area % 100 != 11)
 
 
-def _reserved(ranges: tuple[str, ...], rest: str, number: int) -> str | None:
-    fitting = [pattern for pattern in ranges if len(pattern) == len(rest)]
-    fitting = [pattern for pattern in fitting if pattern[0] == rest[0]] or fitting
-    if not fitting:
-        return None
-    number, at = divmod(number, len(fitting))
-    prefix = fitting[at].rstrip("x")
-    free = len(rest) - len(prefix)
-    return prefix + f"{number % 10**free:0{free}d}"
-
-
-def _unassigned(number: int, length: int) -> str:
-    """No national number starts with three zeros; short ones (extensions) may."""
-    zeros = "000" if length >= 7 else ""
-    digits = f"{number % 10**18:018d}"
-    return (zeros + digits * (length // 18 + 1))[:length]
+def _any(number: int, length: int) -> str:
+    return f"{number % 10**length:0{length}d}" if length else ""
 
 
 _TO_ZERO = bytes(48 if 48 <= byte < 58 else byte for byte in range(256))
@@ -198,7 +222,7 @@ def _filled(text: str, digits: str) -> str:
 class _Shape:
     """What text with digits at certain places has in common: taking the runs of digits out, and putting others in."""
 
-    runs: Callable[[str], tuple[str, ...]]
+    runs: Callable[[Any], tuple[Any, ...]]
     form: bytes
     parted: Callable[[bytes], tuple[bytes, ...]]
 
@@ -238,7 +262,7 @@ class Cards:
         digits = _digits(text)
         number = self._keyed.number(digits.encode() or normalised(text))
         if not 12 <= len(digits) <= 19:
-            return _filled(text, _unassigned(number, len(digits))) or _unassigned(number, 4)
+            return _filled(text, _any(number, len(digits))) or _any(number, 4)
         body = "9999" + f"{number % 10 ** (len(digits) - 5):0{len(digits) - 5}d}"
         return _filled(text, body + str(luhn(body)))
 
@@ -262,7 +286,7 @@ class Ibans:
 
     def __call__(self, text: str) -> str:
         """Country, length and checksum stay; the account is permuted within its shape. What is no IBAN keeps its shape."""
-        match = _IBAN.fullmatch("".join(text.split()).upper())
+        match = _IBAN.fullmatch("".join(text.split()).upper()) if text.isascii() else None
         if match is None:
             return shaped(self._keyed, text)
         account = shaped(self._keyed, match[2])

@@ -25,8 +25,8 @@ class Column:
 
     @property
     def element(self) -> str:
-        """The type without length, precision and array brackets: ``character varying(20)[]`` -> ``character varying``."""
-        return re.sub(r"\([0-9, ]*\)|\[\]", "", self.type).strip()
+        """The type without length, brackets and schema: ``character varying(20)[]`` -> ``character varying``."""
+        return re.sub(r"\([0-9, ]*\)|\[\]", "", self.type).rpartition(".")[2].strip()
 
     @property
     def is_array(self) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from podctl.masking.values import ValueMask
@@ -41,13 +42,23 @@ class DocumentMask:
     def value(self, value: Any) -> Any:
         return self._masked(value, self._root)
 
+    def leaves(self, value: Any) -> Iterator[tuple[ColumnRule, str]]:
+        """(rule, value) of each text and number that a rule masks."""
+        for _, rule, leaf in _leaves(value, self._root, "", None):
+            if rule is not None and leaf is not None and not isinstance(leaf, bool):
+                yield rule, str(leaf)
+
+    def without_rule(self, value: Any) -> Iterator[str]:
+        """Paths of what `value` would remove."""
+        return (path for path, rule, leaf in _leaves(value, self._root, "", None) if rule is None and leaf is not None)
+
     def _masked(self, value: Any, node: _Node) -> Any:
         if node.mask is not None and node.rule is not None:
             return self._beneath(value, node.rule, node.mask)
         if isinstance(value, dict):
             kept = {}
             for key, item in value.items():
-                child = node.children.get(key)
+                child = node.named(key)
                 if child is not None:
                     kept[key] = self._masked(item, child)
                 elif "*" in node.children:
@@ -87,6 +98,28 @@ class _Node:
         self.children: dict[str, _Node] = {}
         self.rule: ColumnRule | None = None
         self.mask: ValueMask | None = None
+
+    def named(self, key: str) -> _Node | None:
+        """What a path says of a key, which may have dots of its own."""
+        found = self.children.get(key)
+        if found is None and "." in key:
+            first, _, rest = key.partition(".")
+            below = self.children.get(first)
+            return None if below is None else below.named(rest)
+        return found
+
+
+def _leaves(value: Any, node: _Node | None, path: str, rule: ColumnRule | None) -> Iterator[tuple[str, ColumnRule | None, Any]]:
+    rule = rule or (node.rule if node is not None else None)
+    if isinstance(value, dict | list):
+        entries = value.items() if isinstance(value, dict) else (("*", item) for item in value)
+        for key, item in entries:
+            child = None if node is None else node.named(key) or node.children.get("*")
+            # A key that is no name may be somebody's value.
+            shown = key if re.fullmatch(r"\w[\w -]{0,60}", key) and not key.isdecimal() else "*"
+            yield from _leaves(item, child, f"{path}.{shown}" if path else shown, rule)
+    else:
+        yield path, rule, value
 
 
 def _is_number(text: str) -> bool:

@@ -46,6 +46,10 @@ class Names:
 
         return _WORD.sub(masked, text)
 
+    def plain_word(self, word: str, first: bool) -> str:
+        """The mask of a word of a name of two words, by letters alone; empty for a title."""
+        return "" if _is_title(word) else self._masked_word(word, first)
+
     def _masked_word(self, word: str, first: bool) -> str:
         if not first and word.lower() in PARTICLES:
             return word

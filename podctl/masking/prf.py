@@ -18,18 +18,18 @@ _PREFIXES = tuple(bytes([round_, 0, 0, 0, 0, 0, 0, 0]) for round_ in range(10))
 class Keyed:
     """What one type of value is masked with; ``kind`` keeps types apart.
 
-    The key of a kind is HMAC-SHA256 of the project's key. Values go through BLAKE2b keyed with it (RFC 7693): a MAC by
+    ``start`` is the function before it has got a value, to be copied. The key of a kind is HMAC-SHA256 of the project's key. Values go through BLAKE2b keyed with it (RFC 7693): a MAC by
     design, as HMAC is, at a third of the time.
     """
 
     def __init__(self, secret: bytes, kind: str) -> None:
         self._key = hmac.digest(secret, f"podctl masking {MASKING_VERSION} {kind}".encode(), "sha256")
-        self._start = hashlib.blake2b(key=self._key, digest_size=16)
+        self.start = hashlib.blake2b(key=self._key, digest_size=16)
         self._block = Cipher(algorithms.AES(self._key), modes.ECB()).encryptor().update
 
     def digest(self, value: bytes) -> bytes:
         """16 bytes."""
-        state = self._start.copy()
+        state = self.start.copy()
         state.update(value)
         return state.digest()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import repeat
 from operator import methodcaller
 
 from podctl.masking.columns import Column, check_table
+from podctl.masking.columnwise import columnwise
 from podctl.masking.copytext import NULL, escape, map_array, unescape
 from podctl.masking.documents import DocumentMask
 from podctl.masking.keys import MaskingKey
@@ -71,7 +73,7 @@ class _Table:
         #: Done in this order: what looks at other columns of the row sees them as they were.
         self._dated: list[tuple[int, int | None, _Dated]] = []
         self._texts: list[tuple[int, Beside, Callable[[bytes], bytes]]] = []
-        self._simple: list[tuple[int, Callable[[bytes], bytes]]] = []
+        self._simple: list[tuple[int, Callable[[list[bytes]], Iterable[bytes]]]] = []
         for place, column in enumerate(columns):
             rule = rules[column.name]
             if rule.mask == "keep":
@@ -86,7 +88,13 @@ class _Table:
             elif rule.has_text and self._named:
                 self._texts.append((place, beside, mask))
             else:
-                self._simple.append((place, _Remembering(mask, seen if remembers else None, watch).__getitem__))
+                whole = None if column.is_array or column.length else columnwise(masks, rule.mask, mask)
+                if whole is not None and not (rule.mask == "token" and column.element == "bytea"):
+                    self._simple.append((place, _watched(whole, seen)))
+                else:
+                    self._simple.append(
+                        (place, partial(map, _Remembering(mask, seen if remembers else None, watch).__getitem__))
+                    )
 
     def masked(self, chunk: bytes) -> bytes:
         if not chunk:
@@ -114,8 +122,8 @@ class _Table:
         for place, subject, dated in self._dated:
             subjects = fields[subject::width] if subject is not None else repeat(NULL)
             fields[place::width] = [dated[pair] for pair in zip(fields[place::width], subjects, strict=False)]
-        for place, mask in self._simple:
-            fields[place::width] = list(map(mask, fields[place::width]))
+        for place, column in self._simple:
+            fields[place::width] = list(column(fields[place::width]))
         for place, beside, mask in self._texts:
             for row, beside.names in enumerate(names):
                 at = row * width + place
@@ -182,6 +190,14 @@ class _Table:
         else:
             mask = self._masks.simple(rule.mask)
         return mask if seen is None else lambda text: seen.masked(text, mask(text))
+
+
+def _watched(mask: Callable[[list[bytes]], list[bytes]], seen: ColumnWatch) -> Callable[[list[bytes]], list[bytes]]:
+    def masked(fields: list[bytes]) -> list[bytes]:
+        seen.absorb(fields, fields.count(NULL) + fields.count(b""))
+        return mask(fields)
+
+    return masked
 
 
 def _subject(rule: ColumnRule) -> str | None:

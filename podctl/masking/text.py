@@ -109,14 +109,22 @@ class _Known:
         self._values = [*watch.known.items(), *((word, mask) for word, mask in watch.words.items() if word not in watch.known)]
         self._whole = len(watch.known)
         patterns = [value for value, _ in self._values]
+        self._phones = frozenset(watch.phones)
         self._search = AhoCorasick(patterns, matchkind=MatchKind.Standard) if patterns else None
 
     def spans(self, text: str) -> Iterator[Span]:
+        if self._phones:
+            for match in _NUMBER.finditer(text):
+                if re.sub("[^0-9]", "", match[0])[-9:] in self._phones:
+                    yield _span(match.start(), match.end(), "phone")
         if self._search is None:
             return
         for which, start, end in self._search.find_matches_as_indexes(_lowered(text), overlapping=True):
             if _is_apart(text, start, end) and (which < self._whole or text[start].isupper()):
                 yield _span(start, end, self._values[which][1])
+
+
+_NUMBER = re.compile(r"(?<![\w+])\+?\(?[0-9](?:[ ().\-/]{0,3}[0-9]){6,14}(?!\w)")
 
 
 def _lowered(text: str) -> str:
@@ -157,7 +165,9 @@ def _found(text: str, lower: str, value: str, mask: str) -> Iterator[Span]:
 
 _EMAIL = re.compile(r"(?<![\w.%+'-])[\w.%+'-]+@[\w-]+(?:\.[\w-]+)+")
 _URL = re.compile(r"(?<!\w)[A-Za-z][A-Za-z0-9+.-]{1,20}://[^\s<>\"'\\]+")
-_URL_SECRET = re.compile(r"://[^/?#]*@|[?#]|/(?=[^/]*[0-9])[A-Za-z0-9_~.=-]{16,}")
+_URL_SECRET = re.compile(
+    r"://[^/?#]*@|[?#]|/(?=[^/]*[0-9])[A-Za-z0-9_~.=-]{16,}|/(?=[^/]*[a-z])(?=[^/]*[A-Z])[A-Za-z0-9_~=]{16,}"
+)
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?: ?[A-Za-z0-9]{1,4}){3,8}(?![A-Za-z0-9])")
 _CARD = re.compile(r"(?<![0-9])[0-9](?:[ -]?[0-9]){11,18}(?![0-9])")
 _SOCIAL = re.compile(r"(?<![0-9-])[0-9]{3}-[0-9]{2}-[0-9]{4}(?![0-9-])")
@@ -174,6 +184,7 @@ _SECRETS = re.compile(
     r"|\b(?:sk|pk|rk)[-_](?:[a-z]+[-_])*[A-Za-z0-9_-]{16,}"
     r"|\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abeprs]-[\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}"
     r"|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}|SG\.[\w-]{16,}\.[\w-]{16,})"
+    r"|\b(?:[0-9a-f]{32,}|(?=\w*[a-z])(?=\w*[A-Z])(?=\w*[0-9])\w{20,})\b"
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",
     re.DOTALL,
 )

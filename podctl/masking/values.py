@@ -15,6 +15,13 @@ from podctl.spec.masking import ColumnRule
 #: Text in, masked text out; None for null.
 ValueMask = Callable[[str], str | None]
 
+#: Masks that are 65 bits of the value between two pieces of text.
+TOKENS = {
+    "email": ("", "@example.com"),
+    "username": ("u", ""),
+    "url": ("https://example.com/", ""),
+    "token": ("masked-", ""),
+}
 #: Masks whose length no value changes -> characters.
 LENGTHS = {"email": 25, "username": 14, "url": 33, "token": 20, "ip": 15}
 #: Masks that give different values different masks (in 65 bits, or one to one); two spellings of one value share theirs.
@@ -26,21 +33,23 @@ class ValueMasks:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
+        self._made: dict[str, ValueMask] = {}
 
     def simple(self, mask: str) -> ValueMask:
         """The mask of a class that needs nothing but the value. Raises KeyError for another."""
-        found: dict[str, Callable[[], ValueMask]] = {
+        if mask not in self._made:
+            self._made[mask] = self._maker(mask)()
+        return self._made[mask]
+
+    def _maker(self, mask: str) -> Callable[[], ValueMask]:
+        makers: dict[str, Callable[[], ValueMask]] = {
             "keep": lambda: lambda text: text,
             "erase": lambda: lambda text: None,
             "id": lambda: self.ids,
-            "email": lambda: self._token("email", "{}@example.com"),
-            "username": lambda: self._token("username", "u{}"),
-            "url": lambda: self._token("url", "https://example.com/{}"),
-            "token": lambda: self._token("token", "masked-{}"),
             "name": lambda: self.names.full,
             "first-name": lambda: self.names.first,
             "last-name": lambda: self.names.last,
-            "phone": lambda: Phones(self._secret),
+            "phone": lambda: self.phones,
             "card": lambda: Cards(self._secret),
             "iban": lambda: Ibans(self._secret),
             "ip": lambda: Addresses(self._secret),
@@ -48,11 +57,18 @@ class ValueMasks:
             "city": lambda: self._chosen("city", CITIES),
             "company": lambda: self._company,
         }
-        return found[mask]()
+        return (lambda: self._token(mask)) if mask in TOKENS else makers[mask]
+
+    def keyed(self, kind: str) -> Keyed:
+        return Keyed(self._secret, kind)
 
     @cached_property
     def ids(self) -> Ids:
         return Ids(self._secret)
+
+    @cached_property
+    def phones(self) -> Phones:
+        return Phones(self._secret)
 
     @cached_property
     def names(self) -> Names:
@@ -70,12 +86,19 @@ class ValueMasks:
         return "\\x" + Keyed(self._secret, "token").digest(text.encode()).hex()
 
     @cached_property
+    def _addresses(self) -> Keyed:
+        return Keyed(self._secret, "address")
+
+    @cached_property
+    def _companies(self) -> Keyed:
+        return Keyed(self._secret, "company")
+
+    @cached_property
     def _dates(self) -> Keyed:
         return Keyed(self._secret, "date")
 
-    def _token(self, kind: str, form: str) -> ValueMask:
-        keyed = Keyed(self._secret, kind)
-        before, after = form.split("{}")
+    def _token(self, mask: str) -> ValueMask:
+        keyed, (before, after) = self.keyed(mask), TOKENS[mask]
         return lambda text: before + token(keyed, text) + after
 
     def _chosen(self, kind: str, words: tuple[str, ...]) -> ValueMask:
@@ -83,12 +106,12 @@ class ValueMasks:
         return lambda text: words[keyed.number(normalised(text)) % len(words)]
 
     def _address(self, text: str) -> str:
-        number = Keyed(self._secret, "address").number(normalised(text))
+        number = self._addresses.number(normalised(text))
         number, house = divmod(number, 999)
         number, street = divmod(number, len(STREETS))
         return f"{1 + house} {LAST_NAMES[number % len(LAST_NAMES)]} {STREETS[street]}"
 
     def _company(self, text: str) -> str:
-        number = Keyed(self._secret, "company").number(normalised(text))
+        number = self._companies.number(normalised(text))
         number, trade = divmod(number, len(TRADES))
         return f"{LAST_NAMES[number % len(LAST_NAMES)]} {TRADES[trade]}"

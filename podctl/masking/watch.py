@@ -5,10 +5,11 @@ Raw values stay in this process's memory. Nothing here is written anywhere, and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 
-from podctl.masking.copytext import unescape
+from podctl.masking.copytext import NULL, unescape
 
 #: Raw values kept of a column, at most, spread over all that were masked.
 SAMPLE = 256
@@ -44,16 +45,16 @@ class ColumnWatch:
             self._watch.learn(self.mask, raw)
         return result
 
-    def absorb(self, values: Collection[bytes]) -> None:
-        """As `masked`, for many different values at once, each a COPY field."""
-        fresh = values if self._learned and self._watch.learning else islice(values, 0, None, self._stride)
-        for place, field in enumerate(fresh):
-            text = unescape(field).decode()
-            if not self._learned or place % self._stride == 0:
-                self.sample.append(text)
-            if self._learned:
-                self._watch.learn(self.mask, text)
-        self.count += len(values)
+    def absorb(self, values: Collection[bytes], nothing: int = 0) -> None:
+        """As `masked`, for many values at once, each a COPY field; ``nothing`` of them are null or empty."""
+        for field in islice(values, -self.count % self._stride, None, self._stride):
+            if field and field != NULL:
+                self.sample.append(unescape(field).decode())
+        if self._learned and self._watch.learning:
+            for field in values:
+                if field and field != NULL:
+                    self._watch.learn(self.mask, unescape(field).decode())
+        self.count += len(values) - nothing
         while len(self.sample) > SAMPLE:
             del self.sample[::2]
             self._stride *= 2
@@ -63,7 +64,7 @@ class ColumnWatch:
         return self if mask == self.mask else self._watch.column(self.where, "", mask)
 
 
-_LEARNED = frozenset((*_LOOKED_FOR, "first-name", "last-name"))
+_LEARNED = frozenset((*_LOOKED_FOR, "first-name", "last-name", "phone"))
 
 
 class Watch:
@@ -73,6 +74,8 @@ class Watch:
         self._columns: dict[tuple[str, str], ColumnWatch] = {}
         #: lower-case value -> mask
         self.known: dict[str, str] = {}
+        #: last nine digits of telephone numbers
+        self.phones: set[str] = set()
         #: lower-case word of a name -> first-name or last-name
         self.words: dict[str, str] = {}
         self.not_kept = 0
@@ -88,14 +91,19 @@ class Watch:
         """A value that text may have, too."""
         if not self.learning:
             return
-        if len(self.known) + len(self.words) >= MOST_KNOWN:
+        if len(self.known) + len(self.words) + len(self.phones) >= MOST_KNOWN:
             self.not_kept += 1
             return
         value = raw.strip().lower()
+        if mask == "phone":
+            digits = re.sub("[^0-9]", "", value)
+            if len(digits) >= 7:
+                self.phones.add(digits[-9:])
+            return
         if mask in ("name", "first-name", "last-name"):
             parts = [part.strip(".,;()") for part in value.split()]
             for at, part in enumerate(parts):
-                if len(part) >= 4 and part.isalpha():
+                if len(part) >= 4 and re.sub("['’-]", "", part).isalpha():
                     self.words.setdefault(
                         part, "first-name" if mask == "first-name" or (mask == "name" and at == 0) else "last-name"
                     )

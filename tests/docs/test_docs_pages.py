@@ -34,6 +34,13 @@ def options(of: click.Command) -> set[str]:
     return {name for parameter in of.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"-h", "--help"}
 
 
+def every_option(of: click.Command) -> set[str]:
+    """Those of its subcommands too."""
+    inner = of.list_commands(click.Context(of)) if isinstance(of, click.Group) else []
+    found = [one for name in inner if (one := of.get_command(click.Context(of), name))]  # type: ignore[attr-defined]
+    return options(of).union(*map(every_option, found))
+
+
 def page_id(page: Path) -> str:
     return page.name
 
@@ -67,7 +74,7 @@ def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
         if phrase.startswith("--"):
             # An option without its command: some command must have it.
             name = phrase.split()[0].split("=")[0]
-            known = set().union(*(options(command(one)) for one in COMMANDS), options(podctl))
+            known = set().union(*(every_option(command(one)) for one in COMMANDS), options(podctl))
             assert name in known or name == "--data", f"{page.name}: no command has {name}"
             continue
         for words in re.findall(r"podctl ((?:[^|;&)#]|\)[^ ])*)", phrase) if "podctl " in phrase else []:
@@ -77,9 +84,12 @@ def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
             if not parts or not re.fullmatch(r"[a-z]+", parts[0]):
                 continue
             named = command(parts[0])
-            if isinstance(named, click.Group) and len(parts) > 1:
-                inner = named.get_command(click.Context(named), parts[1])
-                named = inner or named
+            for part in parts[1:]:
+                if not isinstance(named, click.Group) or part.startswith("-"):
+                    break
+                inner = named.get_command(click.Context(named), part)
+                assert inner is not None, f"{page.name}: podctl {words}"
+                named = inner
             end = parts.index("--") if "--" in parts else len(parts)
             given = [part.split("=")[0] for part in parts[1:end] if re.fullmatch(r"--?[A-Za-z][\w-]*(=.*)?", part)]
             if parts[0] != "psql":  # the rest is psql's

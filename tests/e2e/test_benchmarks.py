@@ -22,6 +22,7 @@ LAST = {
     "growth": "2 pods",
     "gateway": "gateway adds to a stream",
     "capture": "pgbench, reading one row",
+    "data": "  loaded with its references added",
 }
 
 
@@ -33,7 +34,7 @@ def test_every_benchmark_is_tried_here_but_docker() -> None:
     "names",
     [
         ("cli", "pods", "memory", "store", "gateway"),
-        pytest.param(("throughput", "growth", "capture"), marks=pytest.mark.campaign),
+        pytest.param(("throughput", "growth", "capture", "data"), marks=pytest.mark.campaign),
     ],
 )
 def test_benchmarks_measure_something(names: tuple[str, ...]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,16 @@ from urllib.parse import urlsplit
 
 import psycopg
 import yaml
+from postgres_server import binaries, serving
 from psycopg import sql
 
 from podctl.backends.local.postgres import programs
-from podctl.capture.capturing import Plan, plan_capture, write_seed
+from podctl.capture.capturing import Order, Plan, opened, write_seeds
 from podctl.capture.masked import masking_of
 from podctl.capture.postgres_schema import DumpPrograms
 from podctl.data.captured import CapturedSeed
 from podctl.data.connect import connect
 from podctl.data.seed import load_seed
-from podctl.spec.capture import Capture
-from podctl.spec.load import load_model
 from podctl.spec.models import Seed
 
 
@@ -57,6 +58,14 @@ class Server:
                 session.execute(script.encode())
         return url
 
+    def copy(self, of: str) -> str:
+        """The URL of a new database with everything of another, which nobody uses."""
+        name = f"d_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(self.url, autocommit=True) as admin:
+            original = sql.Identifier(urlsplit(of).path[1:])
+            admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(name), original))
+        return self.of(name)
+
     def loaded(self, seed: Path) -> str:
         """The URL of a new database that holds a captured seed."""
         url = self.database()
@@ -75,6 +84,29 @@ class Server:
         with psycopg.connect(self.url, autocommit=True) as admin:
             for url in urls:
                 admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(urlsplit(url).path[1:])))
+
+
+@contextmanager
+def standby(server: Server) -> Iterator[Server]:
+    """A hot standby of the server, as it is now; nothing is replicated afterwards."""
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute("CHECKPOINT")
+
+    def data(place: Path, as_user: list[str]) -> None:
+        backup = [
+            binaries() / "pg_basebackup",
+            "-D",
+            place,
+            "-d",
+            server.url,
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+        ]
+        subprocess.run([*as_user, *backup], check=True, capture_output=True, cwd=place.parent)
+
+    with serving(data) as url:
+        yield Server(url)
 
 
 def ask(url: str, query: str) -> list[tuple[Any, ...]]:
@@ -109,15 +141,11 @@ def project(directory: Path, url: str, tickets: Iterable[Mapping[str, Any]] = ()
 
 
 def planned(path: Path) -> Plan:
-    plan, engine = plan_capture(path, dump_programs())
-    engine.close()
-    return plan
+    with opened([path], dump_programs()) as (source,):
+        return source.plan()
 
 
 def captured(path: Path, out: Path, *, replace: bool = False) -> CapturedSeed:
-    spec = load_model(path, Capture)
-    plan, engine = plan_capture(path, dump_programs())
-    try:
-        return write_seed(plan, engine, spec, out, masking_of(spec, None, out), replace=replace)
-    finally:
-        engine.close()
+    with opened([path], dump_programs()) as (source,):
+        order = Order(source, source.plan(), out, masking_of(source.spec, None, out))
+        return write_seeds([order], replace=replace)[0]

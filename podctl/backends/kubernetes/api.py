@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import time
+from asyncio.sslproto import SSLProtocol
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +29,10 @@ Object = dict[str, Any]
 
 MANAGER = "podctl"
 _REQUEST_S = 30.0
+#: Requests at the same time. Each may leave a connection open behind it.
+_REQUESTS = 32
+# asyncio gives each TLS connection 256 KiB to read into, and a controller holds several open for each test pod.
+SSLProtocol.max_size = 16 * 1024
 #: How long an API server that was there may be gone before what needs it fails.
 PATIENCE_S = 45.0
 _UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)
@@ -82,10 +88,13 @@ class Cluster:
     """One API server and one identity. Not for use from two event loops."""
 
     def __init__(self, configuration: Configuration) -> None:
-        configuration.connection_pool_maxsize = 0  # each test pod holds watches and streams open
+        lasting = copy.copy(configuration)
+        lasting.connection_pool_maxsize = 0  # each test pod holds streams open
+        configuration.connection_pool_maxsize = _REQUESTS
         self._api = ApiClient(configuration)
         self._dynamic = DynamicClient(self._api)
-        self._streams = WsApiClient(configuration, heartbeat=20.0)
+        self._watches = DynamicClient(ApiClient(lasting))
+        self._streams = WsApiClient(lasting, heartbeat=20.0)
         self.host = str(configuration.host)
         self._patience = 0.0  # until it has answered once: a wrong address must not take long to be found out
         self._ahead_s = 0.0
@@ -118,8 +127,8 @@ class Cluster:
         return self._api
 
     async def close(self) -> None:
-        await self._api.close()
-        await self._streams.close()
+        for client in (self._api, self._watches.client, self._streams):
+            await client.close()
 
     def now_ns(self) -> int:
         """The API server's wall clock, to a second: what several machines agree on."""
@@ -234,7 +243,7 @@ class Cluster:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         self.calls[verb, _resource(path)] += 1
         try:
-            response = await self._dynamic.request(
+            response = await (self._watches if verb == "watch" else self._dynamic).request(
                 method, path, body=body, serialize=False, **{"_request_timeout": _REQUEST_S, **options}
             )
         except (DynamicApiError, ApiException) as error:

@@ -331,6 +331,7 @@ class LocalPod:
             return replace(exit_, services=self._service_processes())
         finally:
             watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             self.execution = None
             if group is not None:
                 self._drop_group("agent")

@@ -54,6 +54,7 @@ async def prepare(state: State, topology: Topology, runtime_paths: list[Path], o
             with await asyncio.to_thread(state.held, target.name):
                 if not (target / COLUMNS).exists():
                     await _build(state, name, topology, database, target, runtime_paths, own_uids)
+        os.utime(target / COLUMNS)  # gc removes what nobody has used for long
         ready[name] = target
     return ready
 

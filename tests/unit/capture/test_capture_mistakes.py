@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from capturing import Server, ask, captured, planned, project
+from capturing import Server, ask, captured, dump_programs, planned, project
 
+from podctl.capture.postgres_schema import DumpPrograms, able
 from podctl.errors import PodctlError
 
 SHOP = """
@@ -311,3 +312,50 @@ def command(path: Path, out: Path, *options: str, **environment: str) -> subproc
         text=True,
         env={**os.environ, **environment},
     )
+
+
+def test_a_password_reaches_the_server_and_pg_dump_and_nothing_else(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.database(SHOP)
+    ask(server.url, "DROP ROLE IF EXISTS guarded")
+    ask(server.url, r"CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'hunter2:\x'")
+    (hba,) = ask(server.url, "SHOW hba_file")[0]
+    rules = Path(hba).read_text()
+    Path(hba).write_text("local all guarded scram-sha-256\n" + rules)
+    try:
+        ask(server.url, "SELECT pg_reload_conf()")
+        source = {"password_env": "SHOP_SECRET"}
+        path = project(tmp_path, server.of(urlsplit(url).path[1:], "guarded"), whole=["users"], source=source)
+        monkeypatch.setenv("SHOP_SECRET", "hunter2")
+        waiting_for(lambda: refused(path, tmp_path / "seed").code == "capture-unreachable")
+        assert "hunter2" not in told(refused(path, tmp_path / "seed"))
+        monkeypatch.setenv("SHOP_SECRET", "hunter2:\\x")
+        captured(path, tmp_path / "seed")
+    finally:
+        Path(hba).write_text(rules)
+        ask(server.url, "SELECT pg_reload_conf()")
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert files and not any(b"hunter2" in file.read_bytes() for file in files)
+
+
+def test_a_server_newer_than_every_pg_dump_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = dump_programs()
+    old = DumpPrograms(ours.directory, ours.major - 1)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PodctlError) as caught:
+        able(old, ours.major)
+    assert caught.value.code == "capture-newer-server" and f"postgresql-client-{ours.major}" in told(caught.value)
+    monkeypatch.setenv("PATH", str(ours.directory))
+    assert able(old, ours.major) == ours.directory.resolve()
+
+
+def test_extensions_that_the_copy_can_do_without(server: Server, tmp_path: Path) -> None:
+    url = server.database("CREATE EXTENSION citext; CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
+    path = project(tmp_path, url, whole=["t"])
+    seed = captured(path, tmp_path / "seed")
+    assert "citext" in seed.extensions and "citext" in (tmp_path / "seed/before.sql").read_text()
+    path = project(tmp_path, url, whole=["t"], leave_out_extensions=["citext"])
+    seed = captured(path, tmp_path / "seed", replace=True)
+    assert seed.extensions == {} and "citext" not in (tmp_path / "seed/before.sql").read_text()
+    assert seed.not_mirrored == {"EXTENSION citext": "leave_out_extensions names it"}

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from capturing import Server, ask, captured, planned, project
+from capturing import Server, ask, captured, dump_programs, planned, project, standby
+
+from podctl.capture.capturing import Order, opened, write_seeds
+from podctl.capture.masked import Unmasked
 
 TYPES = """
 CREATE EXTENSION citext; CREATE EXTENSION hstore;
@@ -222,3 +230,80 @@ def test_the_same_snapshot_has_the_same_digest_and_a_changed_file_is_named(serve
         stream.write(b"51\t\\N\t\\N\n")
     with pytest.raises(Exception, match=r"000\d\.copy is not what was captured"):
         server.loaded(tmp_path / "seed")
+
+
+def test_a_standby_is_a_source_like_any_other(server: Server, tmp_path: Path) -> None:
+    url = server.database(CYCLES)
+    with standby(server) as other:
+        path = project(
+            tmp_path,
+            other.of(urlsplit(url).path[1:]),
+            [{"id": "1", "t": 20}],
+            rows=[{"path": "t", "table": "tree", "column": "id"}],
+            whole=["a"],
+        )
+        captured(path, tmp_path / "seed")
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            ask(other.of(urlsplit(url).path[1:]), "DELETE FROM a")
+    copy = server.loaded(tmp_path / "seed")
+    assert ask(copy, "SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b), (SELECT count(*) FROM tree)") == [(10, 10, 2)]
+
+
+def test_two_databases_of_one_server_are_of_one_moment_while_somebody_writes(server: Server, tmp_path: Path) -> None:
+    """One after the other is written to: whoever sees the second one's write sees the first one's."""
+    script = "CREATE TABLE n (id int PRIMARY KEY, at int); INSERT INTO n VALUES (1, 0)"
+    urls = [server.database(script), server.database(script)]
+    paths = []
+    for name, url in zip(("first", "second"), urls, strict=True):
+        (tmp_path / name).mkdir()
+        paths.append(project(tmp_path / name, url, name=name, whole=["n"]))
+    over = threading.Event()
+
+    def write() -> None:
+        sessions = [psycopg.connect(url, autocommit=True) for url in urls]
+        count = 0
+        while not over.is_set():
+            count += 1
+            for session in sessions:
+                session.execute("UPDATE n SET at = %s", (count,))
+            time.sleep(0.0005)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for repetition in range(8):
+            with opened(paths, dump_programs()) as sources:
+                assert sources[0].together == sources[1].together and sources[0].together["same_moment"]
+                targets = [tmp_path / f"{repetition}" / source.spec.name for source in sources]
+                orders = [Order(one, one.plan(), out, Unmasked("invented")) for one, out in zip(sources, targets, strict=True)]
+                write_seeds(orders, replace=False)
+            first, second = (int((target / "tables/0001.copy").read_text().split()[1]) for target in targets)
+            assert first - second in (0, 1)
+    finally:
+        over.set()
+        writer.join()
+
+
+def test_of_several_seeds_none_is_made_when_one_cannot_be(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    good = project(tmp_path, server.database("CREATE TABLE t (id int); INSERT INTO t VALUES (1)"), name="good", whole=["t"])
+    bad = project(
+        tmp_path / "b", server.database("CREATE TABLE t (j text); INSERT INTO t VALUES (repeat('x', 9000))"), name="bad", whole=["t"], value_bytes=5000
+    )  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "podctl",
+        "data",
+        "capture",
+        str(good),
+        str(bad),
+        "-o",
+        str(tmp_path / "seeds"),
+        "--no-template",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3 and "capture-value-size" in done.stderr
+    assert list((tmp_path / "seeds").iterdir()) == []
+    done = subprocess.run([*command[:5], str(good), str(good), *command[7:]], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "two captures have the same name" in done.stderr

@@ -93,6 +93,25 @@ def test_what_grows_is_read_elsewhere_while_it_grows(here: Store, there: Store, 
     assert pieces(url) == 3  # of the stream only the new end
 
 
+def test_what_a_failed_transaction_sent_is_sent_again(here: Store, there: Store, url: str) -> None:
+    begin(here, ELSEWHERE)
+    write(here, "stdout", b"said once")
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:  # refused at the commit, when all was sent
+        connection.exec_driver_sql("CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$")
+        connection.exec_driver_sql(
+            "CREATE CONSTRAINT TRIGGER no AFTER INSERT ON files DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION no()"
+        )
+    with pytest.raises(StoreProblem):
+        here.keep_files("r-1")
+    assert pieces(url) == 0
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP FUNCTION no CASCADE")
+    engine.dispose()
+    here.keep_files("r-1")
+    assert seen(there) == {"stdout": b"said once"}
+
+
 def test_a_result_and_its_files_arrive_together(here: Store, there: Store) -> None:
     begin(here, ELSEWHERE)
     large = bytes(range(256)) * (PIECE // 200)

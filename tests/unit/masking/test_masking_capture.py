@@ -76,7 +76,7 @@ def test_from_a_proposal_to_a_seed_that_can_be_checked(trial: Project, source: s
     assert "corp-raw" not in text.lower() and "quartermaine" not in text.lower()
 
     assert trial.podctl("key", "new", "shop").returncode == 0
-    refused = trial.podctl("capture", "capture.yaml", "-o", "seed")
+    refused = trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template")
     assert refused.returncode == 2 and "nobody has confirmed the rules of" in refused.stderr
     assert not (trial.root / "seed").exists()
 
@@ -114,10 +114,10 @@ def test_from_a_proposal_to_a_seed_that_can_be_checked(trial: Project, source: s
 
     # The same rows by the same key are the same seed; by another key another.
     first = (trial.root / "seed" / "digest").read_text()
-    assert trial.podctl("capture", "capture.yaml", "-o", "seed", "--replace").returncode == 0
+    assert trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template", "--replace").returncode == 0
     assert (trial.root / "seed" / "digest").read_text() == first
     assert trial.podctl("key", "rotate", "shop").returncode == 0
-    assert trial.podctl("capture", "capture.yaml", "-o", "seed", "--replace").returncode == 0
+    assert trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template", "--replace").returncode == 0
     assert (trial.root / "seed" / "digest").read_text() != first
 
     (trial.root / "seed" / "after.sql").write_text("select 1;")
@@ -131,7 +131,7 @@ def test_a_policy_that_leaks_makes_no_seed(trial: Project) -> None:
     trial.confirm()
     file = trial.root / "masking.yaml"
     file.write_text(re.sub(r"recipient: \{mask: \w+\}", "recipient: keep", file.read_text()))
-    leaked = trial.podctl("capture", "capture.yaml", "-o", "seed")
+    leaked = trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template")
     assert leaked.returncode == 2 and "[masking-leak]" in leaked.stderr
     assert "a value of shop.customers.email (email)" in leaked.stderr and "corp-raw" not in leaked.stderr.lower()
     assert sorted(path.name for path in trial.root.iterdir()) == ["capture.yaml", "masking.yaml"]
@@ -147,7 +147,7 @@ def test_a_migration_stops_the_next_capture_and_is_proposed_alone(trial: Project
         url,
         "ALTER TABLE letters ADD COLUMN sender citext_like DEFAULT 'x@corp-raw.example'".replace("citext_like", "varchar(60)"),
     )
-    refused = trial.podctl("capture", "capture.yaml", "-o", "seed")
+    refused = trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template")
     assert refused.returncode == 2 and "no rule says how to mask shop.letters.sender (character varying(60))" in refused.stderr
     more = trial.podctl("classify", "capture.yaml", "--known", "masking.yaml")
     assert more.stdout.count("proposed") == 1 and "sender: {mask: email" in more.stdout
@@ -156,8 +156,62 @@ def test_a_migration_stops_the_next_capture_and_is_proposed_alone(trial: Project
 
 def test_without_a_key_or_with_one_in_the_project_nothing_is_read(trial: Project) -> None:
     trial.podctl("classify", "capture.yaml", "-o", "masking.yaml")
-    missing = trial.podctl("capture", "capture.yaml", "-o", "seed")
+    missing = trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template")
     assert missing.returncode == 2 and "podctl data key new" in missing.stderr
     (trial.root / ".git").mkdir()
     inside = trial.podctl("key", "new", "shop", "--key", "shop.key")
     assert inside.returncode == 2 and "lies in a project" in inside.stderr and not (trial.root / "shop.key").exists()
+
+
+def test_the_tickets_of_a_capture_are_masked_with_it_and_join(trial: Project, source: str, server: str) -> None:
+    reference = {
+        "changes": [
+            {
+                "database": "shop",
+                "table": "customers",
+                "op": "update",
+                "key": {"id": 7},
+                "values": {"email": "zoe8@corp-raw.example"},
+            }
+        ]
+    }
+    tickets = [
+        {"id": n, "from": f"Zoe{n}@corp-raw.example", "queue": "billing", "body": f"I am Zoeline Quartermaine{chr(65 + n % 26)}, where is W{n * 7919:07d}?",
+         "reference": reference if n == 7 else None} for n in range(1, 21)
+    ]  # fmt: skip
+    trial.podctl("classify", "capture.yaml", "-o", "masking.yaml")
+    trial.podctl("key", "new", "shop")
+    trial.confirm()
+    rows = [{"path": "id", "table": "customers", "column": "id"}]
+    project(trial.root, source, tickets, rows=rows, masking="masking.yaml", whole=["letters", "orders"])
+    file = trial.root / "tickets.yaml"
+    file.write_text(file.read_text().replace("fields: {", "fields: {text: body, "))
+    refused = trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template")
+    assert refused.returncode == 0 and not (trial.root / "seed" / "tickets.jsonl").exists()
+    masking = trial.root / "masking.yaml"
+    rules = "tickets:\n  fields: {from: email, queue: keep, body: text, id: keep}\n"
+    masking.write_text(masking.read_text() + rules.replace("queue: keep, ", ""))
+    refused = trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template", "--replace")
+    assert refused.returncode == 2 and "fields of tickets: queue" in refused.stderr
+    masking.write_text(masking.read_text().replace("from: email,", "from: email, queue: keep,"))
+    done = trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template", "--replace")
+    assert done.returncode == 0, done.stderr
+    text = (trial.root / "seed" / "tickets.jsonl").read_text()
+    assert "quartermaine" not in text.lower() and "corp-raw" not in text.lower()
+
+    from podctl.spec.load import load_model
+    from podctl.spec.models import Tickets
+    from podctl.tickets.sources import load_tickets
+
+    masked = load_tickets(load_model(trial.root / "seed" / "tickets.yaml", Tickets))
+    loaded = Server(server).loaded(trial.root / "seed")
+    assert len(masked) == 20
+    for ticket in masked:
+        (email, name, number), *_ = ask(
+            loaded,
+            f"SELECT email, full_name, number FROM customers c JOIN orders o ON o.customer_id = c.id WHERE c.id = {ticket.id}",
+        )
+        assert ticket.fields["from"] == email and name in ticket.text and number in ticket.text
+    reference_of_seven = next(ticket.reference for ticket in masked if ticket.id == "7")
+    assert reference_of_seven is not None and reference_of_seven.changes is not None
+    assert reference_of_seven.changes[0].values == {"email": ask(loaded, "SELECT email FROM customers WHERE id = 8")[0][0]}
