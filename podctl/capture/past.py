@@ -60,11 +60,13 @@ class Record:
 class Kept:
     """What a source has kept: records in the order in which they were made, and from when on it has all of them.
 
+    Records before ``first`` (an order) tell only whether something is missing between them and those that follow.
     ``truncated``: table -> moments at which all its rows went, unrecorded. ``notes``: what the source has and nothing is made of.
     """
 
     records: list[Record] = field(default_factory=list)
     since: int | None = None
+    first: int = 0
     truncated: dict[str, list[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -82,7 +84,10 @@ class Past:
 
     def __init__(self, tables: Mapping[str, Table], kept: Kept, now: int, ignored: Ignored) -> None:
         self.tables, self.kept, self.now, self._ignored = tables, kept, now, ignored
-        self.changes = [change for record in _timed(kept.records) for change in self._changes(record)]
+        every = [change for record in _timed(kept.records) for change in self._changes(record)]
+        self.changes = [change for change in every if change.order >= kept.first]
+        #: The last change of a row before those.
+        self.before = {change.row: change for change in every if change.order < kept.first}
         self.rows: dict[RowKey, list[Change]] = defaultdict(list)
         for change in self.changes:
             self.rows[change.row].append(change)
@@ -109,8 +114,9 @@ class Past:
 
     def find_gaps(self, current: Mapping[RowKey, Row]) -> None:
         """Where one change does not begin with what the one before it left, or the row of today is not what the last one left."""
-        for row, changes in self.rows.items():
-            gaps = []
+        for row in self.rows.keys() | self.before.keys():
+            earlier = [self.before[row]] if row in self.before else []
+            changes, gaps = [*earlier, *self.rows.get(row, ())], []
             for one, after in pairwise(changes):
                 if not self._same(row[0], one.new, after.old):
                     gaps.append(Gap(one.at, after.at))

@@ -105,7 +105,7 @@ class Rewinding:
 
     def _read_today(self) -> None:
         by_table: dict[str, list[RowKey]] = defaultdict(list)
-        for row in self.past.rows:
+        for row in self.past.rows.keys() | self.past.before.keys():
             if ABSENT in row[1]:
                 raise CaptureProblem(
                     f"the history of {row[0]} has rows without their key ({', '.join(self._table(row[0]).key)})",
@@ -260,6 +260,11 @@ class Rewinding:
 
     def settle(self) -> None:
         """Work out what each ticket was opened on, once it is known which rows are taken."""
+        self._unexplained = [
+            row
+            for row in self.past.gaps
+            if row not in self.past.rows and row in self._today and self._taken[row[0]](self._today[row][0])
+        ]
         for one in self.tickets.values():
             one.problem = one.problem or self._too_early(one.moments.opened)
             if one.problem is None:
@@ -285,11 +290,15 @@ class Rewinding:
     def _then(self, one: Rewound) -> dict[RowKey, Row | None]:
         found: dict[RowKey, Row | None] = {}
         opened = one.moments.opened
+        for row in self._unexplained:
+            if self.past.unknown(row, opened):
+                one.problem = _gap(row)
+                return found
         for row in sorted(self._relevant, key=lambda row: (row[0], *map(str, row[1]))):
             today = self._today[row][1] if row in self._today else None
             then = self.past.at(row, opened)
             if self.past.unknown(row, opened):
-                one.problem = Outcome("unknown", "gap", row[0], f"{row[0]} {', '.join(map(str, row[1]))}")
+                one.problem = _gap(row)
                 return found
             if then is not None and then != today:
                 complete = self._complete(row[0], then, today)
@@ -489,6 +498,10 @@ class Rewinding:
 
 def _images(changes: Iterable[Any]) -> list[Row]:
     return [image for change in changes for image in (change.old, change.new) if image is not None]
+
+
+def _gap(row: RowKey) -> Outcome:
+    return Outcome("unknown", "gap", row[0], f"{row[0]} {', '.join(map(str, row[1]))}")
 
 
 def _whole(row: Row) -> tuple[str | None, ...]:

@@ -147,7 +147,7 @@ class History(Model):
         (),
         description="table.column patterns that say nothing: updated_at, version counters; they may be missing in the history",
     )
-    changes: Annotated[int, Field(ge=1, le=10_000_000)] = Field(1_000_000, description="more changes than this are not read")
+    changes: Annotated[int, Field(ge=1, le=10_000_000)] = Field(500_000, description="more changes than this are not read")
 
     @property
     def zone(self) -> ZoneInfo | None:

@@ -139,7 +139,7 @@ def template(server: Server) -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize("layout", ["supa-audit", "audit-trigger"])
 @settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.generate],
