@@ -35,6 +35,7 @@ from podctl.data.captured import (
     CapturedTable,
     contents_digest,
 )
+from podctl.data.catalog import shown_name
 from podctl.errors import SpecError
 from podctl.faults import point
 from podctl.spec.capture import Capture
@@ -42,7 +43,7 @@ from podctl.spec.load import load_model
 from podctl.spec.models import Tickets
 from podctl.spec.problems import SpecMistakes, printable
 from podctl.spec.source import Item, read
-from podctl.tickets.sample import draw
+from podctl.tickets.drawing import drawn_sample
 from podctl.tickets.sources import load_tickets
 from podctl.tickets.types import Ticket
 
@@ -201,7 +202,22 @@ def _plan(source: Opened, said: Said) -> Plan:
         if rows is None or rows > 0.8 * limit:
             there[name] = (engine.rows.count(name), False)
             _whole_fits(name, there[name][0] or 0, rules)
+    _all_fits(found, {name: there[name][0] or 0 for name in rules.whole}, rules)
     return Plan(rules, found, len(tickets), source.sample, tuple(unmatched), there, tickets, past)
+
+
+def _all_fits(found: Subset, whole: Mapping[str, int], rules: Rules) -> None:
+    if found.rows + sum(whole.values()) > rules.rows:
+        largest = sorted(whole, key=lambda name: -whole[name])[:3]
+        raise CaptureProblem(
+            f"the capture would take more than {rules.rows:,} rows (budget.rows)",
+            code="capture-budget",
+            cause=f"{found.rows:,} rows for tickets, and tables taken whole: "
+            + ", ".join(f"{name} {whole[name]:,}" for name in largest)
+            + (", …" if len(whole) > 3 else ""),
+            unchanged="nothing was made",
+            hint="take fewer tables whole, or raise budget.rows",
+        )
 
 
 def _whole_fits(table: str, rows: int, rules: Rules) -> None:
@@ -221,7 +237,7 @@ def _tickets(spec: Capture) -> tuple[Sequence[Ticket], str, Sequence[Ticket]]:
     if spec.tickets is None:
         return (), "", ()
     file = load_model(spec.tickets.file, Tickets)
-    drawn = draw(load_tickets(file), spec.tickets.sample)
+    drawn = drawn_sample(load_tickets(file), spec.tickets.sample)
     everybody = load_tickets(file.model_copy(update={"hide": ()})) if spec.history else []
     return drawn.tickets, drawn.digest, everybody
 
@@ -319,12 +335,17 @@ def write_seeds(orders: Sequence[Order], *, replace: bool, said: Said = lambda _
     """
     with ExitStack() as stack:
         directories = [stack.enter_context(building(order.target, MANIFEST, replace=replace)) for order in orders]
-        return [_fill(order, directory, said) for order, directory in zip(orders, directories, strict=True)]
+        seeds = [_copy(order, directory, said) for order, directory in zip(orders, directories, strict=True)]
+        # What is left to do takes a while, and production has no part in it.
+        for order in orders:
+            order.source.engine.close()
+        for order, directory, seed in zip(orders, directories, seeds, strict=True):
+            _prove(order, directory, seed, said)
+    return seeds
 
 
-def _fill(order: Order, directory: Path, said: Said) -> CapturedSeed:
-    plan, engine, spec = order.plan, order.source.engine, order.source.spec
-    masking, trial = order.masking, order.trial
+def _copy(order: Order, directory: Path, said: Said) -> CapturedSeed:
+    plan, engine, spec, masking = order.plan, order.source.engine, order.source.spec, order.masking
     names = sorted(plan.rules.tables)
     with_rows = _with_rows(plan)
     in_files = sorted({*with_rows, *(plan.past.tables if plan.past else ())})
@@ -353,17 +374,20 @@ def _fill(order: Order, directory: Path, said: Said) -> CapturedSeed:
         manifest = manifest.model_copy(update={"history": CapturedHistory(sha256=sha256, **plan.past.facts())})
     _write(directory / MANIFEST, json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True) + "\n")
     _write(directory / DIGEST, manifest.digest + "\n")
-    source = {"name": spec.name, "engine": manifest.engine, "version": manifest.engine_version}
-    facts = {"source": source, "seed": manifest.digest, "rows": {name: one.rows for name, one in tables.items()}}
-    try:
-        built = [trial.build(directory)] if trial else []
-        said("searching for raw values")
-        masking.attest(directory, built, facts)
-    except BaseException:
-        if trial:
-            trial.remove()
-        raise
     return manifest
+
+
+def _prove(order: Order, directory: Path, seed: CapturedSeed, said: Said) -> None:
+    source = {"name": seed.name, "engine": seed.engine, "version": seed.engine_version}
+    rows = {shown_name(table.schema_name, table.name): table.rows for table in seed.tables}
+    try:
+        built = [order.trial.build(directory)] if order.trial else []
+        said("searching for raw values")
+        order.masking.attest(directory, built, {"source": source, "seed": seed.digest, "rows": rows})
+    except BaseException:
+        if order.trial:
+            order.trial.remove()
+        raise
 
 
 def _with_rows(plan: Plan) -> list[str]:

@@ -16,12 +16,12 @@ from podctl.masking.keys import KeyFile
 from podctl.masking.prf import MASKING_VERSION
 from podctl.masking.proof import attest, policy_digest
 from podctl.masking.table import table_masker, text_last
-from podctl.masking.watch import Watch
+from podctl.masking.watch import Knowledge, Watch
 from podctl.spec.capture import Capture
 from podctl.spec.load import load_model
 from podctl.spec.masking import Masking
 from podctl.spec.models import Tickets
-from podctl.tickets.masked import as_row, mask_tickets
+from podctl.tickets.masked import as_row, mask_tickets, plain
 from podctl.tickets.types import Ticket
 
 #: Masks whole lines of COPY text.
@@ -72,10 +72,10 @@ class Unmasked:
 class Masked:
     """Rows masked by a policy. Raises `SpecError` when the policy or its key cannot be used."""
 
-    def __init__(self, database: str, policy: Masking, key: KeyFile, seed: Path) -> None:
+    def __init__(self, database: str, policy: Masking, key: KeyFile, seed: Path, known: Knowledge | None = None) -> None:
         self._database, self._policy = database, policy
         self._key, self._signing = key.read(seed)
-        self._watch = Watch()
+        self._watch = Watch(known)
         self.ids: dict[str, str] = {}
         self.facts = {"policy": policy_digest(policy), "key": self._key.id, "version": str(MASKING_VERSION)}
 
@@ -92,22 +92,23 @@ class Masked:
     def tickets(self, drawn: Sequence[Ticket], source: Tickets) -> Mapping[str, str]:
         if self._policy.tickets is None:
             return {}
-        masked = list(mask_tickets(drawn, self._policy, self._key, self._watch))
+        masked, shape = list(mask_tickets(drawn, self._policy, self._key, self._watch)), plain(source.fields)
         self.ids = {raw.id: one.id for raw, one in zip(drawn, masked, strict=True)}
-        rows = "".join(json.dumps(as_row(ticket, source.fields), ensure_ascii=False) + "\n" for ticket in masked)
+        rows = "".join(json.dumps(as_row(ticket, shape), ensure_ascii=False) + "\n" for ticket in masked)
         spec = {"apiVersion": "podctl/v1", "kind": "Tickets", "name": source.name, "source": "tickets.jsonl"}
-        fields = source.fields.model_dump(mode="json", exclude_defaults=True)
+        fields = shape.model_dump(mode="json", exclude_defaults=True)
         return {"tickets.jsonl": rows, "tickets.yaml": yaml.safe_dump({**spec, "fields": fields}, sort_keys=False)}
 
     def attest(self, seed: Path, also: Sequence[Path], facts: dict[str, Any]) -> None:
         attest(seed, self._policy, self._key, self._signing, self._watch, also=also, facts=facts)
 
 
-def masking_of(spec: Capture, key: Path | None, seed: Path) -> RowMasking:
-    """What a Capture file says of masking; ``seed`` is where the seed will be, which no key may be in. Raises `SpecError`."""
+def masking_of(spec: Capture, key: Path | None, seed: Path, known: Knowledge | None = None) -> RowMasking:
+    """What a Capture file says of masking; ``seed`` is where the seed will be, which no key may be in; captures that are made
+    together share what is ``known``. Raises `SpecError`."""
     if spec.masking is not None:
         policy = load_model(spec.masking, Masking)
-        return Masked(spec.name, policy, KeyFile.of(policy.name, key), seed)
+        return Masked(spec.name, policy, KeyFile.of(policy.name, key), seed, known)
     if spec.unmasked.strip():
         return Unmasked(spec.unmasked.strip())
     raise SpecError(

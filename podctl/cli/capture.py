@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,14 +70,18 @@ def capture_command(files: tuple[Path, ...], out: Path, key: Path | None, templa
     from podctl.capture.masked import masking_of
     from podctl.controller.trial import LocalTrial
     from podctl.data.captured import MANIFEST
+    from podctl.masking.watch import Knowledge
     from podctl.spec.capture import Capture
     from podctl.spec.load import load_model
 
+    # Asked to end, it takes away what it has half made, as after ^C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     specs = [load_model(file, Capture) for file in files]
     targets = [out] if len(files) == 1 else [out / spec.name for spec in specs]
     for target in targets:
         refuse_taken(target, MANIFEST, replace=replace)
-    maskings = [masking_of(spec, key, target) for spec, target in zip(specs, targets, strict=True)]
+    known = Knowledge()
+    maskings = [masking_of(spec, key, target, known) for spec, target in zip(specs, targets, strict=True)]
     with opened(files, _programs()) as sources:
         orders = []
         for source, target, masking in zip(sources, targets, maskings, strict=True):

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("specs", "Check spec files; every mistake with its file, line and column."),
     "schema": ("specs", "Print JSON Schema for editors."),
     "plan": ("specs", "Show what a run would make and could cost, and make nothing."),
+    "tickets": ("tickets", "Show the population and the sample; freeze a sample; pull tickets from where they are kept."),
     "run": ("run", "Run an agent version over the sampled tickets, and say whether it may go on."),
     "demo": ("demo", "Run the example shop: two versions of an agent, compared."),
     "data": ("data", "Take seeds out of live databases: what tickets need of them, masked."),

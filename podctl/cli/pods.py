@@ -31,8 +31,8 @@ def up_command(scenario: Path, ttl: str) -> int:
     podctl psql $pod -c 'select count(*) from orders'
     podctl down $pod
     """
+    from podctl.spec.base import parse_duration
     from podctl.spec.load import load_bundle
-    from podctl.spec.models import parse_duration
 
     try:
         seconds = parse_duration(ttl)

@@ -83,22 +83,29 @@ def load(scenario: Path, given: dict[str, Any]) -> Any:
     """The bundle with the command line's changes: flags come before the file."""
     from dataclasses import replace
 
-    from podctl.errors import SpecError
     from podctl.spec.load import load_bundle
 
     overrides = {"agent": given["agent"]} if given.get("agent") else {}
     bundle = load_bundle(scenario, overrides)
     changed = bundle.scenario
     run = {name: given[name] for name in ("pods", "repeats", "seed") if given.get(name) is not None}
-    sample: dict[str, Any] = {"seed": given["seed"]} if given.get("seed") is not None else {}
-    if given.get("sample") is not None:
-        if given["sample"] != "all" and not given["sample"].isdigit():
-            raise SpecError(f"--sample {given['sample']!r} is neither a number nor all", code="usage")
-        sample["size"] = "all" if given["sample"] == "all" else int(given["sample"])
+    sample = sample_changes(given)
     changed = changed.model_copy(
         update={"run": changed.run.model_copy(update=run), "sample": changed.sample.model_copy(update=sample)}
     )
     return replace(bundle, scenario=changed)
+
+
+def sample_changes(given: dict[str, Any]) -> dict[str, Any]:
+    """What ``--sample`` and ``--seed`` change in a sample. Raises `SpecError`."""
+    from podctl.errors import SpecError
+
+    changed: dict[str, Any] = {"seed": given["seed"]} if given.get("seed") is not None else {}
+    if given.get("sample") is not None:
+        if given["sample"] != "all" and not given["sample"].isdigit():
+            raise SpecError(f"--sample {given['sample']!r} is neither a number nor all", code="usage")
+        changed["size"] = "all" if given["sample"] == "all" else int(given["sample"])
+    return changed
 
 
 def say(text: str) -> None:

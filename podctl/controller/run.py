@@ -37,9 +37,10 @@ from podctl.spec.topology import databases
 from podctl.stats.compare import compare
 from podctl.stats.gate import judge
 from podctl.stats.summary import summarize
+from podctl.tickets.drawing import drawn_sample
 from podctl.tickets.past import WHY, WithPast, with_past
 from podctl.tickets.references import unknown_databases
-from podctl.tickets.sample import Drawn, draw
+from podctl.tickets.sample import Drawn
 from podctl.tickets.sources import load_tickets
 from podctl.tickets.types import Ticket
 
@@ -65,7 +66,7 @@ def prepare(bundle: Bundle) -> Prepared:
     _check_references(tickets, bundle)
     known = _with_past(tickets, bundle)
     tickets = known.tickets
-    drawn = draw(tickets, bundle.scenario.sample)
+    drawn = drawn_sample(tickets, bundle.scenario.sample)
     settings = bundle.scenario.run
     planned = plan_attempts(drawn.tickets, settings.repeats, settings.seed)
     return Prepared(bundle, agent_digest(bundle.agent), drawn, planned, len(tickets), tuple(known.lines()))

@@ -77,7 +77,7 @@ def _search(looked_for: Canaries, results: dict[str, ScanResult], watch: Watch) 
         "by_mask": dict(sorted(looked_for.searched.items())),
         "not_searched": dict(sorted(looked_for.left_out.items())),
         "why_not": dict(sorted(looked_for.why.items())),
-        "not_known_in_text": watch.not_kept,
+        "not_known_in_text": watch.knowledge.not_kept,
         "places": {
             name: {"files": len(result.files), "bytes": result.bytes, "sha256": _digest(result.files)}
             for name, result in results.items()

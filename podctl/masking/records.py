@@ -20,7 +20,7 @@ class RecordMasks:
 
     def __init__(self, policy: Masking, key: MaskingKey, watch: Watch) -> None:
         self._policy, self._masks, self.watch = policy, ValueMasks(key.secret), watch
-        watch.learning = watch.learning or policy.masks_text
+        watch.knowledge.wanted |= policy.masks_text
         self.text = TextMask(self._masks, watch, policy.patterns)
 
     def ids(self, text: str) -> str:

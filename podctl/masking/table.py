@@ -62,7 +62,7 @@ class _Table:
         watch: Watch,
     ) -> None:
         self._where, self._width, self._masks, self._watch = where, len(columns), masks, watch
-        watch.learning = watch.learning or policy.masks_text
+        watch.knowledge.wanted |= policy.masks_text
         self._text = TextMask(masks, watch, policy.patterns)
         places = {column.name: place for place, column in enumerate(columns)}
         self._named = [

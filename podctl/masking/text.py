@@ -12,7 +12,7 @@ from ahocorasick_rs import AhoCorasick, MatchKind
 from podctl.masking.codes import is_card, is_iban
 from podctl.masking.problems import MaskingProblem
 from podctl.masking.values import ValueMask, ValueMasks
-from podctl.masking.watch import Watch
+from podctl.masking.watch import Knowledge, Watch
 from podctl.spec.masking import TextPattern
 
 
@@ -58,8 +58,8 @@ class TextMask:
         if not text.isascii():
             text = unicodedata.normalize("NFC", text)
         if self._known is None:
-            self._watch.gather()
-            self._known = _Known(self._watch)
+            self._watch.knowledge.gather()
+            self._known = _Known(self._watch.knowledge)
         spans = [*self._known.spans(text), *looks_like(text)]
         for pattern, mask in self._patterns:
             for match in pattern.finditer(text):
@@ -105,11 +105,12 @@ def _compiled(name: str, pattern: str) -> re.Pattern[str]:
 class _Known:
     """One search for all values that were learned; names' single words only where they are written with a capital."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._values = [*watch.known.items(), *((word, mask) for word, mask in watch.words.items() if word not in watch.known)]
-        self._whole = len(watch.known)
+    def __init__(self, known: Knowledge) -> None:
+        words = ((word, mask) for word, mask in known.words.items() if word not in known.values)
+        self._values = [*known.values.items(), *words]
+        self._whole = len(known.values)
         patterns = [value for value, _ in self._values]
-        self._phones = frozenset(watch.phones)
+        self._phones = frozenset(known.phones)
         self._search = AhoCorasick(patterns, matchkind=MatchKind.Standard) if patterns else None
 
     def spans(self, text: str) -> Iterator[Span]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 
 from podctl.masking.copytext import NULL, unescape
@@ -47,13 +48,13 @@ class ColumnWatch:
 
     def absorb(self, values: Collection[bytes], nothing: int = 0) -> None:
         """As `masked`, for many values at once, each a COPY field; ``nothing`` of them are null or empty."""
-        for field in islice(values, -self.count % self._stride, None, self._stride):
-            if field and field != NULL:
-                self.sample.append(unescape(field).decode())
-        if self._learned and self._watch.learning:
-            for field in values:
-                if field and field != NULL:
-                    self._watch.learn(self.mask, unescape(field).decode())
+        for value in islice(values, -self.count % self._stride, None, self._stride):
+            if value and value != NULL:
+                self.sample.append(unescape(value).decode())
+        if self._learned and self._watch.knowledge.wanted:
+            for value in values:
+                if value and value != NULL:
+                    self._watch.learn(self.mask, unescape(value).decode())
         self.count += len(values) - nothing
         while len(self.sample) > SAMPLE:
             del self.sample[::2]
@@ -67,21 +68,33 @@ class ColumnWatch:
 _LEARNED = frozenset((*_LOOKED_FOR, "first-name", "last-name", "phone"))
 
 
+@dataclass(repr=False)
+class Knowledge:
+    """Values that text is searched for. Captures of several databases share one, so that text in one may name people of another."""
+
+    #: lower-case value -> mask
+    values: dict[str, str] = field(default_factory=dict)
+    #: lower-case word of a name -> first-name or last-name
+    words: dict[str, str] = field(default_factory=dict)
+    #: last nine digits of telephone numbers
+    phones: set[str] = field(default_factory=set)
+    not_kept: int = 0
+    #: Whether anything is text, and values of other columns are needed for it.
+    wanted: bool = False
+    holding: list[Callable[[], None]] = field(default_factory=list)
+
+    def gather(self) -> None:
+        """Take what tables hold; what is learned after is not in text that is masked before."""
+        for hand_over in self.holding:
+            hand_over()
+
+
 class Watch:
     """Give the same one to everything that is masked for one seed."""
 
-    def __init__(self) -> None:
+    def __init__(self, knowledge: Knowledge | None = None) -> None:
         self._columns: dict[tuple[str, str], ColumnWatch] = {}
-        #: lower-case value -> mask
-        self.known: dict[str, str] = {}
-        #: last nine digits of telephone numbers
-        self.phones: set[str] = set()
-        #: lower-case word of a name -> first-name or last-name
-        self.words: dict[str, str] = {}
-        self.not_kept = 0
-        self._holding: list[Callable[[], None]] = []
-        #: Whether anything is text, and values of other columns are needed for it.
-        self.learning = False
+        self.knowledge = knowledge or Knowledge()
 
     def column(self, table: str, column: str, mask: str) -> ColumnWatch:
         where = f"{table}.{column}" if column else table
@@ -89,40 +102,36 @@ class Watch:
 
     def learn(self, mask: str, raw: str) -> None:
         """A value that text may have, too."""
-        if not self.learning:
+        known = self.knowledge
+        if not known.wanted:
             return
-        if len(self.known) + len(self.words) + len(self.phones) >= MOST_KNOWN:
-            self.not_kept += 1
+        if len(known.values) + len(known.words) + len(known.phones) >= MOST_KNOWN:
+            known.not_kept += 1
             return
         value = raw.strip().lower()
         if mask == "phone":
             digits = re.sub("[^0-9]", "", value)
             if len(digits) >= 7:
-                self.phones.add(digits[-9:])
+                known.phones.add(digits[-9:])
             return
         if mask in ("name", "first-name", "last-name"):
             parts = [part.strip(".,;()") for part in value.split()]
             for at, part in enumerate(parts):
                 if len(part) >= 4 and re.sub("['’-]", "", part).isalpha():
-                    self.words.setdefault(
+                    known.words.setdefault(
                         part, "first-name" if mask == "first-name" or (mask == "name" and at == 0) else "last-name"
                     )
         fewest = _LOOKED_FOR.get(mask)
         if fewest is not None and len(value) >= fewest and not value.isdigit() and (mask != "name" or " " in value):
-            self.known.setdefault(value, mask)
+            known.values.setdefault(value, mask)
 
     def holds(self, hand_over: Callable[[], None]) -> None:
         """``hand_over`` is called before anybody looks at what was masked."""
-        self._holding.append(hand_over)
-
-    def gather(self) -> None:
-        """Take what tables hold; what is learned after is not in text that is masked before."""
-        for hand_over in self._holding:
-            hand_over()
+        self.knowledge.holding.append(hand_over)
 
     def counts(self) -> dict[str, int]:
         """mask -> different values masked, as far as tables remembered them."""
-        self.gather()
+        self.knowledge.gather()
         found: dict[str, int] = {}
         for column in self._columns.values():
             if column.count:
@@ -131,7 +140,7 @@ class Watch:
 
     def samples(self) -> Iterator[tuple[str, str, list[str]]]:
         """(where, mask, raw values) of everything that was masked."""
-        self.gather()
+        self.knowledge.gather()
         for column in self._columns.values():
             yield column.where, column.mask, column.sample
 

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from podctl.spec.base import Bytes, Model, Name, Seconds
 from podctl.spec.history import History
-from podctl.spec.models import Bytes, Model, Name, Sample, Seconds
+from podctl.spec.tickets import Sample
 
 #: ``table`` of public or ``schema.table``; ``*`` and ``?`` where a pattern is taken.
 TableName = Annotated[str, Field(min_length=1, max_length=200)]

@@ -17,7 +17,8 @@ from podctl.spec.source import Document, Item, stat_kind
 
 #: Names that mean something else inside a pod.
 RESERVED = ("gateway", "localhost")
-SOURCES = (".csv", ".json", ".jsonl")
+#: The endings of files that tickets are read from.
+SOURCES = (".csv", ".json", ".jsonl", ".ndjson", ".parquet")
 _ATTRIBUTES = ("url", "host", "port")
 
 
@@ -31,7 +32,7 @@ class Report:
     def add(self, at: Mark, message: str, hint: str = "") -> None:
         self.problems.append(self._document.problem(at, message, hint))
 
-    def path(self, item: Item | None, kind: str) -> None:
+    def path(self, item: Item | None, kind: str, hint: str = "") -> None:
         """The path must lead to a ``file``, a ``directory`` or, with ``any``, to something."""
         if item is None or not isinstance(item.value, str):
             return
@@ -40,7 +41,9 @@ class Report:
         name = printable(shown(target))
         if not found:
             self.add(
-                item.at, f"no such {'path' if kind == 'any' else kind}: {name}", "paths are relative to the file they stand in"
+                item.at,
+                f"no such {'path' if kind == 'any' else kind}: {name}",
+                hint or "paths are relative to the file they stand in",
             )
         elif kind not in ("any", found):
             self.add(item.at, f"expected a {kind}, found {'something else' if found == 'other' else f'a {found}'}: {name}")
@@ -57,7 +60,7 @@ def check(document: Document, model: type[Model], replaced: Collection[str] = ()
     if model is Topology:
         _topology(document.root, report)
     elif model is Tickets:
-        _tickets(document.root, report)
+        _tickets(document.root, report, replaced)
     elif model is Agent:
         _agent(document.root, report)
     elif model is Scenario:
@@ -168,12 +171,45 @@ def _cycles(services: dict[str, tuple[Mark, Item]], report: Report) -> None:
         report.add(item.at, f"the services wait for each other: {printable(' -> '.join(turn))}", "remove one depends_on")
 
 
-def _tickets(root: Item, report: Report) -> None:
-    source = root.get("source")
-    if source is not None and isinstance(source.value, str) and not source.value.lower().endswith(SOURCES):
-        report.add(source.at, "expected a .csv, .json or .jsonl file", "the ending says how the file is read")
-    else:
-        report.path(source, "file")
+def _tickets(root: Item, report: Report, replaced: Collection[str]) -> None:
+    source, pull = root.get("source"), root.get("pull")
+    pulled = pull is not None and pull.entries is not None
+    endings = (".jsonl",) if pulled else SOURCES
+    if source is not None and isinstance(source.value, str) and not source.value.lower().endswith(endings):
+        expected = (
+            "a .jsonl file, which podctl tickets pull writes" if pulled else f"a {', '.join(SOURCES[:-1])} or .parquet file"
+        )
+        report.add(source.at, f"expected {expected}", "the ending says how the file is read")
+    elif "source" not in replaced:
+        report.path(source, "file", hint="podctl tickets pull writes it" if pulled else "")
+    for kind, (_, item) in (pull.entries or {}).items() if pull is not None else ():
+        if item.entries is not None:
+            _pulled_from(kind, item, report)
+
+
+def _pulled_from(kind: str, item: Item, report: Report) -> None:
+    """What a URL must not have, and what a query would lose."""
+    url = item.get("url")
+    if url is not None and isinstance(url.value, str):
+        if kind != "sql" and not re.match(r"https?://[^\s/@?#]+(/[^\s@?#]*)?$", url.value):
+            report.add(url.at, "expected https://HOST, without a user, a query or a fragment")
+        elif kind == "sql" and re.match(r"[^:/]+://[^/@]*:[^/@]+@", url.value):
+            report.add(url.at, "a password stands in the URL", "name an environment variable that has it: password_env")
+        elif kind == "sql" and not re.match(r"[a-z][a-z0-9_]*(\+[a-z0-9_]+)?://", url.value):
+            report.add(url.at, "expected a URL as SQLAlchemy has it, such as postgresql://USER@HOST/DATABASE")
+    for key, unfit in (("jql", r"(?i)\border\s+by\b"), ("query", r"\^NQ|ORDERBY")):
+        query = item.get(key)
+        if (
+            kind in ("jira", "servicenow")
+            and query is not None
+            and isinstance(query.value, str)
+            and re.search(unfit, query.value)
+        ):
+            report.add(
+                query.at,
+                "expected a query without ^NQ and without an order" if key == "query" else "expected JQL without ORDER BY",
+                "podctl puts them in an order that nothing is lost by",
+            )
 
 
 def _agent(root: Item, report: Report) -> None:
@@ -212,6 +248,15 @@ def _sample(root: Item, report: Report) -> None:
     sample = root.get("sample")
     if sample is None:
         return
+    design = sample.text("design", "proportional")
+    if design == "neyman" and sample.get("prior") is None:
+        at = entry.at if (entry := sample.get("design")) is not None else sample.at
+        report.add(at, "design neyman needs a prior", "add prior: with pass_rates, deviations or a result")
+    prior = sample.get("prior")
+    if prior is not None:
+        report.path(prior.get("result"), "file")
+    if sample.text("part", "open") == "held-out" and sample.get("held_out") is None:
+        report.add(sample.at, "part held-out needs held_out", "add held_out: with a share and a key")
     included = {item.value for item in sample.list("include") if isinstance(item.value, str)}
     for item in sample.list("exclude"):
         if isinstance(item.value, str) and item.value in included:

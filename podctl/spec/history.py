@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field, model_validator
 
-from podctl.spec.models import Model, Seconds
+from podctl.spec.base import Model, Seconds
 
 
 def _zone(name: str) -> str:

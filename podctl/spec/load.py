@@ -21,13 +21,13 @@ ROLES: dict[str, type[Model]] = {"topology": Topology, "tickets": Tickets, "agen
 M = TypeVar("M", bound=Model)
 
 
-def load_model(path: Path, model: type[M]) -> M:
+def load_model(path: Path, model: type[M], absent: tuple[str, ...] = ()) -> M:
     """One file, checked as far as it can be alone; its paths are absolute.
 
-    Raises `SpecError`: `SpecMistakes` lists every mistake of the file.
+    ``absent``: keys whose files need not be there. Raises `SpecError`: `SpecMistakes` lists every mistake of the file.
     """
     document = read(path)
-    value, problems = _value(document, model)
+    value, problems = _value(document, model, absent)
     if value is None or problems:
         raise SpecMistakes(problems)
     return value

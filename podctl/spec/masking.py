@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from podctl.spec.models import Model, Name, parse_decimal
+from podctl.spec.base import Model, Name, parse_decimal
 
 #: How a value is masked; docs/masking.md says what each keeps and gives away.
 Mask = Literal[

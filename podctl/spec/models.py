@@ -5,65 +5,18 @@ Paths in a spec are relative to the file they stand in; the loader makes them ab
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-API_VERSION = "podctl/v1"
-
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h)$")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_SIZE = re.compile(r"^(\d+)(Ki|Mi|Gi|k|M|G)?$")
-_AMOUNT = re.compile(r"^-?\d{1,18}(?:\.\d{1,18})?(?:[eE][-+]?\d{1,2})?$", re.ASCII)
-_BYTES = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "k": 10**3, "M": 10**6, "G": 10**9}
-
-
-def parse_duration(value: object) -> object:
-    """Seconds from ``"250ms"``, ``"90s"``, ``"5m"``, ``"1h"`` or a bare number of seconds."""
-    if isinstance(value, str):
-        match = _DURATION.match(value.strip())
-        if match is None:
-            raise ValueError("expected a duration such as 250ms, 90s, 5m or 1h")
-        return float(match[1]) * _SECONDS[match[2]]
-    return value
-
-
-def parse_size(value: object) -> object:
-    """Bytes from ``"512Mi"``, ``"1Gi"``, ``"10M"`` or a bare number of bytes."""
-    if isinstance(value, str):
-        match = _SIZE.match(value.strip())
-        if match is None:
-            raise ValueError("expected a size such as 64Ki, 512Mi or 1Gi")
-        return int(match[1]) * _BYTES[match[2] or ""]
-    return value
-
-
-def parse_decimal(value: object) -> object:
-    """An exact amount from a YAML number or from text such as ``"0.25"``."""
-    # YAML gives floats; going through repr keeps 0.1 from becoming 0.1000000000000000055.
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return Decimal(repr(value))
-    if isinstance(value, str):
-        if _AMOUNT.match(value.strip()) is None:
-            raise ValueError("expected an amount such as 5 or 0.25")
-        return Decimal(value.strip())
-    return value
-
-
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=7 * 86400)]
-Bytes = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
-Dollars = Annotated[Decimal, BeforeValidator(parse_decimal), Field(ge=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
+from podctl.spec.base import API_VERSION as API_VERSION
+from podctl.spec.base import Bytes, Dollars, Port, Seconds, Share
+from podctl.spec.base import Model as Model
+from podctl.spec.base import Name as Name
+from podctl.spec.tickets import Sample as Sample
+from podctl.spec.tickets import Tickets as Tickets
 
 # ---- topology -----------------------------------------------------------------------
 
@@ -139,34 +92,6 @@ class Topology(Model):
     services: dict[Name, Service] = Field(default_factory=dict)
 
 
-# ---- tickets ------------------------------------------------------------------------
-
-
-class TicketFields(Model):
-    """Paths into a row (``a.b.c``) for what podctl itself needs; every other column stays in ``fields``."""
-
-    id: str = "id"
-    text: str | None = None
-    stratum: str | tuple[str, ...] | None = Field(None, description="one path, or several joined with ' / '")
-    reference: str | None = Field(None, description="path of the reference resolution in the row")
-
-
-class Tickets(Model):
-    """Where tickets come from and how their columns map."""
-
-    apiVersion: Literal["podctl/v1"]
-    kind: Literal["Tickets"]
-    name: Name
-    source: Path = Field(description="a .csv, .json or .jsonl file")
-    fields: TicketFields = TicketFields()
-    hide: tuple[str, ...] = Field(
-        (), description="columns an agent must not see (labels, outcomes); the reference never is shown"
-    )
-    id_from: Literal["field", "row"] = Field(
-        "field", description="'row': the source has no id column; ids are row numbers from 1"
-    )
-
-
 # ---- agent --------------------------------------------------------------------------
 
 
@@ -220,14 +145,6 @@ class Boundary(Model):
 
 
 # ---- scenario -----------------------------------------------------------------------
-
-
-class Sample(Model):
-    size: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
-    design: Literal["proportional", "equal"] = "proportional"
-    seed: int = 1
-    include: tuple[str, ...] = Field((), description="ticket ids that must be in the sample")
-    exclude: tuple[str, ...] = ()
 
 
 class Limits(Model):

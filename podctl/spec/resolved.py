@@ -9,16 +9,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from podctl.errors import SpecError
+from podctl.spec.base import API_VERSION, Model
 from podctl.spec.bundle import Bundle
-from podctl.spec.models import API_VERSION, Seed
+from podctl.spec.models import Seed
 from podctl.spec.problems import printable, shown
 
 
 def resolved(bundle: Bundle) -> dict[str, Any]:
-    """Plain JSON: every default filled in, amounts as text, paths relative to the scenario's directory.
+    """Plain JSON: every default filled in (of fields younger than stored digests, only other values), amounts as text, paths relative to the scenario's directory.
 
     A path stays absolute when it has nothing but the file system's root in common with that directory.
     """
@@ -69,8 +68,9 @@ def _contents(path: Path) -> str:
 
 
 def _plain(value: Any, base: Path) -> Any:
-    if isinstance(value, BaseModel):
-        return {name: _plain(getattr(value, name), base) for name in type(value).model_fields}
+    if isinstance(value, Model):
+        fields = {name: getattr(value, name) for name in type(value).model_fields if not _is_absent(value, name)}
+        return {name: _plain(entry, base) for name, entry in fields.items()}
     if isinstance(value, dict):
         return {key: _plain(entry, base) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -78,6 +78,10 @@ def _plain(value: Any, base: Path) -> Any:
     if isinstance(value, Decimal):
         return format(value.normalize(), "f")
     return _relative(value, base) if isinstance(value, Path) else value
+
+
+def _is_absent(value: Model, name: str) -> bool:
+    return name in value.YOUNGER and getattr(value, name) == type(value).model_fields[name].get_default()
 
 
 def _relative(path: Path, base: Path) -> str:

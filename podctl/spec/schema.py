@@ -7,12 +7,14 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from podctl.spec.models import Model, parse_decimal, parse_duration, parse_size
+from podctl.spec.base import Model, parse_decimal, parse_duration, parse_size
 from podctl.spec.shape import KINDS
+from podctl.spec.tickets import parse_age
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _AS_TEXT: dict[Any, tuple[str, str]] = {
     parse_duration: (r"^\s*[0-9]+(\.[0-9]+)?(ms|s|m|h)\s*$", "seconds, or a duration such as 250ms, 90s, 5m or 1h"),
+    parse_age: (r"^\s*[0-9]+(\.[0-9]+)?(h|d|w)\s*$", "seconds, or an age such as 12h, 7d or 4w"),
     parse_size: (r"^\s*[0-9]+(Ki|Mi|Gi|k|M|G)?\s*$", "bytes, or a size such as 64Ki, 512Mi or 1Gi"),
     parse_decimal: (r"^\s*[0-9]{1,18}(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,2})?\s*$", "dollars, such as 5 or 0.25"),
 }

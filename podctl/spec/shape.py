@@ -33,11 +33,14 @@ M = TypeVar("M", bound=Model)
 _PATTERNS = {
     r"^[a-z][a-z0-9-]{0,39}$": "a name (lower-case letters, digits and hyphens, a letter first, at most 40)",
     r"^[a-z_][a-z0-9_]{0,62}$": "a database's name (lower-case letters, digits and underscores, at most 63)",
+    r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$": "OWNER/NAME",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of an environment variable (not what it holds)",
     r"^/": "a path that starts with /",
     r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$": "a version such as 1.4.0 (letters, digits and . _ + -)",
 }
 _TYPES = {
     "string_type": "text",
+    "string_too_short": "text that is not empty",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -228,7 +231,8 @@ def _fields(model: type[Model], loc: tuple[str | int, ...]) -> list[str]:
     """The keys known at a location, in the models' order."""
     found: list[Any] = [model]
     for part in loc:
-        found = [child for annotation in found for child in _children(annotation, part)]
+        # What leads nowhere is the name of a union's branch.
+        found = [child for annotation in found for child in _children(annotation, part)] or found
     names = [name for annotation in found for leaf in _leaves(annotation) if _is_model(leaf) for name in leaf.model_fields]
     return list(dict.fromkeys(names))
 
@@ -248,7 +252,9 @@ def _children(annotation: Any, part: str | int) -> list[Any]:
         origin = get_origin(leaf)
         if _is_model(leaf):
             tag = leaf.model_fields.get("kind")
-            if tag is not None and get_origin(tag.annotation) is Literal and part in get_args(tag.annotation):
+            if leaf.__name__ == part:
+                children.append(leaf)  # pydantic puts the name of a union's branch into the place
+            elif tag is not None and get_origin(tag.annotation) is Literal and part in get_args(tag.annotation):
                 children.append(leaf)
             elif part in leaf.model_fields:
                 children.append(leaf.model_fields[part].annotation)

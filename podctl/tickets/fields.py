@@ -1,23 +1,54 @@
-"""Dotted paths into a row: a key written with its dots wins over nesting."""
+"""Paths into a row: ``a.b.c``, ``labels[].name`` through a list, ``labels[0]``. A key written with its dots wins over nesting."""
 
 from __future__ import annotations
 
 import copy
+import difflib
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from podctl.spec.problems import printable
 
 #: What `find` gives when a path leads nowhere; None is a value.
 ABSENT: Any = object()
 
+_INDEX = re.compile(r"\[(-?\d{0,6})\]")
+#: Rows, and paths in them, that are looked at to say what somebody may have meant.
+_LOOKED_AT = 200
+_PATHS = 2_000
+_PATH_DEPTH = 6
+
 
 def find(row: dict[str, Any], path: str) -> Any:
-    """The value at ``a.b.c``, or `ABSENT`."""
+    """The value at the path, or `ABSENT`; a null on the way is a null. Through ``[]`` it is the list of what is there."""
     if path in row:
         return row[path]
-    value: Any = row
-    for part in path.split("."):
-        if not isinstance(value, dict) or part not in value:
+    return _follow(row, path.split("."))
+
+
+def _follow(value: Any, parts: list[str]) -> Any:
+    for position, part in enumerate(parts):
+        if value is None:
+            return None
+        name, *indices = _INDEX.split(part) if "[" in part else [part]
+        if not isinstance(value, dict) or name not in value:
             return ABSENT
-        value = value[part]
+        value = value[name]
+        # re.split gives what stands between two indices too, which is nothing.
+        for index in indices[::2]:
+            if value is None:
+                return None
+            if not isinstance(value, list):
+                return ABSENT
+            if index == "":
+                rest = parts[position + 1 :]
+                through = [_follow(entry, rest) if rest else entry for entry in value]
+                found = [entry for entry in through if entry is not ABSENT and entry is not None]
+                return found if found or not value else ABSENT
+            if not -len(value) <= int(index) < len(value):
+                return None
+            value = value[int(index)]
     return value
 
 
@@ -26,8 +57,13 @@ def without(row: dict[str, Any], paths: list[str]) -> dict[str, Any]:
     rest = copy.deepcopy(row)
     for path in paths:
         rest.pop(path, None)
-        _remove(rest, path.split("."))
+        _remove(rest, plain_parts(path))
     return rest
+
+
+def plain_parts(path: str) -> list[str]:
+    """The path split at its dots, without what says how to go through lists."""
+    return _INDEX.sub("", path).split(".")
 
 
 def leads_somewhere(row: Any, parts: list[str]) -> bool:
@@ -39,6 +75,35 @@ def leads_somewhere(row: Any, parts: list[str]) -> bool:
     if ".".join(parts) in row:
         return True
     return len(parts) > 1 and parts[0] in row and leads_somewhere(row[parts[0]], parts[1:])
+
+
+def meant(path: str, rows: Iterable[dict[str, Any]]) -> str:
+    """What somebody who wrote ``path`` may have meant, or what there is."""
+    known: dict[str, None] = {}
+    columns: dict[str, None] = {}
+    for _, row in zip(range(_LOOKED_AT), rows, strict=False):
+        columns.update(dict.fromkeys(row))
+        for found in _paths(row, "", 0):
+            if len(known) >= _PATHS:
+                break
+            known.setdefault(found)
+    names = list(known)
+    near = difflib.get_close_matches(path[:80], names, n=1)
+    if not near and "." not in path:
+        near = [name for name in names if name.rpartition(".")[2] == path][:1]
+    return printable(f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(list(columns)[:12])}")
+
+
+def _paths(value: Any, prefix: str, depth: int) -> Iterator[str]:
+    if isinstance(value, dict) and depth < _PATH_DEPTH:
+        for name, entry in value.items():
+            path = f"{prefix}.{name}" if prefix else name
+            yield path
+            yield from _paths(entry, path, depth + 1)
+    elif isinstance(value, list) and prefix:
+        yield f"{prefix}[]"
+        for entry in value[:3]:
+            yield from _paths(entry, f"{prefix}[]", depth + 1)
 
 
 def _remove(value: Any, parts: list[str]) -> None:

@@ -13,8 +13,8 @@ from podctl.masking.problems import MaskingProblem
 from podctl.masking.records import RecordMasks, names_in
 from podctl.masking.watch import Watch
 from podctl.spec.masking import Masking, TicketRules
-from podctl.spec.models import TicketFields
 from podctl.spec.problems import printable
+from podctl.spec.tickets import TicketFields
 from podctl.tickets.fields import ABSENT, find
 from podctl.tickets.types import ExpectedChange, Reference, Ticket
 
@@ -114,12 +114,21 @@ def _texts(value: Any, masks: RecordMasks) -> Any:
     return masks.text.masked(value) if isinstance(value, str) else value
 
 
+def plain(fields: TicketFields) -> TicketFields:
+    """The fields of rows in which a text of several parts, and a stratum of groups, stand as what they come to."""
+    text = fields.text if fields.text is None or isinstance(fields.text, str) else "ticket_text"
+    stratum = fields.stratum if fields.stratum is None or isinstance(fields.stratum, str) else "ticket_stratum"
+    return TicketFields(id=fields.id, text=text, stratum=stratum, reference=fields.reference)
+
+
 def as_row(ticket: Ticket, fields: TicketFields) -> dict[str, Any]:
-    """A row of a source from which the ticket is read again by ``fields``."""
+    """A row of a source from which the ticket is read again by ``fields``, which are `plain`."""
     row = copy.deepcopy(ticket.fields)
     _put(row, fields.id, ticket.id)
-    if fields.text is not None:
+    if isinstance(fields.text, str):
         _put(row, fields.text, ticket.text)
+    if isinstance(fields.stratum, str) and find(row, fields.stratum) is ABSENT:
+        _put(row, fields.stratum, ticket.stratum)
     if fields.reference is not None and ticket.reference is not None:
         reference = ticket.reference
         value: dict[str, Any] = {"output": reference.output} if reference.output else {}

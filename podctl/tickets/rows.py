@@ -1,4 +1,4 @@
-"""Rows of a CSV, JSON or JSON Lines file, each with its place; the file is hostile until read."""
+"""Rows of a CSV, JSON, JSON Lines or Parquet file, each with its place; the file is hostile until read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from podctl.errors import SpecError
+from podctl.spec.checks import SOURCES
 from podctl.spec.problems import printable, shown
 
 MAX_SOURCE = 256 << 20
@@ -27,14 +28,26 @@ class Row:
     values: dict[str, Any]
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Every row of a ``.csv``, ``.json`` or ``.jsonl`` file. Raises `SpecError` with the place."""
-    text = _text(path)
-    readers = {".csv": _csv, ".json": _json, ".jsonl": _jsonl}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise problem(path, "", "expected a .csv, .json or .jsonl file")
-    rows = list(reader(text, path))
+def read_rows(path: Path, *, repeated: bool = False) -> list[Row]:
+    """Every row of a file, by its ending: one of `podctl.spec.checks.SOURCES`.
+
+    ``repeated``: CSV columns of the same name are one column with a list of what is not empty.
+    Raises `SpecError` with the place.
+    """
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        from podctl.tickets.parquet import read_parquet
+
+        _readable(path)
+        rows = [Row(number, 0, values) for number, values in enumerate(read_parquet(path), start=1)]
+    elif ending == ".csv":
+        rows = list(_csv(_text(path), path, repeated))
+    elif ending in (".jsonl", ".ndjson"):
+        rows = list(_jsonl(_text(path), path))
+    elif ending == ".json":
+        rows = list(_json(_text(path), path))
+    else:
+        raise problem(path, "", f"expected a {', '.join(SOURCES[:-1])} or {SOURCES[-1]} file")
     if not rows:
         raise problem(path, "", "there are no tickets in it", "a source needs at least one row")
     return rows
@@ -61,10 +74,7 @@ def decode(text: str) -> Any:
 
 def _text(path: Path) -> str:
     try:
-        if not path.is_file():
-            raise problem(path, "", "no such file", code="tickets-not-found")
-        if path.stat().st_size > MAX_SOURCE:
-            raise problem(path, "", f"larger than {MAX_SOURCE >> 20} MiB", "draw from it beforehand, or split it")
+        _readable(path)
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise problem(path, "", f"cannot be read: {error.strerror}", code="tickets-not-found") from error
@@ -73,14 +83,21 @@ def _text(path: Path) -> str:
         raise problem(path, str(line), f"expected UTF-8 text, found the byte 0x{error.object[error.start]:02x}") from error
 
 
-def _csv(text: str, path: Path) -> Iterator[Row]:
+def _readable(path: Path) -> None:
+    if not path.is_file():
+        raise problem(path, "", "no such file", code="tickets-not-found")
+    if path.stat().st_size > MAX_SOURCE:
+        raise problem(path, "", f"larger than {MAX_SOURCE >> 20} MiB", "draw from it beforehand, or split it")
+
+
+def _csv(text: str, path: Path, repeated: bool) -> Iterator[Row]:
     # The limit is the module's, not the reader's; a ticket's text may be longer than the 128 KiB it starts with.
     csv.field_size_limit(MAX_SOURCE)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     number = 0
     try:
         header = next(reader, [])
-        _header(header, path)
+        lists = _header(header, path, repeated)
         for cells in reader:
             if not cells:
                 continue
@@ -95,7 +112,13 @@ def _csv(text: str, path: Path) -> Iterator[Row]:
                 )
             if any("\0" in cell for cell in cells):
                 raise problem(path, place, "text holds a NUL character")
-            yield Row(number, reader.line_num, dict(zip(header, cells, strict=True)))
+            values: dict[str, Any] = {name: [] for name in lists}
+            for name, cell in zip(header, cells, strict=True):
+                if name not in lists:
+                    values[name] = cell
+                elif cell:
+                    values[name].append(cell)
+            yield Row(number, reader.line_num, values)
     except csv.Error as error:
         raise problem(
             path,
@@ -105,14 +128,20 @@ def _csv(text: str, path: Path) -> Iterator[Row]:
         ) from error
 
 
-def _header(header: list[str], path: Path) -> None:
+def _header(header: list[str], path: Path, repeated: bool) -> set[str]:
+    """The columns that hold lists."""
+    lists = set()
     if not header or not any(name.strip() for name in header):
         raise problem(path, "", "the file is empty", "the first line names the columns")
     for index, name in enumerate(header, start=1):
         if not name.strip():
             raise problem(path, "row 0 (line 1)", f"column {index} has no name")
         if name in header[: index - 1]:
-            raise problem(path, "row 0 (line 1)", f"two columns have the name {printable(name, 60)!r}")
+            if not repeated:
+                hint = "an export that repeats columns for lists: repeated: list"
+                raise problem(path, "row 0 (line 1)", f"two columns have the name {printable(name, 60)!r}", hint)
+            lists.add(name)
+    return lists
 
 
 def _json(text: str, path: Path) -> Iterator[Row]:

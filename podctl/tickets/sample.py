@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import heapq
+import hmac
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 
 from podctl.errors import SpecError
-from podctl.spec.models import Sample
 from podctl.spec.problems import printable
+from podctl.spec.tickets import HeldOut, Sample
+from podctl.tickets.allocation import equal, neyman, proportional
 from podctl.tickets.types import Ticket
 
 
@@ -21,7 +21,9 @@ class Drawn:
     """``tickets`` in run order, strata mixed, so that a run cut short is still spread over them.
 
     ``digest`` is over the tickets' contents whatever their order; ``strata``: name -> (in the sample, in the
-    population); ``weights``: ticket id -> how many tickets of the population it stands for, N_h / n_h.
+    population); ``weights``: ticket id -> how many tickets of the population it stands for. One that must be in the
+    sample stands for itself, the others for N_h / n_h of those that chance chose among (Horvitz and Thompson 1952); where
+    no chance was left in a stratum, all of it for N_h / n_h.
     """
 
     tickets: tuple[Ticket, ...]
@@ -30,17 +32,15 @@ class Drawn:
     weights: dict[str, float]
 
 
-def draw(tickets: Sequence[Ticket], sample: Sample) -> Drawn:
+def draw(tickets: Sequence[Ticket], sample: Sample, deviations: Mapping[str, float] | None = None) -> Drawn:
     """Tickets of each stratum in the order of sha256(seed, id), as many as the design gives it.
 
-    Excluded tickets are no part of the population; included ones come first in their stratum.
+    Excluded tickets and those of the other part (held out, or not) are no part of the population; included ones come
+    first in their stratum. ``deviations``: stratum -> standard deviation of what is measured, for design neyman.
     Raises `SpecError` for unknown ids and for a size that cannot be met.
     """
-    included, excluded = frozenset(sample.include), frozenset(sample.exclude)
-    _known(included | excluded, tickets)
-    if both := sorted(included & excluded):
-        raise SpecError(f"ticket {printable(both[0], 60)} is included and excluded", code="sample-conflict")
-    population = [ticket for ticket in tickets if ticket.id not in excluded]
+    included = frozenset(sample.include)
+    population = population_of(tickets, sample)
     size = len(population) if sample.size == "all" else sample.size
     _fits(size, len(population), len(included))
 
@@ -49,9 +49,15 @@ def draw(tickets: Sequence[Ticket], sample: Sample) -> Drawn:
     for ticket in sorted(population, key=lambda ticket: (ticket.id not in included, order[ticket.id])):
         strata.setdefault(ticket.stratum, []).append(ticket)
     totals = {name: len(strata[name]) for name in sorted(strata)}
-    floors = {name: sum(ticket.id in included for ticket in strata[name]) for name in totals}
-    allocate = proportional if sample.design == "proportional" else equal
-    counts = allocate(size, totals, floors)
+    certain = {name: sum(ticket.id in included for ticket in strata[name]) for name in totals}
+    floors = {name: max(certain[name], min(sample.minimum, totals[name])) for name in totals}
+    if sum(floors.values()) > size:
+        raise SpecError(
+            f"at least {sample.minimum} of each of {len(totals)} strata come to {sum(floors.values())} tickets, more than {size}",
+            code="sample-too-small",
+            hint=f"set size: {sum(floors.values())} or more, or a lower minimum",
+        )
+    counts = _allocate(size, totals, floors, sample, deviations)
 
     chosen = [ticket for name, count in counts.items() for ticket in strata[name][:count]]
     chosen.sort(key=lambda ticket: order[ticket.id])
@@ -59,8 +65,69 @@ def draw(tickets: Sequence[Ticket], sample: Sample) -> Drawn:
         tickets=tuple(chosen),
         digest=digest(chosen),
         strata={name: (counts[name], totals[name]) for name in totals},
-        weights={ticket.id: totals[ticket.stratum] / counts[ticket.stratum] for ticket in chosen},
+        weights={
+            ticket.id: _weight(ticket.id in included, counts[ticket.stratum], totals[ticket.stratum], certain[ticket.stratum])
+            for ticket in chosen
+        },
     )
+
+
+def population_of(tickets: Sequence[Ticket], sample: Sample) -> list[Ticket]:
+    """What is drawn from. Raises `SpecError` for ids that are unknown, in both lists, or in the other part."""
+    included, excluded = frozenset(sample.include), frozenset(sample.exclude)
+    _known(included | excluded, tickets)
+    if both := sorted(included & excluded):
+        raise SpecError(f"ticket {printable(both[0], 60)} is included and excluded", code="sample-conflict")
+    part = sample.held_out
+    there = [ticket for ticket in tickets if part is None or is_held_out(ticket.id, part) == (sample.part == "held-out")]
+    if missing := sorted(included - {ticket.id for ticket in there}):
+        where = "held out" if sample.part == "open" else "not held out"
+        raise SpecError(
+            f"the sample includes ticket {printable(missing[0], 60)}, which is {where}",
+            code="sample-conflict",
+            hint="a held-out part is of use only when nobody looked at it before: take another ticket",
+        )
+    return [ticket for ticket in there if ticket.id not in excluded]
+
+
+def is_held_out(ticket_id: str, part: HeldOut) -> bool:
+    """By HMAC-SHA256 of the id: it depends on nothing but the key, the share and the id."""
+    made = hmac.digest(part.key.encode("utf-8", "surrogatepass"), ticket_id.encode("utf-8", "surrogatepass"), "sha256")
+    return int.from_bytes(made[:8], "big") < part.share * 2**64
+
+
+def _allocate(
+    size: int,
+    totals: dict[str, int],
+    floors: dict[str, int],
+    sample: Sample,
+    deviations: Mapping[str, float] | None,
+) -> dict[str, int]:
+    if sample.design == "proportional":
+        return proportional(size, totals, floors)
+    if sample.design == "equal":
+        return equal(size, totals, floors)
+    known = deviations or {}
+    missing = sorted(set(totals) - set(known))
+    if missing:
+        raise SpecError(
+            f"design neyman: the prior says nothing of {printable(', '.join(missing[:20]), 400)}",
+            code="sample-prior",
+            hint="name every stratum in the prior; podctl tickets lists them",
+        )
+    if not any(known[name] > 0 for name in totals):
+        raise SpecError(
+            "design neyman: by the prior nothing varies in any stratum",
+            code="sample-prior",
+            hint="a pass rate of 0 or 1 leaves nothing to measure: soften the prior, or use another design",
+        )
+    return neyman(size, totals, floors, known)
+
+
+def _weight(is_certain: bool, count: int, total: int, certain: int) -> float:
+    if count == certain:
+        return total / count
+    return 1.0 if is_certain else (total - certain) / (count - certain)
 
 
 def order_key(seed: int, ticket_id: str) -> bytes:
@@ -72,48 +139,6 @@ def digest(tickets: Iterable[Ticket]) -> str:
     """sha256 over the tickets' ids and contents, in the order of their ids."""
     contents = [asdict(ticket) for ticket in sorted(tickets, key=lambda ticket: ticket.id)]
     return hashlib.sha256(json.dumps(contents, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
-
-
-def proportional(size: int, totals: dict[str, int], floors: dict[str, int]) -> dict[str, int]:
-    """Largest remainders of size * N_h / N, with at least one a stratum where the size allows it.
-
-    No stratum gets less than its floor or more than it has.
-    """
-    ones = {name: max(1, floors[name]) for name in totals}
-    lowest = ones if sum(ones.values()) <= size else floors
-    whole = sum(totals.values())
-    share = {name: Fraction(size * total, whole) for name, total in totals.items()}
-    counts = {name: max(lowest[name], int(share[name])) for name in totals}
-    missing = size - sum(counts.values())
-    if missing >= 0:
-        return _raise(counts, missing, totals, {name: -share[name] for name in totals})
-    # Floors took more than the shares leave: take back where the count is furthest above its share.
-    heap = [(share[name] - counts[name], name) for name in totals if counts[name] > lowest[name]]
-    heapq.heapify(heap)
-    for _ in range(-missing):
-        _, name = heapq.heappop(heap)
-        counts[name] -= 1
-        if counts[name] > lowest[name]:
-            heapq.heappush(heap, (share[name] - counts[name], name))
-    return counts
-
-
-def equal(size: int, totals: dict[str, int], floors: dict[str, int]) -> dict[str, int]:
-    """The same number a stratum; what a short stratum cannot give, the others do."""
-    counts = dict(floors)
-    return _raise(counts, size - sum(counts.values()), totals, {name: Fraction(0) for name in totals})
-
-
-def _raise(counts: dict[str, int], missing: int, totals: dict[str, int], offset: dict[str, Fraction]) -> dict[str, int]:
-    """Add one at a time where count + offset is least and there still is one to take; ties by name."""
-    heap = [(counts[name] + offset[name], name) for name in totals if counts[name] < totals[name]]
-    heapq.heapify(heap)
-    for _ in range(missing):
-        _, name = heapq.heappop(heap)
-        counts[name] += 1
-        if counts[name] < totals[name]:
-            heapq.heappush(heap, (counts[name] + offset[name], name))
-    return counts
 
 
 def _known(named: frozenset[str], tickets: Sequence[Ticket]) -> None:

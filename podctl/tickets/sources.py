@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import difflib
-import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from podctl.errors import SpecError
 from podctl.spec.models import Tickets
 from podctl.spec.problems import printable
-from podctl.tickets.fields import ABSENT, find, leads_somewhere, without
-from podctl.tickets.references import kind, parse_reference
+from podctl.spec.tickets import Dimension, First, Joined
+from podctl.tickets.events import never_shown, one_row_each
+from podctl.tickets.fields import ABSENT, find, leads_somewhere, meant, plain_parts, without
+from podctl.tickets.mapping import Missing, Reading
+from podctl.tickets.references import parse_reference
 from podctl.tickets.rows import Row, problem, read_rows
+from podctl.tickets.strata import Grouping, groupings, stratum_of
 from podctl.tickets.types import Ticket
 
 MAX_SHOWN = 20
 MAX_ID = 200
-#: The stratum of every ticket when none is asked for, and of one whose value is empty.
-ONE_STRATUM = "all"
-NO_STRATUM = "(none)"
+
+
+@dataclass(frozen=True)
+class Population:
+    """Every ticket of a source, and beside it what an agent does not see.
+
+    ``rows``: each ticket's whole row, in the same order; ``dimensions``: how strata were made of them.
+    """
+
+    tickets: tuple[Ticket, ...]
+    rows: tuple[dict[str, Any], ...]
+    dimensions: tuple[Grouping, ...]
 
 
 def load_tickets(spec: Tickets) -> list[Ticket]:
@@ -28,25 +41,45 @@ def load_tickets(spec: Tickets) -> list[Ticket]:
     ``fields`` is the row without the reference and the hidden columns. An empty text is ``""``; several
     stratum paths are joined by `` / ``. Raises `SpecError` naming the rows at fault, 20 at most.
     """
+    return list(load_population(spec).tickets)
+
+
+def load_population(spec: Tickets) -> Population:
+    """As `load_tickets`, with what strata were made of."""
     path = spec.source
-    rows = read_rows(path)
-    _hidden_exist(spec, rows)
+    rows = read_rows(path, repeated=spec.repeated == "list")
+    reading = Reading.of(spec)
+    hidden = list(spec.hide)
+    mistakes: list[tuple[Row, str]] = []
+    if spec.events is not None:
+        hidden += never_shown(spec.events)
+        _paths_exist(spec, rows, _event_paths(spec))
+        rows, mistakes = one_row_each(rows, spec.events, spec.fields.id, reading)
+    if rows:
+        _paths_exist(spec, rows, [("hide", name) for name in spec.hide] + _mapped_paths(spec))
+    values = [row.values for row in rows]
+    dimensions = groupings(spec.fields.stratum, values, reading)
     tickets: list[Ticket] = []
-    mistakes: list[str] = []
     seen: dict[str, int] = {}
     for row in rows:
         try:
-            ticket = _ticket(spec, row)
+            ticket = _ticket(spec, row, hidden, reading, dimensions)
             if ticket.id in seen:
                 raise ValueError(f"the id {printable(ticket.id, 60)!r} was given before, in row {seen[ticket.id]}")
             seen[ticket.id] = row.number
             tickets.append(ticket)
         except ValueError as error:
-            place = f"row {row.number} (line {row.line})" if row.line else f"row {row.number}"
-            mistakes.append(problem(path, place, str(error)).what)
+            said = str(error)
+            if isinstance(error, Missing):
+                said = f"{said}; {meant(error.path, [row.values])}"
+            mistakes.append((row, said))
     if mistakes:
-        raise _all(mistakes, path)
-    return tickets
+        raise _all([problem(path, _place(row), said).what for row, said in mistakes], path)
+    return Population(tuple(tickets), tuple(values), tuple(dimensions))
+
+
+def _place(row: Row) -> str:
+    return f"row {row.number} (line {row.line})" if row.line else f"row {row.number}"
 
 
 def _all(mistakes: list[str], path: Path) -> SpecError:
@@ -57,62 +90,76 @@ def _all(mistakes: list[str], path: Path) -> SpecError:
     return SpecError(what, code="tickets-invalid", cause="\n".join(listed))
 
 
-def _hidden_exist(spec: Tickets, rows: list[Row]) -> None:
-    """A slip in ``hide`` or ``reference`` would show the agent what it must not see."""
-    named = [("hide", path) for path in spec.hide]
-    if spec.fields.reference is not None:
-        named.append(("reference", spec.fields.reference))
-    for role, path in named:
-        if not any(leads_somewhere(row.values, path.split(".")) for row in rows):
-            hint = _near(path, rows[0].values)
-            raise problem(spec.source, "", f"{role} names {printable(path, 60)!r}, which no row has", hint)
-
-
-def _ticket(spec: Tickets, row: Row) -> Ticket:
+def _mapped_paths(spec: Tickets) -> list[tuple[str, str]]:
+    """Every path of the mapping that some row must have, with its role."""
     fields = spec.fields
-    hidden = list(spec.hide)
+    found = [("id", fields.id)] if spec.id_from == "field" else []
+    found += [("text", path) for path in _needed(fields.text)]
+    stratum = fields.stratum
+    parts = () if stratum is None else (stratum,) if isinstance(stratum, str | Dimension) else stratum
+    for part in parts:
+        found += [("stratum", path) for path in _needed(part.field if isinstance(part, Dimension) else part)]
+    return found + ([("reference", fields.reference)] if fields.reference is not None else [])
+
+
+def _needed(source: str | First | Joined | None) -> list[str]:
+    if source is None:
+        return []
+    if isinstance(source, str):
+        return [source]
+    if isinstance(source, Joined):
+        return [path for part in source.join for path in _needed(part)]
+    return []  # one of them is enough, which is seen row by row
+
+
+def _event_paths(spec: Tickets) -> list[tuple[str, str]]:
+    events = spec.events
+    if events is None:
+        return []
+    named = (
+        events.at,
+        events.state,
+        events.opened,
+        events.resolved,
+        events.closed,
+        *events.order,
+        *events.last,
+        *events.assigned,
+    )
+    return [("id", spec.fields.id), *(("events", path) for path in named if path is not None)]
+
+
+def _paths_exist(spec: Tickets, rows: Sequence[Row], named: Sequence[tuple[str, str]]) -> None:
+    """A path that leads nowhere in any row is a slip, and in ``hide`` or ``reference`` shows an agent what it must not see.
+
+    Raises `SpecError`.
+    """
+    for role, path in named:
+        parts = plain_parts(path)
+        if not any(leads_somewhere(row.values, parts) or find(row.values, path) is not ABSENT for row in rows):
+            said = f"{role} names {printable(path, 60)!r}, which no row has"
+            if len(rows) == 1 and role in ("id", "text", "stratum"):
+                continue  # the row's own message has its place
+            raise problem(spec.source, "", said, meant(path, (row.values for row in rows)))
+
+
+def _ticket(spec: Tickets, row: Row, hide: list[str], reading: Reading, dimensions: Sequence[Grouping]) -> Ticket:
+    fields = spec.fields
+    hidden = list(hide)
     reference = None
     if fields.reference is not None:
         hidden.append(fields.reference)
         found = find(row.values, fields.reference)
         reference = None if found is ABSENT else parse_reference(found)
-    identity = str(row.number) if spec.id_from == "row" else _id(row.values, fields.id)
-    text = "" if fields.text is None else _plain(row.values, fields.text, "text")
-    return Ticket(identity, text, _stratum(row.values, fields.stratum), without(row.values, hidden), reference)
+    identity = str(row.number) if spec.id_from == "row" else _id(row.values, fields.id, reading)
+    text = "" if fields.text is None else reading.text(row.values, fields.text, "text")
+    return Ticket(identity, text, stratum_of(row.values, dimensions), without(row.values, hidden), reference)
 
 
-def _id(row: dict[str, Any], path: str) -> str:
-    text = _plain(row, path, "id").strip()
+def _id(row: dict[str, Any], path: str, reading: Reading) -> str:
+    text = reading.text(row, path, "id").strip()
     if not text:
         raise ValueError(f"the id, {path!r}, is empty")
     if len(text) > MAX_ID or not text.isprintable():
         raise ValueError(f"the id {printable(text, 60)!r} is longer than {MAX_ID} characters or has unprintable ones")
     return text
-
-
-def _stratum(row: dict[str, Any], paths: str | tuple[str, ...] | None) -> str:
-    if paths is None or paths == ():
-        return ONE_STRATUM
-    names = (paths,) if isinstance(paths, str) else paths
-    return " / ".join(_plain(row, path, "stratum").strip() or NO_STRATUM for path in names)
-
-
-def _plain(row: dict[str, Any], path: str, role: str) -> str:
-    """The value as text; null is empty. Raises ValueError when there is none or it is a list or object."""
-    value = find(row, path)
-    if value is ABSENT:
-        near = _near(path, row)
-        raise ValueError(f"the {role}, {path!r}, is missing" + (f"; {near}" if near else ""))
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list | dict):
-        raise ValueError(f"the {role}, {path!r}: expected text or a number, found {kind(value)}")
-    return json.dumps(value)
-
-
-def _near(path: str, row: dict[str, Any]) -> str:
-    found = difflib.get_close_matches(path[:80], list(row)[:1000], n=1)
-    names = ", ".join(list(row)[:12])
-    return printable(f"did you mean {found[0]!r}?" if found else f"the columns are {names}")

@@ -23,6 +23,7 @@ LAST = {
     "gateway": "gateway adds to a stream",
     "capture": "pgbench, reading one row",
     "data": "  loaded with its references added",
+    "masking": "collisions of",
 }
 
 
@@ -34,7 +35,7 @@ def test_every_benchmark_is_tried_here_but_docker() -> None:
     "names",
     [
         ("cli", "pods", "memory", "store", "gateway"),
-        pytest.param(("throughput", "growth", "capture", "data"), marks=pytest.mark.campaign),
+        pytest.param(("throughput", "growth", "capture", "data", "masking"), marks=pytest.mark.campaign),
     ],
 )
 def test_benchmarks_measure_something(names: tuple[str, ...]) -> None:

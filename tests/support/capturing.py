@@ -105,7 +105,7 @@ def standby(server: Server) -> Iterator[Server]:
         ]
         subprocess.run([*as_user, *backup], check=True, capture_output=True, cwd=place.parent)
 
-    with serving(data) as url:
+    with serving(initialize=data) as url:
         yield Server(url)
 
 

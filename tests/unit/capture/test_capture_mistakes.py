@@ -72,6 +72,9 @@ def test_the_cheapest_cut_is_one_that_may_be_cut(server: Server, tmp_path: Path)
 def test_a_whole_table_beyond_the_budget_is_refused_before_it_is_read(server: Server, tmp_path: Path) -> None:
     error = refused(project(tmp_path, server.database(SHOP), whole=["orders"], budget={"rows": 100}), tmp_path / "seed")
     assert error.code == "capture-budget" and "orders is to be taken whole and has 500 rows" in told(error)
+    analysed = server.database(SHOP + "ANALYZE;")
+    error = refused(project(tmp_path, analysed, whole=["*"], budget={"rows": 540}), tmp_path / "seed")
+    assert error.code == "capture-budget" and "orders 500, users 50" in told(error)
 
 
 def test_names_that_the_source_has_not_are_shown_at_their_place(server: Server, tmp_path: Path) -> None:
@@ -253,6 +256,17 @@ def test_a_source_that_is_killed_amid_a_table(server: Server, tmp_path: Path) ->
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 3, said
     assert "the source was lost while podctl was copying big [capture-source-lost]" in said
+    assert not (tmp_path / "seed").exists() and list(tmp_path.glob(".seed*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_podctl_asked_to_end_amid_a_table(server: Server, tmp_path: Path, number: signal.Signals) -> None:
+    path = project(tmp_path, server.database(BIG), whole=["big"])
+    process = command(path, tmp_path / "seed")
+    waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in said
     assert not (tmp_path / "seed").exists() and list(tmp_path.glob(".seed*")) == []
 
 

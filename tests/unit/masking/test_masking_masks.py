@@ -184,7 +184,7 @@ def test_ids_keep_their_shape_one_to_one(left: str, right: str) -> None:
     ids = MASKS.simple("id")
     one, other = ids(left) or "", ids(right) or ""
     assert (one == other) == (left == right)
-    if not left.strip().isdigit():
+    if not left.strip().removeprefix("-").isdigit():  # a number is one in a text, too
         assert re.sub("[a-z]", "a", re.sub("[A-Z]", "A", re.sub(r"\d", "0", one))) == re.sub(
             "[a-z]", "a", re.sub("[A-Z]", "A", re.sub(r"\d", "0", left))
         )

@@ -77,7 +77,7 @@ def test_everything_of_a_ticket_is_masked_and_joins_with_the_database() -> None:
 
 def test_names_that_a_capture_learned_and_those_of_other_tickets_are_found() -> None:
     watch = Watch()
-    watch.learning = True
+    watch.knowledge.wanted = True
     masker({"name": "name"}, watch=watch)(b"Saoirse Przybylski\n")
     first = Ticket("1", "saoirse przybylski and Bartosz Yilmazer", "all", {})
     second = Ticket("2", "", "all", {"requester": {"name": "Bartosz Yilmazer"}})

@@ -147,7 +147,7 @@ BAD: dict[str, tuple[type[Model], str, str]] = {
     "directory": (Agent, A.replace("directory: .", "directory: ▲there"), "expected a directory, found a file"),
     "prompt": (Agent, A + "prompt: ▲prompt.md\n", "no such file: prompt.md"),
     "path too long": (Agent, A + f"prompt: ▲{'x' * 300}\n", "no such file"),
-    "source's ending": (Tickets, K.replace("rows.csv", "▲there"), "expected a .csv, .json or .jsonl file"),
+    "source's ending": (Tickets, K.replace("rows.csv", "▲there"), "expected a .csv, .json, .jsonl, .ndjson or .parquet file"),
     "source missing": (Tickets, K.replace("rows.csv", "▲none.csv"), "no such file: none.csv"),
     "scenario's reference": (Scenario, C.replace("agent: there", "agent: ▲nowhere.yaml"), "no such file: nowhere.yaml"),
     "two ways": (Scenario, S + "checks:\n- ▲{kind: output, name: a, path: b, equals: 1, matches: x}\n", "exactly one of"),

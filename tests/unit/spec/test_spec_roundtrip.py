@@ -21,6 +21,7 @@ from podctl.spec.load import load_bundle, load_model
 from podctl.spec.scaffold import scaffold
 from podctl.spec.shape import KINDS, validate
 from podctl.spec.source import parse
+from podctl.spec.tickets import TicketFields
 
 FILE = Path("/nowhere/spec.yaml")
 
@@ -113,7 +114,7 @@ specs: st.SearchStrategy[models.Model] = st.one_of(
         models.Tickets,
         **head("Tickets"),
         source=paths,
-        fields=st.builds(models.TicketFields, id=text, stratum=st.none() | text | texts),
+        fields=st.builds(TicketFields, id=text, stratum=st.none() | text | texts),
         hide=texts,
     ),
     st.builds(

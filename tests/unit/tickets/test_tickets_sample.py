@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from podctl.errors import SpecError
 from podctl.spec.models import Sample
-from podctl.tickets.sample import digest, draw, equal, order_key, proportional
+from podctl.tickets.allocation import equal, proportional
+from podctl.tickets.sample import digest, draw, order_key
 from podctl.tickets.types import Reference, Ticket
 
 populations = st.lists(st.integers(1, 30), min_size=1, max_size=6).map(

@@ -175,7 +175,7 @@ BAD = [
     ("t.jsonl", "\n\n", "no tickets in it"),
     ("t.jsonl", '{"id": 1}\n{"id": 1e}\n', "row 2 (line 2): not valid JSON"),
     ("t.jsonl", '{"id": 1}\n\n"x"\n', "row 2 (line 3): expected an object"),
-    ("t.txt", "id\n1\n", "expected a .csv, .json or .jsonl file"),
+    ("t.txt", "id\n1\n", "expected a .csv, .json, .jsonl, .ndjson or .parquet file"),
     ("t.csv", None, "no such file"),
 ]
 
