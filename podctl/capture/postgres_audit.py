@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
@@ -243,25 +244,16 @@ class PostgresAudit:
     def _records(self, table: Table, where: sql.Composable, kept: Kept) -> Iterator[Record]:
         width = len(table.stored)
         extra: set[str] = set()
-        try:
-            with self._session.cursor() as cursor, cursor.copy(self._selection(table, where)) as copy:
-                for line in copy:
-                    fields = [column_text(field) for field in bytes(line).rstrip(b"\n").split(b"\t")]
-                    order, at, letter, actor, transaction, old_has, new_has, *values = fields
-                    if letter == "t" or (old_has is None and new_has is None):
-                        kept.truncated.setdefault(table.shown, []).append(int(at or 0))
-                        continue
-                    old = _row(table, values[:width], old_has, extra)
-                    new = _row(table, values[width:], new_has, extra)
-                    yield Record(int(order or 0), int(at or 0), table.shown, old, new, actor or "", transaction or "")
-        except psycopg.DataError as error:
-            raise CaptureProblem(
-                f"the history of {table.shown} holds what its columns cannot hold today",
-                code="history-schema",
-                cause=first_line(error),
-                unchanged="nothing was made",
-                hint="its definition changed since: sample tickets that were opened after the migration",
-            ) from error
+        with schema_changed(table), self._session.cursor() as cursor, cursor.copy(self._selection(table, where)) as copy:
+            for line in copy:
+                fields = [column_text(field) for field in bytes(line).rstrip(b"\n").split(b"\t")]
+                order, at, letter, actor, transaction, old_has, new_has, *values = fields
+                if letter == "t" or (old_has is None and new_has is None):
+                    kept.truncated.setdefault(table.shown, []).append(int(at or 0))
+                    continue
+                old = _row(table, values[:width], old_has, extra)
+                new = _row(table, values[width:], new_has, extra)
+                yield Record(int(order or 0), int(at or 0), table.shown, old, new, actor or "", transaction or "")
         if extra:
             kept.notes.append(f"the history of {table.shown} has columns that it has no more: {', '.join(sorted(extra))}")
 
@@ -307,6 +299,21 @@ class PostgresAudit:
             for column in table.stored
         )
         return sql.SQL("(SELECT {})").format(columns)
+
+
+@contextmanager
+def schema_changed(table: Table) -> Iterator[None]:
+    """Values that are none of today's columns, in words."""
+    try:
+        yield
+    except psycopg.DataError as error:
+        raise CaptureProblem(
+            f"the history of {table.shown} holds what its columns cannot hold today",
+            code="history-schema",
+            cause=first_line(error),
+            unchanged="nothing was made",
+            hint="its definition changed since: sample tickets that were opened after the migration",
+        ) from error
 
 
 def column_text(field: bytes) -> str | None:

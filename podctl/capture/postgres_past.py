@@ -11,6 +11,7 @@ from podctl.capture.past import Kept, Row
 from podctl.capture.postgres import place_of, rowid
 from podctl.capture.postgres_audit import PostgresAudit, column_text
 from podctl.capture.postgres_catalog import Catalog, Session
+from podctl.capture.postgres_changelog import PostgresChangeLog
 from podctl.capture.postgres_session import explained
 from podctl.capture.schema import Table
 from podctl.capture.worklist import Rowid
@@ -24,8 +25,11 @@ class PostgresPast:
 
     def __init__(self, session: Session, catalog: Catalog, spec: History) -> None:
         self._session, self._catalog = session, catalog
-        assert isinstance(spec.source, AuditTable)
-        self._source = PostgresAudit(session, catalog, spec.source)
+        self._source = (
+            PostgresAudit(session, catalog, spec.source)
+            if isinstance(spec.source, AuditTable)
+            else PostgresChangeLog(session, catalog, spec.source)
+        )
 
     def read(self, tables: Sequence[Table], since: int, limit: int) -> Kept:
         return self._source.read(tables, since, limit)

@@ -105,8 +105,8 @@ class ChangeLog(Model):
 
     kind: Literal["change-log"]
     file: Path
-    format: Literal["wal2json", "debezium"] = Field(
-        description="wal2json: format version 1 or 2 with include-timestamp; debezium: change events, with or without schema"
+    format: Literal["wal2json"] = Field(
+        description="format version 1 or 2, with include-timestamp and include-xids, of tables with REPLICA IDENTITY FULL"
     )
 
 
@@ -148,6 +148,13 @@ class History(Model):
         description="table.column patterns that say nothing: updated_at, version counters; they may be missing in the history",
     )
     changes: Annotated[int, Field(ge=1, le=10_000_000)] = Field(500_000, description="more changes than this are not read")
+
+    @model_validator(mode="after")
+    def _can_tell_who(self) -> History:
+        actors = self.resolution.actors if self.resolution else Actors()
+        if isinstance(self.source, ChangeLog) and (actors.only or actors.never):
+            raise ValueError("expected no actors: a change log does not say who made a change")
+        return self
 
     @property
     def zone(self) -> ZoneInfo | None:

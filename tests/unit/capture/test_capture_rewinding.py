@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from audited import SHOP, TABLES, audited
+from audited import SHOP, TABLES, audited, wal2json
 from capturing import Server, dump_programs, project
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -125,9 +125,17 @@ def go_through(session: psycopg.Connection[Any], change: Any) -> None:
     assert session.execute(statements[change["op"]]).rowcount == 1
 
 
-def history(layout: str, **more: Any) -> dict[str, Any]:
-    resolution = {"resolved": "resolved", "rows": "any", "unchanged": "reference", **more.pop("resolution", {})}
-    return {"source": {"kind": "audit-table", "layout": layout}, "opened": "opened", "resolution": resolution, **more}
+def history(source: str, url: str, directory: Path) -> dict[str, Any]:
+    """What a capture file says of the ways in which a past is kept; a change log is written."""
+    found = {"kind": "audit-table", "layout": source}
+    if source.startswith("wal2json"):
+        wal2json(url, directory / "changes.jsonl", int(source[-1]))
+        found = {"kind": "change-log", "file": "changes.jsonl", "format": "wal2json"}
+    return {
+        "source": found,
+        "opened": "opened",
+        "resolution": {"resolved": "resolved", "rows": "any", "unchanged": "reference"},
+    }
 
 
 @pytest.fixture(scope="module")
@@ -137,23 +145,23 @@ def template(server: Server) -> Iterator[dict[str, str]]:
     server.drop(*made.values())
 
 
-@pytest.mark.parametrize("layout", ["supa-audit", "audit-trigger"])
+@pytest.mark.parametrize("kept_in", ["supa-audit", "audit-trigger", "wal2json 1", "wal2json 2"])
 @settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.generate],
 )
 @given(lived=_HISTORIES, data=st.data())
 def test_every_moment_is_found_again_and_what_followed(
-    server: Server, template: dict[str, str], tmp_path: Path, layout: str, lived: list[list[tuple[Any, ...]]], data: st.DataObject
+    server: Server, template: dict[str, str], tmp_path: Path, kept_in: str, lived: list[list[tuple[Any, ...]]], data: st.DataObject
 ) -> None:  # fmt: skip
-    url = server.copy(template[layout])
+    url = server.copy(template.get(kept_in, template["audit-trigger"]))
     moments = live_through(url, lived)
     opened_at = data.draw(st.integers(0, len(moments) - 1))
     resolved_at = data.draw(st.integers(opened_at, len(moments) - 1))
     ticket = {"id": "t", "opened": moments[opened_at][0], "resolved": moments[resolved_at][0]}
-    path = project(tmp_path, url, [ticket], whole=["customers", "orders", "items"], history=history(layout))
+    path = project(tmp_path, url, [ticket], whole=["customers", "orders", "items"], history=history(kept_in, url, tmp_path))
     with opened([path], dump_programs()) as (source,):
         past = past_of(source.plan())["t"]
     assert past.problem == "" and past.resolution == "found"
