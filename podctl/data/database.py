@@ -145,7 +145,6 @@ class PostgresDatabase:
             self._state = state
             if state:
                 await apply_state(self._clone, state)
-                point("pod.state-applied")
                 marks.append(("state", clock()))
             await _create_slot(self._clone, self._slot)
             marks.append(("slot", clock()))

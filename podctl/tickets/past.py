@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from podctl.stats.units import plural
 from podctl.tickets.states import DatabaseState, TableState
 from podctl.tickets.types import Reference, Ticket
 
@@ -53,7 +54,7 @@ class WithPast:
     def lines(self) -> list[str]:
         """How many were left out, and why."""
         counts = Counter(self.left_out.values())
-        return [f"{count:,} tickets are left out: {WHY[code]}" for code, count in sorted(counts.items())]
+        return [f"{plural(count, 'ticket')} left out: {WHY[code]}" for code, count in sorted(counts.items())]
 
 
 def parse_past(entry: Mapping[str, Any]) -> TicketPast:
