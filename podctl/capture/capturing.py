@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -370,7 +370,7 @@ def _copy(order: Order, directory: Path, said: Said) -> CapturedSeed:
     digests = {name: _write(directory / name, text) for name, text in scripts.items()}
     manifest = _manifest(plan, order.source, definition.not_mirrored, tuple(tables.values()), dict(masking.facts), digests)
     if plan.past:
-        sha256 = _write(directory / HISTORY, plan.past.lines(masking.ids))
+        sha256 = _write_lines(directory / HISTORY, plan.past.lines(masking.ids))
         manifest = manifest.model_copy(update={"history": CapturedHistory(sha256=sha256, **plan.past.facts())})
     _write(directory / MANIFEST, json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True) + "\n")
     _write(directory / DIGEST, manifest.digest + "\n")
@@ -501,7 +501,14 @@ def _created(path: Path) -> Iterator[Any]:
 
 def _write(path: Path, text: str) -> str:
     """sha256 of what was written."""
-    data = text.encode()
+    return _write_lines(path, [text])
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
     with _created(path) as stream:
-        stream.write(data)
-    return hashlib.sha256(data).hexdigest()
+        for line in lines:
+            data = line.encode()
+            digest.update(data)
+            stream.write(data)
+    return digest.hexdigest()

@@ -6,6 +6,7 @@ Moments are microseconds since the epoch, in UTC. A row is its table's and its k
 from __future__ import annotations
 
 import enum
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,10 +145,9 @@ class Past:
 
     def at(self, row: RowKey, moment: int) -> Row | None:
         """What the row was; None: it was not there. Of a row without changes since, what the last change left."""
-        for change in self.rows[row]:
-            if change.at > moment:
-                return change.old
-        return self.rows[row][-1].new
+        changes = self.rows[row]
+        following = bisect_right(changes, moment, key=lambda change: change.at)
+        return changes[following].old if following < len(changes) else changes[-1].new
 
     def unknown(self, row: RowKey, moment: int) -> bool:
         return any(gap.start <= moment < gap.end for gap in self.gaps.get(row, ()))

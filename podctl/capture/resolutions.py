@@ -137,7 +137,7 @@ def _outcome(past: Past, ticket: Moments, changes: list[Change], claims: Mapping
 
 def _folded(past: Past, row: RowKey, opened: int, mine: Set[int]) -> _Fold:
     """The row as it was, with the ticket's own changes."""
-    later = past.rows[row][bisect_right([change.at for change in past.rows[row]], opened) :]
+    later = past.rows[row][bisect_right(past.rows[row], opened, key=lambda change: change.at) :]
     last = max(place for place, change in enumerate(later) if id(change) in mine)
     before = past.at(row, opened)
     fold = _Fold(before, before)

@@ -7,6 +7,7 @@ go, rows removed since are to come, so that a pod begins with what the ticket wa
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -260,10 +261,14 @@ class Rewinding:
 
     def settle(self) -> None:
         """Work out what each ticket was opened on, once it is known which rows are taken."""
+        # By their last changes: a row that did not change since a ticket's opening is as it is today.
+        self._by_last = sorted(self._relevant, key=lambda row: (self.past.rows[row][-1].at, row[0], *map(str, row[1])))
+        self._last = [self.past.rows[row][-1].at for row in self._by_last]
         self._unexplained = [
             row
             for row in self.past.gaps
-            if row not in self.past.rows and row in self._today and self._taken[row[0]](self._today[row][0])
+            if row in self._relevant
+            or (row not in self.past.rows and row in self._today and self._taken[row[0]](self._today[row][0]))
         ]
         for one in self.tickets.values():
             one.problem = one.problem or self._too_early(one.moments.opened)
@@ -294,12 +299,9 @@ class Rewinding:
             if self.past.unknown(row, opened):
                 one.problem = _gap(row)
                 return found
-        for row in sorted(self._relevant, key=lambda row: (row[0], *map(str, row[1]))):
-            today = self._today[row][1] if row in self._today else None
+        for row in self._by_last[bisect_right(self._last, opened) :]:
+            today = self._seeded(row)
             then = self.past.at(row, opened)
-            if self.past.unknown(row, opened):
-                one.problem = _gap(row)
-                return found
             if then is not None and then != today:
                 complete = self._complete(row[0], then, today)
                 if isinstance(complete, Outcome):
@@ -428,9 +430,28 @@ class Rewinding:
             for row, line in zip(batch, lines, strict=True):
                 self.masked[table, row] = tuple(None if one == NULL else unescape(one).decode() for one in line.split(b"\t"))
 
-    def lines(self, ids: Mapping[str, str]) -> str:
-        """A JSON object a ticket, with what a run needs; nothing in it is production's own but names of tables and columns."""
-        return "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in self._entries(ids))
+    def lines(self, ids: Mapping[str, str]) -> Iterator[str]:
+        """Lines of history.jsonl (`podctl.tickets.past.read_past`); nothing in them is production's own but names of tables and
+        columns. A row that many tickets were opened on stands in them once."""
+        tables = {name: number for number, name in enumerate(sorted(self.past.tables))}
+        rows: dict[tuple[str, Row], int] = {}
+        for name in tables:
+            table = self._table(name)
+            columns = [column.name for column in table.stored]
+            yield _json({"schema": table.schema, "name": table.name, "columns": columns, "key": list(table.key)})
+        for entry, then in self._entries(ids):
+            if then is not None:
+                state: dict[int, tuple[list[int], list[int]]] = {}
+                for row, image in then.items():
+                    for place, one in enumerate((self._seeded(row), image)):
+                        if one is not None:
+                            number = rows.get((row[0], one))
+                            if number is None:
+                                number = rows[row[0], one] = len(rows)
+                                yield _json({"row": self.masked[row[0], one]})
+                            state.setdefault(tables[row[0]], ([], []))[place].append(number)
+                entry["state"] = [[table, *numbers] for table, numbers in sorted(state.items())]
+            yield _json(entry)
 
     def facts(self) -> dict[str, Any]:
         """How many tickets there are, and what is known of them."""
@@ -439,40 +460,18 @@ class Rewinding:
         rows = sum(len(one.then) for one in self.tickets.values())
         return {"tickets": len(self.tickets), "rows": rows, "states": states, "resolutions": kinds, "notes": tuple(self.notes)}
 
-    def _entries(self, ids: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    def _entries(self, ids: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], Mapping[RowKey, Row | None] | None]]:
+        """Of each ticket what is written, and what the rows were; None where nobody knows."""
         for ticket, one in self.tickets.items():
             entry: dict[str, Any] = {"ticket": ids.get(ticket, ticket)}
             if one.problem is not None:
-                yield entry | {"problem": one.problem.why, "table": one.problem.table}
+                yield entry | {"problem": one.problem.why, "table": one.problem.table}, None
                 continue
-            entry["state"] = self._state(one.then)
             if one.resolution is not None:
                 entry |= {"resolution": one.resolution.kind, "why": one.resolution.why, "table": one.resolution.table}
                 made = self._made(one.resolution.changes)
                 entry["changes"] = [self._recorded(change, made) for change in one.resolution.changes]
-            yield entry
-
-    def _state(self, then: Mapping[RowKey, Row | None]) -> list[dict[str, Any]]:
-        by_table: dict[str, list[RowKey]] = defaultdict(list)
-        for row in then:
-            by_table[row[0]].append(row)
-        states = []
-        for name, rows in sorted(by_table.items()):
-            table = self._table(name)
-            columns = [column.name for column in table.stored]
-            places = [columns.index(key) for key in table.key]
-            gone = [self.masked[name, today] for row in rows if (today := self._seeded(row)) is not None]
-            states.append(
-                {
-                    "schema": table.schema,
-                    "name": table.name,
-                    "columns": columns,
-                    "key": list(table.key),
-                    "gone": [[row[place] for place in places] for row in gone],
-                    "rows": [list(self.masked[name, image]) for row in rows if (image := then[row]) is not None],
-                }
-            )
-        return states
+            yield entry, one.then
 
     def _recorded(self, change: NetChange, made: set[Wanted]) -> dict[str, Any]:
         name = change.row[0]
@@ -498,6 +497,10 @@ class Rewinding:
 
 def _images(changes: Iterable[Any]) -> list[Row]:
     return [image for change in changes for image in (change.old, change.new) if image is not None]
+
+
+def _json(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, ensure_ascii=False) + "\n"
 
 
 def _gap(row: RowKey) -> Outcome:

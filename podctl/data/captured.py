@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 from podctl.data.connect import Connection
 from podctl.errors import SpecError
 from podctl.spec.models import Model
-from podctl.tickets.past import TicketPast, parse_past
+from podctl.tickets.past import TicketPast, read_past
 
 FORMAT = 1
 MANIFEST, BEFORE, AFTER, DIGEST, HISTORY = "seed.json", "before.sql", "after.sql", "digest", "history.jsonl"
@@ -167,12 +167,8 @@ def read_history(directory: Path) -> dict[str, TicketPast] | None:
     path = directory / HISTORY
     if _sha256(path) != manifest.history.sha256:
         raise _changed(path)
-    found = {}
     with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            entry = json.loads(line)
-            found[str(entry["ticket"])] = parse_past(entry)
-    return found
+        return read_past(lines)
 
 
 async def copy_in(connection: Connection, directory: Path, table: CapturedTable) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from podctl.stats.units import plural
-from podctl.tickets.states import DatabaseState, TableState
+from podctl.tickets.states import DatabaseState, TableState, Values
 from podctl.tickets.types import Reference, Ticket
 
 #: Code -> why a ticket cannot be used, for people.
@@ -57,19 +58,33 @@ class WithPast:
         return [f"{plural(count, 'ticket')} left out: {WHY[code]}" for code, count in sorted(counts.items())]
 
 
-def parse_past(entry: Mapping[str, Any]) -> TicketPast:
-    """An object of history.jsonl. Raises KeyError, TypeError and ValueError for another."""
+def read_past(lines: Iterable[str]) -> dict[str, TicketPast]:
+    """Ticket -> its past, from the lines of history.jsonl.
 
-    def rows(values: Iterable[Iterable[str | None]]) -> tuple[tuple[str | None, ...], ...]:
-        return tuple(tuple(row) for row in values)
+    Tables come first, in the order of their numbers; then rows, in theirs, and tickets, each after the rows that it names. A
+    ticket's state lists tables with the rows that go and those that come. Raises KeyError, TypeError, IndexError and ValueError
+    for other lines.
+    """
+    tables, rows, found = list[TableState](), list[Values](), dict[str, TicketPast]()
+    for line in lines:
+        entry = json.loads(line)
+        if "row" in entry:
+            rows.append(tuple(entry["row"]))
+        elif "columns" in entry:
+            tables.append(TableState(entry["schema"], entry["name"], tuple(entry["columns"]), tuple(entry["key"])))
+        elif entry.get("problem"):
+            found[str(entry["ticket"])] = TicketPast(problem=str(entry["problem"]))
+        else:
+            state = tuple(_with_rows(tables[table], rows, gone, come) for table, gone, come in entry["state"])
+            said = (str(entry.get("resolution", "")), str(entry.get("why", "")))
+            found[str(entry["ticket"])] = TicketPast(state, "", *said, tuple(map(dict, entry.get("changes", ()))))
+    return found
 
-    if entry.get("problem"):
-        return TicketPast(problem=str(entry["problem"]))
-    state = tuple(
-        TableState(one["schema"], one["name"], tuple(one["columns"]), tuple(one["key"]), rows(one["gone"]), rows(one["rows"]))
-        for one in entry["state"]
-    )
-    return TicketPast(state, "", entry.get("resolution", ""), entry.get("why", ""), tuple(map(dict, entry.get("changes", ()))))
+
+def _with_rows(table: TableState, rows: Sequence[Values], gone: Iterable[int], come: Iterable[int]) -> TableState:
+    places = [table.columns.index(name) for name in table.key]
+    keys = tuple(tuple(rows[number][place] for place in places) for number in gone)
+    return replace(table, gone=keys, rows=tuple(rows[number] for number in come))
 
 
 def with_past(tickets: Iterable[Ticket], pasts: Mapping[str, Mapping[str, TicketPast]], need_reference: bool) -> WithPast:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from psycopg import sql
 from podctl.capture.capturing import Plan, opened
 from podctl.data.connect import connect
 from podctl.data.states import apply_state
-from podctl.tickets.past import TicketPast, parse_past
+from podctl.tickets.past import TicketPast, read_past
 
 Snapshot = dict[str, list[tuple[Any, ...]]]
 
@@ -79,8 +78,7 @@ def past_of(plan: Plan) -> dict[str, TicketPast]:
     assert plan.past is not None
     for table in plan.past.tables:
         plan.past.mask(table, bytes)
-    entries = map(json.loads, plan.past.lines({}).splitlines())
-    return {entry["ticket"]: parse_past(entry) for entry in entries}
+    return read_past(plan.past.lines({}))
 
 
 def rewound(url: str, past: TicketPast) -> tuple[Snapshot, Snapshot]:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from podctl.tickets.past import TicketPast, parse_past, with_past
+from podctl.tickets.past import TicketPast, read_past, with_past
 from podctl.tickets.states import TableState
 from podctl.tickets.types import ExpectedChange, Reference, Ticket
 
-STATE = {"schema": "public", "name": "orders", "columns": ["id"], "key": ["id"], "gone": [["1"]], "rows": [[None]]}
+LINES = [
+    {"schema": "public", "name": "orders", "columns": ["n", "id"], "key": ["id"]},
+    {"row": ["a", "1"]},
+    {"row": [None, "2"]},
+]
 CHANGE = {"table": "orders", "op": "delete", "key": {"id": "1"}, "old": {"id": "1"}, "new": {}, "new_parents": {}}
 
 
 def known(resolution: str, why: str = "", changes: tuple[Any, ...] = ()) -> TicketPast:
-    return parse_past({"ticket": "t", "state": [STATE], "resolution": resolution, "why": why, "changes": changes})
+    return read({"state": [[0, [0], [1]]], "resolution": resolution, "why": why, "changes": changes})
+
+
+def read(entry: dict[str, Any]) -> TicketPast:
+    return read_past(map(json.dumps, [*LINES, {"ticket": "t", **entry}]))["t"]
 
 
 def worked(*pasts: TicketPast, reference: Reference | None = None, needed: bool = True) -> Ticket | str:
@@ -26,7 +35,7 @@ def worked(*pasts: TicketPast, reference: Reference | None = None, needed: bool 
 def test_a_state_and_a_reference_come_to_the_ticket() -> None:
     ticket = worked(known("found", changes=(CHANGE,)))
     assert isinstance(ticket, Ticket) and ticket.reference is not None
-    assert ticket.states == {"db0": (TableState("public", "orders", ("id",), ("id",), (("1",),), ((None,),)),)}
+    assert ticket.states == {"db0": (TableState("public", "orders", ("n", "id"), ("id",), (("1",),), ((None, "2"),)),)}
     assert ticket.reference.recorded == ({**CHANGE, "database": "db0", "user": "people"},)
 
 
@@ -35,7 +44,7 @@ def test_databases_speak_together() -> None:
     assert isinstance(both, Ticket) and both.reference is not None and len(both.reference.recorded or ()) == 1
     assert worked(known("found", changes=(CHANGE,)), known("ambiguous", "overlap")) == "overlap"
     assert worked(known("nothing", "no-change"), known("nothing", "no-change")) == "no-change"
-    assert worked(known("found"), parse_past({"ticket": "t", "problem": "gap"})) == "gap"
+    assert worked(known("found"), read({"problem": "gap"})) == "gap"
 
 
 def test_a_reference_of_its_own_stays_and_one_is_not_always_needed() -> None:
@@ -49,7 +58,7 @@ def test_a_reference_of_its_own_stays_and_one_is_not_always_needed() -> None:
 
 def test_what_is_left_out_is_counted_in_words() -> None:
     tickets = [Ticket(name, "", "", {}) for name in "abc"]
-    found = with_past(tickets, {"db": {"a": known("found"), "b": parse_past({"problem": "older"})}}, True)
+    found = with_past(tickets, {"db": {"a": known("found"), "b": read({"problem": "older"})}}, True)
     assert [ticket.id for ticket in found.tickets] == ["a"] and found.left_out == {"b": "older", "c": "not-there"}
     assert found.lines() == [
         "1 ticket left out: the seed was not captured for it",
