@@ -83,6 +83,11 @@ class Rewinding:
         self.own = {row for ticket in self.tickets for row in named.get(ticket, ())} | {
             change.row for one in self.tickets.values() if one.resolution for change in one.resolution.changes
         }
+        #: What resolutions leave of rows.
+        self._written: dict[RowKey, list[Row]] = defaultdict(list)
+        for change in (change for one in self.tickets.values() if one.resolution for change in one.resolution.changes):
+            if change.new is not None:
+                self._written[change.row].append(change.new)
         self.masked: dict[tuple[str, Row], tuple[str | None, ...]] = {}
 
     def _ignored(self, table: str, column: str) -> bool:
@@ -244,18 +249,12 @@ class Rewinding:
                 if row[0] != edge.child:
                     continue
                 needed = edge.follow == "required" or (edge.follow != "never" and row in self.own)
-                for image in [*_images(self.past.rows[row]), *self._written(row)]:
+                for image in [*_images(self.past.rows[row]), *self._written.get(row, ())]:
                     value = self._picked(edge.child, image, edge.columns)
                     if value is not None and self._holds(edge, image):
                         wanted[number, value] = wanted.get((number, value), False) or needed
             self._rows_with(edge.parent, edge.to, [value for at, value in wanted if at == number])
         return [(edges[number], value, needed) for (number, value), needed in wanted.items()]
-
-    def _written(self, row: RowKey) -> Iterator[Row]:
-        for one in self.tickets.values():
-            for change in one.resolution.changes if one.resolution else ():
-                if change.row == row and change.new is not None:
-                    yield change.new
 
     # ---- states -----------------------------------------------------------------------
 
