@@ -20,6 +20,8 @@ from podctl.masking.table import Column, Watch, table_masker
 from podctl.spec.masking import Masking
 
 KEY = MaskingKey(bytes(range(32)))
+#: Of a chunk.
+LINES = 1_000
 TYPES = {
     "id": "integer", "parent": "integer", "ref": "uuid", "email": "text", "name": "text", "phone": "text", "born": "date", "salary": "numeric",
     "profile": "jsonb", "note": "text", "status": "text", "created": "timestamp with time zone",
@@ -36,13 +38,14 @@ POLICIES: dict[str, dict[str, Any]] = {
 
 
 def measure(effort: Effort) -> list[Row]:
-    count = effort.pick(2_000, 100_000, 200_000)
+    count = effort.pick(2_000, 50_000, 100_000)
     chunks = _chunks(count)
     size = sum(map(len, chunks))
     rows = []
     floor = [count / _taken(chunks, _split_and_join) for _ in range(effort.times(5))]
     for name, rules in POLICIES.items():
-        found = [count / _taken(chunks, _masker(rules)) for _ in range(effort.times(5))]
+        some = chunks[: max(1, len(chunks) // 10)] if "note" in rules else chunks
+        found = [len(some) * LINES / _taken(some, _masker(rules)) for _ in range(effort.times(5))]
         first = name == next(iter(POLICIES))
         beside = f"split and joined alone {spread(floor, '/s')}" if first else ""
         rows.append(Row(f"masking {name}", found, "rows/s", beside, 150_000 if first else None, at_least=first))
@@ -64,7 +67,7 @@ def _chunks(count: int) -> list[bytes]:
         for n in range(1, count + 1)
     ]
     lines = [_with_uuid(line) for line in lines]
-    return ["".join(lines[at : at + 1000]).encode() for at in range(0, count, 1000)]
+    return ["".join(lines[at : at + LINES]).encode() for at in range(0, count, LINES)]
 
 
 def _with_uuid(line: str) -> str:

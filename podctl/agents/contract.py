@@ -60,7 +60,9 @@ def environment(
     if len(urls) == 1:
         values["DATABASE_URL"] = next(iter(urls.values()))
     for name in service_order(topology):
-        urls[name] = f"http://{name}:{topology.services[name].ports[0]}"
+        service = topology.services[name]
+        if service.ports:
+            urls[name] = f"{service.protocol}://{name}:{service.ports[0]}"
     values |= {f"{variable(name)}_URL": url for name, url in urls.items()}
     return values | dict(agent.environment)
 

@@ -186,14 +186,16 @@ class Removal:
 
 class Backend(Protocol):
     name: str
+    #: Whether services may run from images of their own.
+    runs_images: bool
 
     async def check(self) -> list[Finding]: ...
 
     def isolation(self) -> str:
         """One line: what isolation is in effect, for reports."""
 
-    async def prepare(self, bundle: Bundle) -> None:
-        """Build or find the templates that the topology's databases are cloned from."""
+    async def prepare(self, bundle: Bundle) -> dict[str, str]:
+        """Build or find the templates that the topology's databases are cloned from; each one's server version, where known."""
 
     async def observe(self, pod: str) -> dict[Resource, int]: ...
 

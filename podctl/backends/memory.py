@@ -151,6 +151,7 @@ class _Pod:
 
 class MemoryBackend:
     name = "memory"
+    runs_images = False
 
     def __init__(
         self,
@@ -175,8 +176,9 @@ class MemoryBackend:
     def isolation(self) -> str:
         return "memory: no isolation; programs run inside podctl"
 
-    async def prepare(self, bundle: Bundle) -> None:
+    async def prepare(self, bundle: Bundle) -> dict[str, str]:
         """Nothing: seeds were given at construction."""
+        return {}
 
     async def observe(self, pod: str) -> dict[Resource, int]:
         return dict(self._pods[pod].observed) if pod in self._pods else {}

@@ -27,6 +27,8 @@ _NOT_MIRRORED = {
     "FOREIGN TABLE": "its rows are another server's",
 }
 _ENTRY = re.compile(r"^\d+; \d+ (\d+) (.+)$")
+#: What a server sets of columns; some of 15 keep a mark of their own there, which no other server knows.
+_COLUMN_OPTIONS = re.compile(r"^(ALTER TABLE ONLY .+ ALTER COLUMN .+ SET \()([^)]*)(\);\n)", re.MULTILINE)
 _RESTRICT = re.compile(r"^\\(?:un)?restrict .*\n", re.MULTILINE)
 
 
@@ -69,10 +71,15 @@ def dump(
             [str(binaries / "pg_restore"), f"--section={section}", f"--use-list={chosen}", "--no-owner", "--no-privileges", "--file=-", str(archive)],
             timeout,
         )  # fmt: skip
-        parts.append(_RESTRICT.sub("", script))
+        parts.append(_COLUMN_OPTIONS.sub(_portable, _RESTRICT.sub("", script)))
     archive.unlink()
     chosen.unlink()
     return parts[0], parts[1], gone
+
+
+def _portable(match: re.Match[str]) -> str:
+    kept = [option for option in match[2].split(", ") if not option.startswith("pg_attver=")]
+    return f"{match[1]}{', '.join(kept)}{match[3]}" if kept else ""
 
 
 def _sort(entries: Sequence[str], dropped: set[int], extensions: set[str]) -> tuple[list[str], dict[str, str]]:

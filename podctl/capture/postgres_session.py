@@ -18,6 +18,8 @@ from podctl.errors import SpecError
 from podctl.spec.capture import CaptureSource
 
 CONNECT_TIMEOUT = 15
+#: As `server_version` counts.
+OLDEST = 130_000
 _SECRETS = ("password", "sslpassword", "passfile")
 #: Output functions follow these, and the copy is read under them.
 _SETTINGS = {
@@ -104,6 +106,15 @@ def open_session(source: CaptureSource, where: Address) -> Session:
             unchanged="nothing was read",
             hint="check source.url; the password comes from source.password_env, ~/.pgpass or a service file",
         ) from error
+    if session.info.server_version < OLDEST:
+        session.close()
+        raise CaptureProblem(
+            f"the source is PostgreSQL {session.info.server_version // 10_000}",
+            code="capture-old-server",
+            cause="podctl captures PostgreSQL 13 and later",
+            unchanged="nothing was read",
+            hint="capture from a newer server that has the same data, such as a logical replica",
+        )
     # Statements inside a snapshot are many; each is bounded.
     session.execute(f"SET lock_timeout = {int(source.lock_timeout * 1000)}".encode())
     session.execute(f"SET statement_timeout = {int(source.statement_timeout * 1000)}".encode())

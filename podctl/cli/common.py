@@ -61,6 +61,21 @@ def backend_option(function: Any) -> Any:
     )(function)
 
 
+def backend_class(name: str) -> Any:
+    """What a backend can do is known without one."""
+    if name == "docker":
+        from podctl.backends.docker.backend import DockerBackend
+
+        return DockerBackend
+    if name == "kubernetes":
+        from podctl.backends.kubernetes.backend import KubernetesBackend
+
+        return KubernetesBackend
+    from podctl.backends.local.backend import LocalBackend
+
+    return LocalBackend
+
+
 def output_option(*formats: str) -> Callable[[F], F]:
     return click.option(
         "-o", "--output", type=click.Choice(["table", *formats]), default="table", show_default=True, help="How to print."

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from podctl.cli.common import output_option
+from podctl.cli.common import backend_option, output_option
 
 
 @click.command("init")
@@ -91,19 +91,23 @@ def schema_command(kind: str | None) -> int:
 @click.option("--repeats", type=click.IntRange(1, 100))
 @click.option("--sample", type=str, metavar="N|all")
 @click.option("--seed", type=int)
+@backend_option
 @output_option("json")
-def plan_command(scenario: Path, output: str, **given: Any) -> int:
-    """Show what a run would make and the most it could cost; makes nothing.
+def plan_command(scenario: Path, output: str, backend: str, **given: Any) -> int:
+    """Show what a run would make and the most it could cost; makes nothing. Refuses what the backend could not run.
 
     \b
     podctl plan scenarios/shop.yaml
     """
-    from podctl.cli.common import emit_json
+    from podctl.cli.common import backend_class, emit_json
     from podctl.cli.run import load
     from podctl.controller.forecast import forecast
     from podctl.controller.run import prepare
+    from podctl.pods.fit import refuse_unfit
 
-    facts = forecast(prepare(load(scenario, given)))
+    bundle = load(scenario, given)
+    refuse_unfit(bundle.topology, backend, backend_class(backend).runs_images)
+    facts = forecast(prepare(bundle))
     if output == "json":
         emit_json("Plan", facts)
         return 0

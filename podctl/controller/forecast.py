@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from podctl.controller.likeness import likeness
 from podctl.controller.run import Prepared
 from podctl.pods.plan import PodSpec, steps
+from podctl.reports.wording import fidelity_text
 from podctl.stats.units import dollars, seconds
+
+#: Of each part of the fidelity so many facts, the worst first; reports have the others.
+_TOLD = 8
 
 
 def forecast(prepared: Prepared) -> dict[str, list[str]]:
@@ -38,6 +43,11 @@ def forecast(prepared: Prepared) -> dict[str, list[str]]:
         facts["sample"] += prepared.left_out
     if left_out:
         facts["left out"] = left_out
+    if parts := likeness(bundle, {}):
+        facts["fidelity"] = [fidelity_text(parts)]
+        facts["fidelity"] += [
+            f"{part.name}: {name}: {how}" for part in parts if part.score != 1 for name, how in list(part.facts.items())[:_TOLD]
+        ]
     facts["the agent may write"] = [
         f"{database}.{table}: {', '.join(_writes(rule))}"
         for database, rules in bundle.boundary.databases.items()

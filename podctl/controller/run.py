@@ -17,6 +17,7 @@ from podctl import __version__
 from podctl.agents.identity import AgentIdentity, agent_digest
 from podctl.backends.base import Backend, Finding
 from podctl.clock import Clock, SystemClock
+from podctl.controller.likeness import likeness
 from podctl.data.captured import read_history
 from podctl.errors import EnvironmentProblem, SpecError
 from podctl.evidence.owner import Owner
@@ -28,6 +29,7 @@ from podctl.evidence.store_rows import Planned as StoredAttempt
 from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayConfig, provider_keys, totals_of
+from podctl.pods.fit import refuse_unfit
 from podctl.runs.attempt import Planned
 from podctl.runs.runner import Listener, Runner, plan_attempts, silent
 from podctl.spec.bundle import Bundle
@@ -165,9 +167,9 @@ class RunController:
         not_in_effect = await admit(self._backend, bundle)
         point("run.admitted")
         base = self._store.load_run(self._store.find_run(baseline)) if baseline else None
-        await self._backend.prepare(bundle)
+        servers = await self._backend.prepare(bundle)
         point("run.templates-ready")
-        info = await self._take_over(before.info) if before is not None else self._begin(prepared, run)
+        info = await self._take_over(before.info) if before is not None else self._begin(prepared, run, servers)
         self.begun = info.id
         gateway: Gateway | None = None
         lost = False
@@ -211,7 +213,7 @@ class RunController:
 
     # ---- parts ----
 
-    def _begin(self, prepared: Prepared, run: str) -> RunInfo:
+    def _begin(self, prepared: Prepared, run: str, servers: Mapping[str, str]) -> RunInfo:
         bundle, settings = prepared.bundle, prepared.bundle.scenario.run
         info = RunInfo(
             id=run,
@@ -235,6 +237,7 @@ class RunController:
             podctl_version=__version__,
             spec_digest=spec_digest(bundle),
             settings=printed_settings(bundle),
+            fidelity=likeness(bundle, servers),
         )
         self._store.create_run(info, _stored(prepared.planned), Owner.current())
         point("run.stored")
@@ -332,8 +335,9 @@ async def admit(backend: Backend, bundle: Bundle) -> list[str]:
     """An untrusted agent runs only where every required control is in effect; what is not held here, in words.
 
     Raises `EnvironmentProblem` saying what this machine lacks; also where processes cannot be recorded and the
-    scenario requires it.
+    scenario requires it. Raises `SpecError` when the backend cannot run the topology's services.
     """
+    refuse_unfit(bundle.topology, backend.name, backend.runs_images)
     findings = await backend.check()
     lacking = missing(findings)
     if lacking and bundle.agent.trust == "untrusted":

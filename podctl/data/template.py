@@ -27,7 +27,10 @@ TEMPLATE_FORMAT = 3
 
 @dataclass(frozen=True)
 class TemplateFacts:
-    """``rows`` is table -> rows as ANALYZE estimates them; ``built`` is false when the template was there already."""
+    """``rows`` is table -> rows as ANALYZE estimates them; ``built`` is false when the template was there already.
+
+    ``server`` is the version of the PostgreSQL that has it, such as 18.1.
+    """
 
     name: str
     rows: dict[str, int] = field(default_factory=dict)
@@ -35,6 +38,7 @@ class TemplateFacts:
     size_bytes: int = 0
     seconds: float = 0.0
     built: bool = True
+    server: str = ""
 
 
 def template_name(seed_digest: str, settings: Mapping[str, str]) -> str:
@@ -54,7 +58,7 @@ async def build_template(admin_conninfo: str, name: str, seed: Seed) -> Template
         await ensure_roles(admin)
         await apply(admin, settings_of(admin.info.user, SUPERUSER_SETTINGS))
         if await _exists(admin, name):
-            return TemplateFacts(name, seconds=time.monotonic() - started, built=False)
+            return TemplateFacts(name, seconds=time.monotonic() - started, built=False, server=_version(admin))
         private = f"podctl_build_{secrets.token_hex(8)}"
         await admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(sql.Identifier(private)))
         try:
@@ -66,9 +70,14 @@ async def build_template(admin_conninfo: str, name: str, seed: Seed) -> Template
         except BaseException:
             await drop(admin, private)
             raise
-        return TemplateFacts(name, rows, columns, size, time.monotonic() - started, built)
+        return TemplateFacts(name, rows, columns, size, time.monotonic() - started, built, _version(admin))
     finally:
         await admin.close()
+
+
+def _version(admin: Connection) -> str:
+    major, minor = divmod(admin.info.server_version, 10_000)
+    return f"{major}.{minor}"
 
 
 async def _exists(admin: Connection, database: str) -> bool:

@@ -117,6 +117,18 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class FidelityPart:
+    """One respect in which a test pod is like production, or is not.
+
+    ``facts``: what of production -> how it is in the pod. ``score``: 0, nothing of it, to 1, as there; None: nobody can tell.
+    """
+
+    name: str
+    score: float | None
+    facts: dict[str, str]
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """What a run was, independent of its outcome."""
 
@@ -142,6 +154,7 @@ class RunInfo:
     podctl_version: str = ""
     spec_digest: str = ""
     settings: dict[str, Any] = field(default_factory=dict)  # printed limits, boundary, checks
+    fidelity: tuple[FidelityPart, ...] = ()
 
 
 @dataclass(frozen=True)

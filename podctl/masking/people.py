@@ -46,9 +46,8 @@ class Names:
 
         return _WORD.sub(masked, text)
 
-    def plain_word(self, word: str, first: bool) -> str:
-        """The mask of a word of a name of two words, by letters alone; empty for a title."""
-        return "" if _is_title(word) else self._masked_word(word, first)
+    def keyed(self, first: bool) -> Keyed:
+        return self._first if first else self._last
 
     def _masked_word(self, word: str, first: bool) -> str:
         if not first and word.lower() in PARTICLES:

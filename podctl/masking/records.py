@@ -79,7 +79,7 @@ class RecordMasks:
         if rule.mask == "date":
             found = None if rule.subject in (None, "*") else subject(rule.subject or "")
             of = b"*" if found is None else normalised(str(found))
-            return lambda text: self._masks.date(text.replace("T", " ", 1), of)
+            return lambda text: self._masks.date(text, of)
         return self._masks.simple(rule.mask)
 
 

@@ -88,7 +88,11 @@ class _Table:
             elif rule.has_text and self._named:
                 self._texts.append((place, beside, mask))
             else:
-                whole = None if column.is_array or column.length else columnwise(masks, rule.mask, mask)
+                whole = (
+                    None
+                    if column.is_array or column.length
+                    else columnwise(masks, rule.mask, mask, whole_numbers=column.most is not None)
+                )
                 if whole is not None and not (rule.mask == "token" and column.element == "bytea"):
                     self._simple.append((place, _watched(whole, seen)))
                 else:

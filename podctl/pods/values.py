@@ -9,7 +9,7 @@ from podctl.spec.topology import databases, service_order
 
 
 def placeholders(topology: Topology, python: str, credentials: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """Name -> value; ``credentials``: database -> (role, password). A database without them has no ``.url``."""
+    """Name -> value; ``credentials``: database -> (role, password). A database without them has no ``.url``, ``.user``, ``.password``; a service without ports only ``.host``."""
     values = {"python": python}
     for name in databases(topology):
         database = topology.databases[name]
@@ -17,8 +17,12 @@ def placeholders(topology: Topology, python: str, credentials: Mapping[str, tupl
         if name in credentials:
             role, password = credentials[name]
             values[f"{name}.url"] = f"postgresql://{role}:{password}@{name}:{database.port}/{database.name}"
+            values |= {f"{name}.user": role, f"{name}.password": password}
+        values[f"{name}.name"] = database.name
     for name in service_order(topology):
-        port = topology.services[name].ports[0]
-        values[f"{name}.host"], values[f"{name}.port"] = name, str(port)
-        values[f"{name}.url"] = f"http://{name}:{port}"
+        service = topology.services[name]
+        values[f"{name}.host"] = name
+        if service.ports:
+            values[f"{name}.port"] = str(service.ports[0])
+            values[f"{name}.url"] = f"{service.protocol}://{name}:{service.ports[0]}"
     return values

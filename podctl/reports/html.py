@@ -115,7 +115,12 @@ def _environment() -> Environment:
         css=lambda name: Markup((Path(__file__).parent / "templates" / name).read_text("utf-8")),
     )
     environment.globals.update(
-        change=_change, points=_points, glyphs=wording.VERDICT_GLYPH, words=wording.VERDICT_WORD, cost_text=wording.cost_text
+        change=_change,
+        points=_points,
+        glyphs=wording.VERDICT_GLYPH,
+        words=wording.VERDICT_WORD,
+        cost_text=wording.cost_text,
+        fidelity_text=wording.fidelity_text,
     )
     return environment
 

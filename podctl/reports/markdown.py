@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from podctl.reports.model import Report, diff_rows
 from podctl.reports.text import visible
-from podctl.reports.wording import VERDICT_GLYPH, VERDICT_WORD, cost_text, finding_label
+from podctl.reports.wording import VERDICT_GLYPH, VERDICT_WORD, cost_text, fidelity_text, finding_label
 from podctl.stats.units import dollars, interval_text, percent, plural, seconds
 
 #: GitHub refuses comments above 65,536 characters.
@@ -104,6 +104,9 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"- {prose(note)}"
     yield ""
     yield f"Run {quoted(run.info.id, 60)}, spent {_literal(dollars(run.spent_dollars))}, isolation: {prose(run.info.isolation, 300)}"
+    if run.info.fidelity:
+        yield ""
+        yield f"Fidelity of the test pods: {prose(fidelity_text(run.info.fidelity), 300)}"
 
 
 def _sentence(report: Report) -> str:

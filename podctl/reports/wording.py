@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from podctl.evidence.causes import Cause
-from podctl.evidence.results import AttemptResult, DiffEntry, RunResult, Verdict
+from podctl.evidence.results import AttemptResult, DiffEntry, FidelityPart, RunResult, Verdict
 from podctl.reports.text import pairs_text, value_text
+from podctl.stats.fidelity import score
 from podctl.stats.summary import Money, Summary
 from podctl.stats.units import dollars, interval_text, percent, plural
 
@@ -94,6 +97,15 @@ def headline(run: RunResult, summary: Summary) -> str:
         return f"No verdict on {agent}: the run was interrupted after it had resolved {resolved_text(summary)}."
     names = ", ".join(finding_label(f.name) for f in open_) or "nothing was measured"
     return f"No verdict on {agent}: it resolved {resolved_text(summary)}, and what remains open is {names}."
+
+
+def fidelity_text(parts: Sequence[FidelityPart]) -> str:
+    """``83 % (services 75 %, tables 91 %); not known: clock``; empty without parts."""
+    known = [f"{part.name} {percent(part.score)}" for part in parts if part.score is not None]
+    unknown = ", ".join(part.name for part in parts if part.score is None)
+    whole = score(parts)
+    text = ", ".join(known) if whole is None or len(known) == 1 else f"{percent(whole)} ({', '.join(known)})"
+    return "; ".join(piece for piece in (text, f"not known: {unknown}" if unknown else "") if piece)
 
 
 def place(entry: DiffEntry) -> str:

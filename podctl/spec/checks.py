@@ -10,6 +10,7 @@ from pathlib import Path
 
 from podctl.errors import SpecError
 from podctl.spec import placeholders
+from podctl.spec.capture import Capture
 from podctl.spec.models import Agent, Model, Scenario, Tickets, Topology
 from podctl.spec.problems import Mark, Problem, printable, shown
 from podctl.spec.shape import closest
@@ -19,7 +20,10 @@ from podctl.spec.source import Document, Item, stat_kind
 RESERVED = ("gateway", "localhost")
 #: The endings of files that tickets are read from.
 SOURCES = (".csv", ".json", ".jsonl", ".ndjson", ".parquet")
-_ATTRIBUTES = ("url", "host", "port")
+_OF_DATABASES = ("url", "host", "port", "user", "password", "name")
+_OF_SERVICES = ("url", "host", "port")
+#: What only a service that runs from an image has.
+_OF_IMAGES = ("arguments", "working_directory", "files", "writable", "user", "aliases")
 
 
 class Report:
@@ -31,6 +35,10 @@ class Report:
 
     def add(self, at: Mark, message: str, hint: str = "") -> None:
         self.problems.append(self._document.problem(at, message, hint))
+
+    def found(self, item: Item) -> str:
+        """What a path leads to: ``file``, ``directory``, ``other`` or nothing."""
+        return stat_kind(absolute(item.value, self._document.path.parent)) if isinstance(item.value, str) else ""
 
     def path(self, item: Item | None, kind: str, hint: str = "") -> None:
         """The path must lead to a ``file``, a ``directory`` or, with ``any``, to something."""
@@ -63,6 +71,8 @@ def check(document: Document, model: type[Model], replaced: Collection[str] = ()
         _tickets(document.root, report, replaced)
     elif model is Agent:
         _agent(document.root, report)
+    elif model is Capture:
+        _capture(document.root, report)
     elif model is Scenario:
         _scenario(document.root, report, replaced)
     return report.problems
@@ -93,9 +103,32 @@ def _topology(root: Item, report: Report) -> None:
             for _, table in seed.mapping("csv").values():
                 report.path(table, "file")
     known = present(root)
+    stands_for = _placeholder_names(root, known)
     for name, (at, service) in services.items():
-        _service(name, at, service, known, report)
+        _service(name, at, service, known, stands_for, report)
+    _names_once(services, known, report)
     _cycles(services, report)
+
+
+def _placeholder_names(root: Item, known: dict[str, bool]) -> dict[str, bool]:
+    """What ``${…}`` may name -> whether it exists in a pod."""
+    names = {"python": True}
+    for name in root.mapping("databases"):
+        names |= {f"{name}.{attribute}": known[name] for attribute in _OF_DATABASES}
+    for name, (_, service) in root.mapping("services").items():
+        ports = service.get("ports")
+        listens = ports is None or ports.items != []
+        names |= {f"{name}.{attribute}": known[name] for attribute in (_OF_SERVICES if listens else ("host",))}
+    return names
+
+
+def _names_once(services: dict[str, tuple[Mark, Item]], known: dict[str, bool], report: Report) -> None:
+    """A host name leads to one place."""
+    taken = dict.fromkeys([*known, *RESERVED], "")
+    for name, (_, service) in services.items():
+        for alias in service.list("aliases") if known[name] else []:
+            if isinstance(alias.value, str) and taken.setdefault(alias.value, name) != name:
+                report.add(alias.at, f"`{printable(alias.value, 60)}` is the name of something else", "names lead to one place")
 
 
 def _reason(name: str, at: Mark, item: Item, report: Report) -> None:
@@ -104,7 +137,7 @@ def _reason(name: str, at: Mark, item: Item, report: Report) -> None:
         report.add(at, f"`{printable(name, 60)}` is left out without a reason", "add reason: with a sentence")
 
 
-def _service(name: str, at: Mark, service: Item, known: dict[str, bool], report: Report) -> None:
+def _service(name: str, at: Mark, service: Item, known: dict[str, bool], stands_for: dict[str, bool], report: Report) -> None:
     mode = service.text("mode", "mirrored")
     label = printable(name, 60)
     for needed in service.list("depends_on"):
@@ -116,16 +149,62 @@ def _service(name: str, at: Mark, service: Item, known: dict[str, bool], report:
         routes = service.get("routes")
         if routes is None or routes.items == []:
             report.add(at, f"`{label}` is stubbed but has no routes", "add routes: with a path, a status and a body")
+        _listens(label, service, report)
     elif mode == "mirrored":
-        command = service.get("command")
-        if command is None or command.items == []:
-            report.add(at, f"`{label}` is mirrored but has no command", "add command: or set mode: stubbed or left-out")
+        command, image = service.get("command"), service.get("image")
+        if image is None or image.value is None:
+            if command is None or command.items == []:
+                report.add(
+                    at, f"`{label}` is mirrored but has no command", "add command: or image:, or set mode: stubbed or left-out"
+                )
+            _needs_image(label, service, report)
+        _container(service, report)
         report.path(service.get("directory"), "directory")
         for path in service.list("read_only"):
             report.path(path, "any")
-        allowed = {f"{other}.{attribute}": there for other, there in known.items() for attribute in _ATTRIBUTES}
-        for item in [*service.list("command"), *(value for _, value in service.mapping("environment").values())]:
-            _placeholders(item, {"python": True, **allowed}, report)
+        environment = [value for _, value in service.mapping("environment").values()]
+        texts = [text for _, file in service.mapping("files").values() if (text := file.get("text")) is not None]
+        for item in [*service.list("command"), *service.list("arguments"), *environment, *texts]:
+            _placeholders(item, stands_for, report)
+
+
+def _listens(label: str, service: Item, report: Report) -> None:
+    ports = service.get("ports")
+    if ports is not None and ports.items == []:
+        report.add(ports.at, f"`{label}` has no ports", "only a service that runs from an image may have none")
+
+
+def _needs_image(label: str, service: Item, report: Report) -> None:
+    """What a service that runs by its command has no use for."""
+    _listens(label, service, report)
+    for key in _OF_IMAGES:
+        item = service.get(key)
+        if item is not None and item.value not in (None, [], {}):
+            report.add(item.at, f"`{label}` has {key} but no image", "add image:, or remove it")
+    ready = service.get("ready")
+    if ready is not None and ready.list("command"):
+        report.add(ready.list("command")[0].at, f"`{label}` has ready.command but no image", "give ready a path or a port")
+
+
+def _container(service: Item, report: Report) -> None:
+    """What an image's container is given, and when it is ready."""
+    files, writable = service.mapping("files"), service.mapping("writable")
+    for _, source in files.values():
+        report.path(source, "any")
+    for target, (at, _) in [*files.items(), *writable.items()]:
+        parts = target.split("/")
+        if {".", ".."} & set(parts):
+            report.add(at, f"{printable(target)} is not a plain path", "write it without . and ..")
+        elif parts[1:2] in (["podctl"], ["proc"], ["sys"], ["dev"]) and target != "/dev/shm":
+            report.add(at, f"{printable(target)} is not for a service to have", "choose another place")
+    for target, (at, source) in files.items():
+        single = source.entries is not None or report.found(source) == "file"
+        if target.rpartition("/")[0] in ("", *writable) and single:
+            report.add(at, f"{printable(target)} cannot be put there", "a file needs a directory, and one that is not writable")
+    ready = service.get("ready")
+    path = ready.get("path") if ready is not None else None
+    if ready is not None and path is not None and path.value is not None and ready.list("command"):
+        report.add(path.at, "expected either path or command, found both", "keep one of them")
 
 
 def _placeholders(item: Item, allowed: dict[str, bool], report: Report) -> None:
@@ -299,6 +378,19 @@ def _output_check(item: Item, report: Report) -> None:
     pattern = item.get("matches")
     if pattern is not None and isinstance(pattern.value, str):
         _compiles(pattern, pattern.value, report.add)
+
+
+def _capture(root: Item, report: Report) -> None:
+    """Not whether the Masking file is there: it is proposed from this one."""
+    tickets = root.get("tickets")
+    if tickets is not None:
+        report.path(tickets.get("file"), "file")
+        for named in tickets.list("rows"):
+            pattern = named.get("match")
+            if pattern is not None and isinstance(pattern.value, str):
+                _compiles(pattern, pattern.value, report.add)
+    if root.text("masking", "") and root.text("unmasked", "") and root.entries is not None:
+        report.add(root.entries["unmasked"][0], "masking and unmasked are both given", "keep one of them")
 
 
 def _compiles(item: Item, pattern: str, add: Callable[[Mark, str], None]) -> None:

@@ -18,6 +18,11 @@ from podctl.spec.base import Name as Name
 from podctl.spec.tickets import Sample as Sample
 from podctl.spec.tickets import Tickets as Tickets
 
+#: In a container; that no part is ``.`` or ``..`` is checked with the rest of a topology.
+Absolute = Annotated[str, Field(pattern=r"^(/[^/:,\s]+)+$")]
+Hostname = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$")]
+
+
 # ---- topology -----------------------------------------------------------------------
 
 
@@ -40,8 +45,11 @@ class Database(Model):
     reason: str = Field("", description="why it is left out; required then")
 
 
-class HttpReady(Model):
-    path: Annotated[str, Field(pattern=r"^/")]
+class Ready(Model):
+    """When a service may be used: ``command`` exits with 0 in it, ``path`` answers below 400, or else ``port`` accepts a connection."""
+
+    path: Annotated[str, Field(pattern=r"^/")] | None = None
+    command: tuple[str, ...] = Field((), description="run in the service's own container; needs `image`")
     port: Port | None = Field(None, description="default: the service's first port")
     timeout: Seconds = 15.0
 
@@ -59,26 +67,60 @@ class StubRoute(Model):
     body: Any = None
 
 
+class FileText(Model):
+    """A small file's whole content; placeholders are filled in."""
+
+    text: str
+
+
 class Service(Model):
     """A process of production.
 
     ``mirrored`` runs ``command``; ``stubbed`` answers ``routes`` with recorded answers;
     ``left-out`` does not exist in the pod, and ``reason`` says why.
-    In ``command`` and ``environment``, ``${python}`` is podctl's own interpreter and
-    ``${<database or service>.url}``, ``.host``, ``.port`` name others of the topology.
+    In ``command``, ``arguments`` and ``environment``, ``${python}`` is podctl's own interpreter and
+    ``${<database or service>.url}``, ``.host``, ``.port`` name others of the topology; a database has
+    ``.user``, ``.password`` and ``.name`` too.
+
+    With ``image`` it runs from that image: ``command`` then stands in place of the image's entry point and
+    ``arguments`` in place of its arguments; its root is read-only but for ``writable``.
     """
 
     mode: Literal["mirrored", "stubbed", "left-out"] = "mirrored"
+    image: Annotated[str, Field(pattern=r"^[A-Za-z0-9][^\s]{0,511}$")] | None = None
     command: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = Field((), description="with `image`: given to its entry point")
     directory: Path | None = Field(None, description="bound read-only as the working directory")
     read_only: tuple[Path, ...] = Field((), description="more host paths the service may read, bound at the same place")
+    files: dict[Absolute, Path | FileText] = Field(
+        default_factory=dict,
+        description="with `image`: where it stands in the container -> file or directory, or text: what it says",
+    )
+    writable: dict[Absolute, Bytes] = Field(
+        default_factory=dict, description="with `image`: directory -> size; empty and in memory at each start"
+    )
+    working_directory: Absolute | None = Field(None, description="with `image`: in place of the image's own")
+    user: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
+        None, description="with `image`: user id; default: the image's own when it is a number, else one of the pod's"
+    )
+    aliases: tuple[Hostname, ...] = Field((), description="with `image`: other names that lead to it")
     environment: dict[str, str] = Field(default_factory=dict)
-    ports: tuple[Port, ...] = Field(min_length=1, default=(8080,))
-    ready: HttpReady | None = Field(None, description="default: the first port accepts a connection")
+    ports: tuple[Port, ...] = Field((8080,), description="may be empty with `image`: nobody calls it")
+    protocol: Literal["http", "tcp"] = Field("http", description="how agents call it; tcp is passed on and not recorded")
+    ready: Ready | None = Field(None, description="default: the first port accepts a connection")
     depends_on: tuple[Name, ...] = ()
     resources: Resources = Resources()
     routes: tuple[StubRoute, ...] = ()
     reason: str = ""
+
+
+class Origin(Model):
+    """What a topology was imported from; ``report`` is the file, beside the topology, that says how each line fared."""
+
+    kind: Literal["compose", "kubernetes", "kustomize", "namespace"]
+    sources: tuple[str, ...] = ()
+    digest: str = Field("", description="sha256 of what was read, in hex")
+    report: str = ""
 
 
 class Topology(Model):
@@ -88,6 +130,7 @@ class Topology(Model):
     kind: Literal["Topology"]
     name: Name
     description: str = ""
+    origin: Origin | None = None
     databases: dict[Name, Database] = Field(default_factory=dict)
     services: dict[Name, Service] = Field(default_factory=dict)
 

@@ -1,6 +1,7 @@
 """YAML text to plain values that remember where they stand, and mistakes shown at their place.
 
 Only YAML 1.2's plain rules hold: ``true``/``false``, ``null``, decimal numbers; everything else is text.
+Files of other systems (`read_foreign`) may have several documents, merge keys, tags and keys that are no text.
 """
 
 from __future__ import annotations
@@ -25,6 +26,18 @@ MAX_DEPTH = 64
 MAX_VALUES = 50_000
 MAX_ALIASES = 100
 
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one file may come to."""
+
+    depth: int = MAX_DEPTH
+    values: int = MAX_VALUES
+    aliases: int = MAX_ALIASES
+
+
+FOREIGN = Bounds(depth=200, values=300_000, aliases=10_000)
+
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
@@ -37,7 +50,10 @@ _LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """A value with its place. ``entries`` is set for mappings (key -> place of the key, value), ``items`` for lists."""
+    """A value with its place. ``entries`` is set for mappings (key -> place of the key, value), ``items`` for lists.
+
+    ``written`` is a plain scalar as it stands in the file; ``tag`` only foreign files have.
+    """
 
     value: Any
     at: Mark
@@ -45,6 +61,8 @@ class Item:
     items: list[Item] | None = None
     weight: int = 1
     depth: int = 0
+    written: str = ""
+    tag: str = ""
 
     def get(self, key: str) -> Item | None:
         return self.entries[key][1] if self.entries is not None and key in self.entries else None
@@ -95,6 +113,18 @@ def parse(data: bytes, path: Path) -> Document:
     file = shown(path)
     text = _decoded(data, file)
     return _Builder(text, path, file).document()
+
+
+def read_foreign(data: bytes, file: str) -> list[Document]:
+    """The documents of a file of another system; ``file`` is what messages call it. Empty documents are left out.
+
+    Raises `SpecMistakes` for what cannot be read, and for keys that are given twice.
+    """
+    documents = _Builder(_decoded(data, file), Path(file), file, FOREIGN, foreign=True).documents()
+    mistakes = [problem for document in documents for problem in document.problems]
+    if mistakes:
+        raise SpecMistakes(mistakes)
+    return documents
 
 
 def stat_kind(path: Path) -> str:
@@ -148,13 +178,16 @@ class _Open:
     key: Item | None = None
     weight: int = 1
     depth: int = 1
+    merged: list[Item] = field(default_factory=list)
+    tag: str = ""
 
 
 class _Builder:
     """Builds items from PyYAML's events, without recursion, so that depth is no danger."""
 
-    def __init__(self, text: str, path: Path, file: str) -> None:
+    def __init__(self, text: str, path: Path, file: str, bounds: Bounds | None = None, foreign: bool = False) -> None:
         self._path, self._file = path, file
+        self._bounds, self._foreign = bounds or Bounds(), foreign
         self._text = text
         self._lines = _LINE_END.split(text)
         self._problems: list[Problem] = []
@@ -164,6 +197,7 @@ class _Builder:
         self._root: Item | None = None
 
     def document(self) -> Document:
+        """The one document of a spec."""
         self._tabs()
         documents = 0
         for event in self._events():
@@ -181,6 +215,19 @@ class _Builder:
                 raise SpecMistakes(self._problems)
             self._stop(Mark(1, 1), "the file is empty", "see docs/scenarios.md for what belongs here")
         return Document(self._path, self._file, self._lines, self._root, self._problems)
+
+    def documents(self) -> list[Document]:
+        found = []
+        for event in self._events():
+            if isinstance(event, yaml.DocumentStartEvent):
+                self._root, self._anchors = None, {}
+            elif isinstance(event, yaml.NodeEvent):
+                self._node(event, _mark(event.start_mark))
+            elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+                self._close()
+            elif isinstance(event, yaml.DocumentEndEvent) and self._root is not None and self._root.value is not None:
+                found.append(Document(self._path, self._file, self._lines, self._root, self._problems))
+        return found
 
     def _tabs(self) -> None:
         for number, line in enumerate(self._lines, start=1):
@@ -219,7 +266,7 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent):
             self._place(self._aliased(event.anchor, at))
             return
-        if event.tag is not None:
+        if event.tag is not None and not self._foreign:
             self._report(at, f"the tag {printable(_tag(event.tag))} is not allowed", "write the plain value")
         if isinstance(event, yaml.ScalarEvent):
             item = self._scalar(event, at)
@@ -227,28 +274,32 @@ class _Builder:
                 self._anchors[event.anchor] = item
             self._place(item)
             return
-        if len(self._stack) >= MAX_DEPTH:
-            self._stop(at, f"nested more than {MAX_DEPTH} deep")
+        if len(self._stack) >= self._bounds.depth:
+            self._stop(at, f"nested more than {self._bounds.depth} deep")
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         entries: dict[str, tuple[Mark, Item]] | None = {} if isinstance(event, yaml.MappingStartEvent) else None
-        self._stack.append(_Open(at, event.anchor, entries, []))
+        self._stack.append(_Open(at, event.anchor, entries, [], tag=_tag(event.tag or "")))
 
     def _scalar(self, event: Any, at: Mark) -> Item:
         text: str = event.value
         weight = 1 + len(text) // 64
-        if event.style is not None or event.tag is not None:
+        tag = _tag(event.tag or "")
+        if event.style is not None or tag not in ("", "!reset", "!override"):
             value: Any = text
         elif text in _WORDS:
             value = _WORDS[text]
         elif _INT.fullmatch(text):
             value = int(text) if len(text) < 21 else 2**64
-            if abs(value) >= 2**63:
+            if abs(value) >= 2**63 and self._foreign:
+                value = text
+            elif abs(value) >= 2**63:
                 self._report(at, "a whole number beyond 64 bits", "put it in quotes if it is text")
                 value = 0
         elif _NOT_FINITE.fullmatch(text) or (_FLOAT.fullmatch(text) and not math.isfinite(float(text))):
-            self._report(at, f"{text[:40]} is not a finite number", "write a number that has digits")
-            value = 0.0
+            if not self._foreign:
+                self._report(at, f"{text[:40]} is not a finite number", "write a number that has digits")
+            value = text if self._foreign else 0.0
         else:
             value = float(text) if _FLOAT.fullmatch(text) else text
         if isinstance(value, str) and (
@@ -256,12 +307,12 @@ class _Builder:
         ):
             self._report(at, "text holds a character that cannot be stored (NUL or half of a surrogate pair)", "remove it")
             value = ""
-        return Item(value, at, weight=weight)
+        return Item(value, at, weight=weight, written=text, tag=tag)
 
     def _aliased(self, name: str | None, at: Mark) -> Item:
         self._aliases += 1
-        if self._aliases > MAX_ALIASES:
-            self._stop(at, f"more than {MAX_ALIASES} aliases", "write the values out")
+        if self._aliases > self._bounds.aliases:
+            self._stop(at, f"more than {self._bounds.aliases} aliases", "write the values out")
         if name is None or name not in self._anchors:
             self._stop(at, f"*{printable(str(name))} refers to no anchor before it")
         item = self._anchors[name]
@@ -277,20 +328,23 @@ class _Builder:
         top = self._stack[-1]
         top.weight += item.weight
         top.depth = max(top.depth, item.depth + 1)
-        if len(self._stack) + item.depth > MAX_DEPTH:
-            self._stop(item.at, f"nested more than {MAX_DEPTH} deep")
-        if top.weight > MAX_VALUES:
-            self._stop(item.at, f"the file comes to more than {MAX_VALUES} values", "keep data in files of their own")
+        if len(self._stack) + item.depth > self._bounds.depth:
+            self._stop(item.at, f"nested more than {self._bounds.depth} deep")
+        if top.weight > self._bounds.values:
+            self._stop(item.at, f"the file comes to more than {self._bounds.values} values", "keep data in files of their own")
         if top.entries is None:
             top.items.append(item)
         elif top.key is None:
             top.key = item
         else:
-            self._entry(top.entries, top.key, item)
+            if self._foreign and top.key.written == "<<":
+                top.merged += item.items if item.items is not None else [item]
+            else:
+                self._entry(top.entries, top.key, item)
             top.key = None
 
     def _entry(self, entries: dict[str, tuple[Mark, Item]], key: Item, item: Item) -> None:
-        name = key.value
+        name = key.written if self._foreign and key.entries is None and key.items is None else key.value
         if not isinstance(name, str):
             what = "a list or mapping" if key.items is not None or key.entries is not None else printable(repr(name))
             self._report(key.at, f"expected text as the key, found {what}", "put the key in quotes")
@@ -308,11 +362,17 @@ class _Builder:
 
     def _close(self) -> None:
         top = self._stack.pop()
+        for merged in top.merged:
+            if merged.entries is None or top.entries is None:
+                self._report(merged.at, "expected a mapping to merge (<<)", "merge keys take mappings")
+            else:
+                top.entries |= {key: entry for key, entry in merged.entries.items() if key not in top.entries}
         if top.entries is None:
-            item = Item([child.value for child in top.items], top.at, items=top.items, weight=top.weight, depth=top.depth)
+            values: Any = [child.value for child in top.items]
+            item = Item(values, top.at, items=top.items, weight=top.weight, depth=top.depth, tag=top.tag)
         else:
             values = {key: child.value for key, (_, child) in top.entries.items()}
-            item = Item(values, top.at, entries=top.entries, weight=top.weight, depth=top.depth)
+            item = Item(values, top.at, entries=top.entries, weight=top.weight, depth=top.depth, tag=top.tag)
         if top.anchor is not None:
             self._anchors[top.anchor] = item
         self._place(item)

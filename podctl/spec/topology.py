@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from podctl.spec.models import Topology
+from dataclasses import dataclass
+
+from podctl.spec.models import Service, Topology
 
 
 def service_order(topology: Topology) -> list[str]:
@@ -24,3 +26,38 @@ def service_order(topology: Topology) -> list[str]:
 
 def databases(topology: Topology) -> list[str]:
     return [name for name, database in topology.databases.items() if database.mode == "mirrored"]
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """``command`` exits with 0, ``path`` answers at ``port``, or the port accepts a connection; port 0: it has started."""
+
+    port: int
+    path: str
+    command: tuple[str, ...]
+    timeout: float
+
+
+def readiness(service: Service) -> Readiness:
+    """When it counts as ready. A stub answers its routes alone, so its port is asked."""
+    ready = service.ready
+    first = service.ports[0] if service.ports else 0
+    if ready is None:
+        return Readiness(first, "", (), 15.0)
+    if service.mode == "stubbed":
+        return Readiness(ready.port or first, "", (), ready.timeout)
+    return Readiness(ready.port or first, ready.path or "", ready.command, ready.timeout)
+
+
+def shown_argv(service: Service) -> tuple[str, ...]:
+    """What it runs as records show it, placeholders not filled in."""
+    return ((service.image,) if service.image else ()) + service.command + service.arguments
+
+
+def by_image(topology: Topology) -> list[str]:
+    """Services that run from an image."""
+    return [name for name in service_order(topology) if runs_image(topology.services[name])]
+
+
+def runs_image(service: Service) -> bool:
+    return service.mode == "mirrored" and service.image is not None

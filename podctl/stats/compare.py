@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from podctl.evidence.results import Comparison, RunInfo, RunResult, TicketFlip
+from podctl.stats.fidelity import differences
 from podctl.stats.proportions import mcnemar_worse
 from podctl.stats.summary import by_ticket, mean_dollars, mean_seconds, money_of
 
@@ -75,6 +76,7 @@ def _differences(old: RunInfo, new: RunInfo, before: int, after: int, common: in
         notes.append(f"the figures of {'the baseline' if old.simulated else 'this run'} are simulated, the other run's are not")
     if old.repeats != new.repeats:
         notes.append(f"repeats differ: {old.repeats} in the baseline, {new.repeats} in this run")
+    notes += differences(old.fidelity, new.fidelity)
     if old.agent_digest == new.agent_digest:
         notes.append("both runs are of the same agent digest: differences are noise or the environment's")
     return tuple(notes)

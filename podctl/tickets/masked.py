@@ -144,10 +144,7 @@ def _written(change: ExpectedChange) -> dict[str, Any]:
 
 
 def _put(row: dict[str, Any], path: str, value: Any) -> None:
-    """At the path as `find` looks for it, where a key with its dots wins; a number that spells the text stays one."""
-    if str(find(row, path)) == value or (value == "" and find(row, path) is None):
-        return
-    *above, last = [path] if path in row else path.split(".")
-    for part in above:
-        row = row.setdefault(part, {})
-    row[last] = value
+    """Where `find` looks first: under the path as it is written. A number that spells the text stays one."""
+    there = find(row, path)
+    if str(there) != value and not (value == "" and there is None):
+        row[path] = value

@@ -60,6 +60,8 @@ def test_a_console_block_does_what_the_page_says(block: Block, request: pytest.F
     else:
         assert block.where in ("demo", "new"), f"{block}: <!-- in: {block.where} -->"
         directory = request.getfixturevalue(block.where)
+    for name, content in block.files:
+        (directory / name).write_text(content)
     script = "\n".join(f"{command} || exit $?" for command in block.commands)
     done = bash(script, directory)
     assert done.returncode == block.code, f"{block}\n{done.stdout}{done.stderr}"

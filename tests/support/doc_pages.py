@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _BLOCK = re.compile(r"((?:<!--[^\n]*-->\n)*)```console\n(.*?)```", re.DOTALL)
+_FILE = re.compile(r"<!-- file: (\S+) -->\n```\w*\n(.*?)```", re.DOTALL)
 _NOTE = re.compile(r"<!-- (.*?) -->")
 
 
@@ -23,6 +24,8 @@ class Block:
     where: str = "new"
     code: int = 0
     skipped: str = ""
+    #: What the page shows above it, to be in the directory: name, content.
+    files: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -55,6 +58,7 @@ def blocks_of(page: Path) -> list[Block]:
                 given.get("in", "new"),
                 int(given.get("exits", 0)),
                 given.get("not executed", ""),
+                tuple((file[1], file[2]) for file in _FILE.finditer(text(page)[: match.start()])),
             )
         )
     return found

@@ -39,7 +39,7 @@ def root() -> bytes:
         def add(path: Path, name: str) -> None:
             tar.add(path, name, filter=_entry)
 
-        for library in sorted(_libraries(binaries, server)):
+        for library in sorted(libraries(binaries, server)):
             # PostgreSQL's own are found where every library is: nobody sets a path for them.
             add(library.resolve(), f"/usr/lib/{library.name}" if library.is_relative_to(server) else str(library))
         add(standard, str(standard))
@@ -86,7 +86,7 @@ def _module(name: str) -> list[Path]:
     return [] if origin is None else [origin.parent if origin.name == "__init__.py" else origin]
 
 
-def _libraries(binaries: list[Path], server: Path) -> set[Path]:
+def libraries(binaries: list[Path], server: Path = Path("/nowhere")) -> set[Path]:
     library = {**os.environ, "LD_LIBRARY_PATH": str(server / "lib")}
     said = subprocess.run(["ldd", *map(str, binaries)], env=library, capture_output=True, text=True).stdout
     return {Path(name) for name in re.findall(r"(/\S+) \(0x", said)}

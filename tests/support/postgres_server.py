@@ -25,11 +25,12 @@ Initialize = Callable[[Path, list[str]], None]
 
 
 @contextmanager
-def serving(password: str = "", initialize: Initialize | None = None) -> Iterator[str]:
+def serving(password: str = "", initialize: Initialize | None = None, programs: Path | None = None) -> Iterator[str]:
     """The URL of a PostgreSQL server of its own, on a Unix socket; with ``password``, which is not in the URL, it is asked for.
 
-    ``initialize`` makes the data directory in another way than initdb.
+    ``initialize`` makes the data directory in another way than initdb; ``programs``: another PostgreSQL's bin.
     """
+    programs = programs or binaries()
     directory = Path(tempfile.mkdtemp(prefix="podctl-store-", dir="/var/tmp"))
     as_user = []
     if os.geteuid() == 0:
@@ -47,11 +48,11 @@ def serving(password: str = "", initialize: Initialize | None = None) -> Iterato
     secret.write_text(password + "\n")
     asked = ["-A", "scram-sha-256", "--pwfile", secret] if password else ["-A", "trust"]
     if initialize is None:
-        making = [binaries() / "initdb", "-D", data, "-U", "podctl", *asked, "-N", "-E", "UTF8", "--locale=C"]
+        making = [programs / "initdb", "-D", data, "-U", "podctl", *asked, "-N", "-E", "UTF8", "--locale=C"]
         subprocess.run([*as_user, *making], check=True, capture_output=True, cwd=directory)
     else:
         initialize(data, as_user)
-    serve = [binaries() / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "fsync=off"]
+    serve = [programs / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "fsync=off"]
     with open(directory / "log", "wb") as log:
         server = subprocess.Popen([*as_user, *serve], cwd=directory, stdout=log, stderr=log)
     url = f"postgresql://podctl@/postgres?host={directory}"

@@ -8,7 +8,7 @@ import json
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from podctl.backends import seccomp
 from podctl.backends.inpod import confine
@@ -17,7 +17,7 @@ from podctl.data.database import PostgresDatabase
 from podctl.data.roles import service_role
 from podctl.errors import EnvironmentProblem
 from podctl.pods.values import placeholders
-from podctl.spec.models import Service, Topology
+from podctl.spec.models import FileText, Service, Topology
 from podctl.spec.placeholders import expand
 
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TZ": "UTC"}
@@ -41,6 +41,7 @@ class Launch:
     environment: dict[str, str]
     argv: list[str]
     directory: str
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 def service_launch(topology: Topology, name: str, handles: Mapping[str, PostgresDatabase]) -> Launch:
@@ -52,9 +53,14 @@ def service_launch(topology: Topology, name: str, handles: Mapping[str, Postgres
         return Launch(dict(ENVIRONMENT), [PYTHON, "-I", "-S", f"{SCRIPTS}/stub.py", json.dumps(config)], "/")
     credentials = {database: (service_role(name), handle.service_passwords[name]) for database, handle in handles.items()}
     values = placeholders(topology, PYTHON, credentials)
-    environment = {**ENVIRONMENT, "HOST": "0.0.0.0", "PORT": str(service.ports[0])}
-    environment |= {key: expand(value, values) for key, value in service.environment.items()}
-    return Launch(environment, [expand(part, values) for part in service.command], str(service.directory or "/"))
+    given = {key: expand(value, values) for key, value in service.environment.items()}
+    argv = [expand(part, values) for part in (*service.command, *service.arguments)]
+    if service.image is not None:
+        # The image has its own PATH, and a home that an arbitrary user may not write to.
+        texts = {path: expand(file.text, values) for path, file in service.files.items() if isinstance(file, FileText)}
+        return Launch({"HOME": "/tmp", **given}, argv, service.working_directory or "", texts)
+    environment = {**ENVIRONMENT, "HOST": "0.0.0.0", "PORT": str(service.ports[0]), **given}
+    return Launch(environment, argv, str(service.directory or "/"))
 
 
 def confined(argv: Sequence[str]) -> tuple[str, ...]:

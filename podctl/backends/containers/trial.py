@@ -22,8 +22,10 @@ async def try_seeds(
     facts: Callable[[str], Mapping[str, TemplateFacts]],
     remove: Callable[[str], None],
     keep: Callable[[str], Awaitable[None]] | None = None,
-) -> None:
-    """``facts`` gives those of a pod's templates, by its id; ``remove`` begins its removal, which nobody waits for here.
+) -> dict[str, str]:
+    """The version of each database's server.
+
+    ``facts`` gives those of a pod's templates, by its id; ``remove`` begins its removal, which nobody waits for here.
     ``keep`` may take from it, before, what other pods can be made from.
 
     Raises `SpecError` when the boundary or the ignored columns do not fit the seeds, and whatever ``apply`` does.
@@ -31,7 +33,7 @@ async def try_seeds(
     topology = bundle.topology
     alone = {name: topology.databases[name] for name in databases(topology)}
     if not alone:
-        return
+        return {}
     spec = PodSpec(
         f"try-{secrets.token_hex(4)}",
         TEMPLATE_RUN,
@@ -41,12 +43,14 @@ async def try_seeds(
         for step in steps(spec, {}):
             if step.resource.kind != "door":
                 await apply(spec, step)
-        known = {name: one.columns for name, one in facts(spec.id).items()}
+        made = facts(spec.id)
+        known = {name: one.columns for name, one in made.items()}
         if bundle.scenario.boundary.is_file():
             check_boundary(bundle.scenario.boundary, known)
         if bundle.path.is_file():
             check_ignored(bundle.path, known)
         if keep is not None:
             await keep(spec.id)
+        return {name: one.server for name, one in made.items()}
     finally:
         remove(spec.id)

@@ -26,6 +26,7 @@ from podctl.evidence.owner import Owner
 from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource, Step, advance
 from podctl.spec.bundle import Bundle
+from podctl.spec.topology import by_image
 
 IMAGE = "PODCTL_IMAGE"
 RUNTIME = "PODCTL_DOCKER_RUNTIME"
@@ -36,6 +37,7 @@ class DockerBackend:
     """``settings.image`` has python3, PostgreSQL 15 or later, a shell, and what agents and services import."""
 
     name = "docker"
+    runs_images = True
 
     def __init__(self, engine: Engine, settings: Settings, *, ttl_s: float = 4 * 3600, kept: bool = False) -> None:
         self.engine = engine
@@ -93,8 +95,10 @@ class DockerBackend:
         runtime = f"runtime {self.settings.runtime}" if self.settings.runtime else "the engine's own runtime"
         return f"docker: a container without a network for the agent, an internal network for services, {runtime}; {self._proof}; {self._proven}"
 
-    async def prepare(self, bundle: Bundle) -> None:
-        """Try the seeds and the boundary on a pod that has the databases alone, before a run begins."""
+    async def prepare(self, bundle: Bundle) -> dict[str, str]:
+        """See that services' images are there. Then try the seeds and the boundary on a pod that has the databases alone."""
+        for name in by_image(bundle.topology):
+            await self.engine.image(str(bundle.topology.services[name].image))
 
         def remove(pod: str) -> None:
             # Nobody waits for it: `close` does.
@@ -102,7 +106,7 @@ class DockerBackend:
             self._background.add(task)
             task.add_done_callback(self._background.discard)
 
-        await try_seeds(bundle, self.apply, lambda pod: self._pods[pod].facts, remove)
+        return await try_seeds(bundle, self.apply, lambda pod: self._pods[pod].facts, remove)
 
     async def observe(self, pod: str) -> dict[Resource, int]:
         held = self._pods.get(pod)

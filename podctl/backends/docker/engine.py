@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import ssl
 import tarfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -35,7 +37,17 @@ _MAX_HEADERS = 64 * 1024
 _SAID = 4096
 _GONE_S = 30.0
 #: An engine would fill an empty volume with what the image has there, and give it that directory's owner.
-_VOLUME = "rw,nocopy"
+_VOLUME, _FILLED_VOLUME = "rw,nocopy", "ro,nocopy"
+#: Where an image may have a volume of its own: a path that podctl can have made in memory.
+_PATH = re.compile(r"(/[^/:,\s]+)+/?")
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """``user`` is 0 unless the image names another by its number; ``volumes`` are directories that it means to write to."""
+
+    user: int
+    volumes: tuple[str, ...]
 
 
 class Engine:
@@ -141,16 +153,27 @@ class Engine:
 
         await self.call(f"image {name}", get)
 
+    async def image_facts(self, name: str) -> ImageFacts:
+        """What the image says of itself; the engine has it already."""
+        config = (await self.call(f"image {name}", self.client.api.inspect_image, name)).get("Config") or {}
+        user = str(config.get("User") or "").partition(":")[0]
+        volumes = tuple(path.rstrip("/") for path in config.get("Volumes") or {} if _PATH.fullmatch(path))
+        return ImageFacts(int(user) if user.isascii() and user.isdigit() else 0, volumes)
+
     async def start(self, box: Box, ready: WaitStrategy | None = None) -> str:
         """Make a container with its files, start it and wait until it is ready; its id."""
         volumes = {f"{box.name}-{number}": (mount, files) for number, (mount, files) in enumerate(box.files.items())}
         await asyncio.gather(*(self.volume(name, box.labels) for name in volumes))
+        filled = {name: place for name, place in volumes.items() if place[0] in box.kept}
+        if filled:
+            await self.call(f"files of {box.name}", self._fill, box, filled)
 
         def make() -> str:
             made = _Container(box.options, box)
             for name, (mount, files) in volumes.items():
-                made.with_volume_mapping(name, mount, _VOLUME)
-                made.with_copy_into_container(_tar(files), mount)
+                made.with_volume_mapping(name, mount, _FILLED_VOLUME if name in filled else _VOLUME)
+                if name not in filled:
+                    made.with_copy_into_container(_tar(files), mount)
             for mount, memory in box.shared.items():
                 made.with_volume_mapping(memory.name, mount, _VOLUME)
             if ready is not None:
@@ -166,6 +189,19 @@ class Engine:
                 made.get_docker_client().client.close()
 
         return await self.call(f"container {box.name}", make)
+
+    def _fill(self, box: Box, volumes: Mapping[str, tuple[str, Mapping[str, bytes]]]) -> None:
+        """Lay files over what the image has at a place, in a container that is never started: in the service's own, the place is
+        read-only, whoever the image's files belong to."""
+        binds = {name: {"bind": mount, "mode": "rw"} for name, (mount, _) in volumes.items()}
+        host = self.client.api.create_host_config(binds=binds, network_mode="none")
+        image = box.options["image"]
+        made = self.client.api.create_container(image, ["none"], labels=dict(box.labels), host_config=host)["Id"]
+        try:
+            for mount, files in volumes.values():
+                self.client.api.put_archive(made, mount, _tar(files))
+        finally:
+            self.client.api.remove_container(made, force=True)
 
     async def state(self, container: str) -> dict[str, Any]:
         """The engine's ``State`` of a container."""
@@ -320,11 +356,12 @@ class Exec:
 
 
 class Answers(WaitStrategy):
-    """Ready when a program inside the container says that the port answers; not ready ever when the container has ended."""
+    """Ready when a program inside the container, or inside ``asked_by``, says so; not ready ever when the container has ended."""
 
-    def __init__(self, argv: Sequence[str], timeout_s: float) -> None:
+    def __init__(self, argv: Sequence[str], timeout_s: float, asked_by: str = "") -> None:
         super().__init__()
         self._argv = list(argv)
+        self._asked_by = asked_by
         self.with_startup_timeout(int(timeout_s) or 1).with_poll_interval(0.05)
 
     def wait_until_ready(self, container: WaitStrategyTarget) -> None:
@@ -335,8 +372,9 @@ class Answers(WaitStrategy):
             wrapped.reload()
             if wrapped.status in ("exited", "dead"):
                 raise _Ended(_last_words(wrapped))
+            asked = wrapped.client.containers.get(self._asked_by) if self._asked_by else wrapped
             try:
-                code, said = wrapped.exec_run(self._argv)
+                code, said = asked.exec_run(self._argv)
             except docker.errors.APIError as error:
                 code, said = 1, str(error.explanation).encode()
             if code == 0:
@@ -356,11 +394,15 @@ class _Container(DockerContainer):
 
     def __init__(self, options: Options, box: Box) -> None:
         super().__init__(options["image"], name=box.name, env=dict(box.environment))
-        self.with_command(list(box.argv[1:]))
+        entry, command = ((box.argv[0],), box.argv[1:]) if box.entry is None else (box.entry, box.argv)
+        if command or entry:
+            self.with_command(list(command))
         kept = {key: value for key, value in options.items() if key not in ("image", "ulimits", "log_config", "tmpfs")}
         log = options["log_config"]
         limits = [Ulimit(name=name, soft=most, hard=most) for name, most in options["ulimits"].items()]
-        kept |= {"entrypoint": [box.argv[0]], "labels": dict(box.labels), "ulimits": limits, "network": box.network}
+        kept |= {"labels": dict(box.labels), "ulimits": limits, "network": box.network}
+        if entry:
+            kept["entrypoint"] = list(entry)
         kept["log_config"] = LogConfig(type=log["type"], config=log["config"])
         if box.address:
             version = self.get_docker_client().client.api._version

@@ -20,6 +20,7 @@ from podctl.backends.containers.launch import BECOME_AGENT, SCRIPTS, confined
 from podctl.backends.containers.server import START, server_files
 from podctl.evidence.owner import Owner
 from podctl.spec.models import Resources, Topology
+from podctl.spec.topology import service_order
 
 Options = dict[str, Any]
 
@@ -109,6 +110,19 @@ class Addresses:
     inside: Mapping[str, str]
     outside: Mapping[str, str]
     door: str
+    #: Other name -> name.
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Every name by which something is known to services -> its address."""
+        return {**self.inside, **{alias: self.inside[name] for alias, name in self.aliases.items()}}
+
+    @property
+    def named_outside(self) -> dict[str, str]:
+        """The same for agents."""
+        known = {alias: self.outside[name] for alias, name in self.aliases.items() if name in self.outside}
+        return {**self.outside, **known}
 
 
 def subnets(place: Place, topology: Topology, within: str = SUBNETS) -> Iterator[ipaddress.IPv4Network]:
@@ -131,7 +145,8 @@ def addresses(subnet: ipaddress.IPv4Network, topology: Topology) -> Addresses:
     outside = {
         name: f"127.0.1.{1 + number}" for number, name in enumerate(dict.fromkeys(door.name for door in door_ports(topology)))
     }
-    return Addresses(inside, outside, str(subnet[2]))
+    aliases = {alias: name for name in service_order(topology) for alias in topology.services[name].aliases}
+    return Addresses(inside, outside, str(subnet[2]), aliases)
 
 
 def porch_ports(topology: Topology, outside: Mapping[str, str]) -> list[DoorPort]:
@@ -183,6 +198,10 @@ class Box:
     shared: Mapping[str, Memory] = field(default_factory=dict)
     network: str = "none"
     address: str = ""
+    #: In place of the image's entry point; empty leaves it, and None makes ``argv`` the whole command.
+    entry: tuple[str, ...] | None = None
+    #: Mount points of ``files`` where what the image has there stays beside them.
+    kept: frozenset[str] = frozenset()
 
 
 def hardened(
@@ -230,7 +249,7 @@ def porch(place: Place, settings: Settings, scripts: Mapping[str, bytes], where:
     options = {
         **hardened(settings, place.uid, _SMALL),
         "dns": ["127.0.0.1"],
-        "extra_hosts": dict(where.outside),
+        "extra_hosts": where.named_outside,
         "hostname": "pod",
         "sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"},
     }
@@ -270,6 +289,17 @@ class Program:
     directory: str
     files: Mapping[str, Mapping[str, bytes]]
     resources: Resources
+    kept: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that a service runs from. ``entry`` stands in place of its entry point unless it is empty."""
+
+    name: str
+    user: int
+    entry: tuple[str, ...]
+    writable: Mapping[str, int]
 
 
 def service(
@@ -281,15 +311,20 @@ def service(
     settings: Settings,
     scripts: Mapping[str, bytes],
     where: Addresses,
+    image: Image | None = None,
 ) -> Box:
-    """Others are known to it by their real addresses; nobody is asked for a name."""
+    """Others are known to it by their real addresses; nobody is asked for a name. ``program.argv`` are arguments alone for an
+    image whose entry point stays; podctl's scripts are not given to an image of somebody else's.
+    """
+    base = hardened(settings, place.uid, program.resources) if image is None else _foreign(settings, program.resources, image)
     options = {
-        **hardened(settings, place.uid, program.resources),
+        **base,
         "dns": ["127.0.0.1"],
         "hostname": name,
-        "extra_hosts": {other: address for other, address in where.inside.items() if other != name},
-        "working_dir": program.directory,
+        "extra_hosts": {other: address for other, address in where.named.items() if other != name},
     }
+    if program.directory:
+        options["working_dir"] = program.directory
     if any(port < 1024 for port in ports):
         options["sysctls"] = {"net.ipv4.ip_unprivileged_port_start": "0"}
     return Box(
@@ -298,11 +333,23 @@ def service(
         place.labels(f"service/{name}"),
         options,
         program.environment,
-        {**program.files, SCRIPTS: scripts},
+        {**program.files, **({SCRIPTS: scripts} if image is None else {})},
         {},
         place.network,
         where.inside[name],
+        None if image is None else image.entry,
+        program.kept,
     )
+
+
+def _foreign(settings: Settings, resources: Resources, image: Image) -> Options:
+    """What it may write to is in memory and counts beside what its programs may use."""
+    owner = f"uid={image.user},gid={image.user}"
+    own = {path: f"size={size},{owner},mode=0755,nosuid,nodev,exec" for path, size in image.writable.items()}
+    room = sum(image.writable.values())
+    # Some runtimes give it the mode of what the image has there: it has to be the user's own.
+    scratch = {"/tmp": f"{_TMP},{owner}", **own}
+    return {**hardened(settings, image.user, resources, room=room, scratch=scratch), "image": image.name}
 
 
 #: Waits for the keeper, then becomes the agent.

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from podctl.backends.containers.launch import (
     SCRIPTS,
     SERVER_LOG,
     TEMPLATE_DATABASE,
+    Launch,
     exit_or_signal,
     service_launch,
     until_answers,
@@ -30,7 +31,7 @@ from podctl.backends.docker import objects
 from podctl.backends.docker.engine import Answers, Engine
 from podctl.backends.docker.execution import Execution, engine_time
 from podctl.backends.docker.networks import closed_network
-from podctl.backends.docker.objects import Addresses, Place, Program, Settings
+from podctl.backends.docker.objects import Addresses, Image, Place, Program, Settings
 from podctl.backends.docker.problems import DockerProblem
 from podctl.backends.inpod import scripts
 from podctl.data.database import PostgresDatabase, end_floods
@@ -38,9 +39,9 @@ from podctl.data.remotelog import RemoteLog
 from podctl.data.template import TemplateFacts, build_template
 from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource
-from podctl.spec.models import Resources, Topology
+from podctl.spec.models import FileText, Resources, Service, Topology
 from podctl.spec.placeholders import expand
-from podctl.spec.topology import service_order
+from podctl.spec.topology import readiness, runs_image, service_order, shown_argv
 from podctl.tickets.states import DatabaseState
 
 _DATABASE_S = 60.0
@@ -126,19 +127,42 @@ class DockerPod:
         paths = [(path, str(path)) for path in service.read_only]
         if service.directory:
             paths.append((service.directory, launch.directory))
-        files = await self._files(paths)
-        program = Program(tuple(launch.argv), launch.environment, launch.directory, files, service.resources)
+        paths += [(source, target) for target, source in service.files.items() if isinstance(source, Path)]
+        files = await self._files(paths, launch.texts)
+        single = {
+            target.rpartition("/")[0]
+            for target, source in service.files.items()
+            if isinstance(source, FileText) or source.is_file()
+        }
+        image = await self._image(service, launch, files) if runs_image(service) else None
+        argv = tuple(launch.argv if image is None else launch.argv[len(image.entry) :])
+        program = Program(argv, launch.environment, launch.directory, files, service.resources, frozenset(single))
         box = objects.service(
-            self.place, name, generation, service.ports, program, self._settings, self._scripts, self.addresses
+            self.place, name, generation, service.ports, program, self._settings, self._scripts, self.addresses, image
         )
-        port = service.ready.port if service.ready and service.ready.port else service.ports[0]
-        path = service.ready.path if service.ready and service.mode != "stubbed" else ""
-        timeout = max(service.ready.timeout if service.ready else 15.0, 5.0)
-        self._ids[f"svc-{name}"] = await self._engine.start(
-            box, Answers(_probe(self.addresses.inside[name], port, path), timeout)
-        )
+        self._ids[f"svc-{name}"] = await self._engine.start(box, self._ready(name, service, own=image is None))
         assert self._door is not None
-        await self._door.reaches(self.addresses.inside[name], service.ports[0], 15.0)
+        if service.ports:
+            await self._door.reaches(self.addresses.inside[name], service.ports[0], 15.0)
+
+    async def _image(self, service: Service, launch: Launch, files: Container[str]) -> Image:
+        """An entry point that is not replaced stays the image's; what it declares as volumes is writable."""
+        assert service.image is not None
+        facts = await self._engine.image_facts(service.image)
+        entry = tuple(launch.argv[: len(service.command)])
+        volumes = {path: objects.TMP_BYTES for path in facts.volumes if path not in files}
+        return Image(service.image, service.user or facts.user or self.place.uid, entry, {**volumes, **service.writable})
+
+    def _ready(self, name: str, service: Service, own: bool) -> Answers | None:
+        """An image of somebody else's has nothing to ask with: the door asks."""
+        ready = readiness(service)
+        timeout = max(ready.timeout, 5.0)
+        if ready.command:
+            return Answers(ready.command, timeout)
+        if not ready.port:
+            return None
+        probe = _probe(self.addresses.inside[name], ready.port, ready.path)
+        return Answers(probe, timeout, "" if own else self._ids[objects.DOOR])
 
     async def remove_service(self, name: str) -> None:
         await self._remove(f"svc-{name}")
@@ -184,7 +208,7 @@ class DockerPod:
                 self._ids[objects.PORCH],
                 self._scripts,
                 control=(where.outside[GATEWAY], GATEWAY_PORT),
-                forbidden=[(where.inside[name], ports[0]) for _, name, ports in listeners(self._topology)],
+                forbidden=[(where.inside[name], ports[0]) for _, name, ports in listeners(self._topology) if ports],
             )
             return replace(exit_, services=await self._service_processes())
         finally:
@@ -198,7 +222,7 @@ class DockerPod:
         for resource in self.generations:
             kind = resource.kind
             if kind == "database" or kind == "service":
-                argv = ("postgres",) if kind == "database" else self._topology.services[resource.name].command
+                argv = ("postgres",) if kind == "database" else shown_argv(self._topology.services[resource.name])
                 state = states.get(_part(resource), {})
                 started = engine_time(str(state.get("StartedAt", "")))
                 how: tuple[Any, ...] = (None, None, None)
@@ -267,12 +291,18 @@ class DockerPod:
         if container is not None:
             await self._engine.remove(container)
 
-    async def _files(self, paths: Sequence[tuple[Path, str]]) -> dict[str, dict[str, bytes]]:
-        """Mount point -> path -> content. A single file is given with the directory that it is in, alone there."""
+    async def _files(
+        self, paths: Sequence[tuple[Path, str]], texts: Mapping[str, str] | None = None
+    ) -> dict[str, dict[str, bytes]]:
+        """Mount point -> path -> content. A single file is given with the directory that it is in."""
         found: dict[str, dict[str, bytes]] = {}
         for source, target in paths:
-            mount = target.rpartition("/")[0] if source.is_file() else target
-            found.setdefault(mount, {}).update(await asyncio.to_thread(_read, source))
+            mount, _, name = target.rpartition("/") if source.is_file() else (target, "", "")
+            given = await asyncio.to_thread(_read, source)
+            found.setdefault(mount, {}).update({name: given[source.name]} if name else given)
+        for target, text in (texts or {}).items():
+            mount, _, name = target.rpartition("/")
+            found.setdefault(mount, {})[name] = text.encode()
         return found
 
 

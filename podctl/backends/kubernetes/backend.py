@@ -36,6 +36,7 @@ class KubernetesBackend:
     """``image`` has python3, PostgreSQL 15 or later, a shell, and what agents and services import."""
 
     name = "kubernetes"
+    runs_images = False
 
     def __init__(
         self, cluster: Cluster, settings: Settings, *, ttl_s: float = 4 * 3600, kept: bool = False, stuck_s: float = STUCK_S
@@ -106,7 +107,7 @@ class KubernetesBackend:
             f"kubernetes: a namespace, PodSecurity restricted, default-deny network, {runtime}; {self._proof}; {self._proven}"
         )
 
-    async def prepare(self, bundle: Bundle) -> None:
+    async def prepare(self, bundle: Bundle) -> dict[str, str]:
         """Seed the databases once, for pods to copy, and try the boundary on them, before a run begins."""
         self._limits = bundle.scenario.limits
 
@@ -120,7 +121,7 @@ class KubernetesBackend:
             self._prepared = await self._pods[pod].pack_databases()
 
         self._prepared = {}
-        await try_seeds(bundle, self.apply, lambda pod: self._pods[pod].facts, remove, keep)
+        return await try_seeds(bundle, self.apply, lambda pod: self._pods[pod].facts, remove, keep)
 
     async def observe(self, pod: str) -> dict[Resource, int]:
         namespace = await self.cluster.get("Namespace", objects.PREFIX + pod)

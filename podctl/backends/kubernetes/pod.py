@@ -34,7 +34,7 @@ from podctl.gateway.client import Door
 from podctl.pods.plan import Kind, PodSpec, Resource
 from podctl.spec.models import Resources, Topology
 from podctl.spec.placeholders import expand
-from podctl.spec.topology import databases, service_order
+from podctl.spec.topology import databases, readiness, service_order
 from podctl.tickets.states import DatabaseState
 
 _QUOTA_S = 30.0
@@ -236,13 +236,11 @@ class KubernetesPod:
         assert self._tunnel is not None
         await self._until_ready(supervised.pod, f"the Pod of service {name}")
         own = self._address_of(supervised.pod)
-        port = service.ready.port if service.ready and service.ready.port else service.ports[0]
-        path = service.ready.path if service.ready and service.mode != "stubbed" else ""
+        ready = readiness(service)
         for database in databases(self._topology):
             await self._tunnel.reaches(self._addresses[f"s-{database}"], self._topology.databases[database].port, _POD_S)
         launch = service_launch(self._topology, name, self.databases)
-        timeout = service.ready.timeout if service.ready else 15.0
-        await supervised.start(launch, (f"{own}:{port}", path), max(timeout, 5.0))
+        await supervised.start(launch, (f"{own}:{ready.port}", ready.path), max(ready.timeout, 5.0))
         depended_on = any(name in other.depends_on for other in self._topology.services.values())
         # Its own address answers at once; the one that other services use follows when the nodes have heard of it.
         await self._tunnel.reaches(self._addresses[f"s-{name}"] if depended_on else own, service.ports[0], _POD_S)
@@ -286,7 +284,7 @@ class KubernetesPod:
 
     def _where(self, port: DoorPort) -> Callable[[], str]:
         """The address of its Pod, which may be another after each attempt; a Service's follows a second later."""
-        kind: Kind = "database" if port.kind == "tcp" else "service"
+        kind: Kind = "database" if port.name in self._topology.databases else "service"
         return lambda: self._address_of(self._pod_of(Resource(kind, port.name)))
 
     def observe(self) -> dict[Resource, int]:

@@ -25,6 +25,7 @@ from podctl.spec.tables import check_boundary, check_ignored
 
 class LocalBackend:
     name = "local"
+    runs_images = False
 
     def __init__(self, state: State, *, ttl_s: float = 4 * 3600, kept: bool = False) -> None:
         self.state = state
@@ -45,7 +46,7 @@ class LocalBackend:
         proven = ledger(self.state).proven()
         return f"local: user, mount, pid, ipc, uts and network namespaces, seccomp, bubblewrap, {uids}, {groups}, one door; {proven}"
 
-    async def prepare(self, bundle: Bundle) -> None:
+    async def prepare(self, bundle: Bundle) -> dict[str, str]:
         check.refuse_low_limits()
         paths = [*sandbox.interpreter_paths(), sandbox.bwrap_path(), postgres.programs().root, bundle.agent.directory]
         paths += bundle.agent.read_only
@@ -62,6 +63,7 @@ class LocalBackend:
             check_ignored(bundle.path, known)
         self._runtime = Runtime([*visible, *self._templates.values()])
         self._data_bytes = data_in_memory(list(self._templates.values()), bundle.scenario.run.pods)
+        return dict.fromkeys(self._templates, postgres.programs().version)
 
     async def template(self, name: str, database: Database) -> Path:
         """The directory of one database's template, built unless it is there. Raises `SeedProblem`, `EnvironmentProblem`."""

@@ -39,7 +39,7 @@ from podctl.gateway.client import Door
 from podctl.pods.plan import Resource
 from podctl.spec.models import Service, Topology
 from podctl.spec.placeholders import expand
-from podctl.spec.topology import databases, service_order
+from podctl.spec.topology import databases, readiness, service_order
 from podctl.tickets.states import DatabaseState
 
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TZ": "UTC"}
@@ -258,12 +258,10 @@ class LocalPod:
             resource, argv, "service", "/", environment, limits, box, group, append=True, shown=service.command
         )
         point("pod.service-started")
-        port = service.ready.port if service.ready and service.ready.port else service.ports[0]
-        path = service.ready.path if service.ready else None
-        timeout = service.ready.timeout if service.ready else 15.0
-        probe = ServiceProbe(self._inner_socket, self._addresses[name], port, path)
+        ready = readiness(service)
+        probe = ServiceProbe(self._inner_socket, self._addresses[name], ready.port, ready.path or None)
         try:
-            await self._until_ready(f"service {name}", pid, probe, timeout)
+            await self._until_ready(f"service {name}", pid, probe, ready.timeout)
         finally:
             probe.close()
 
@@ -280,7 +278,8 @@ class LocalPod:
         wanted: list[tuple[str, str, int]] = [("gateway", GATEWAY, GATEWAY_PORT)]
         wanted += [("tcp", name, self._topology.databases[name].port) for name in databases(self._topology)]
         for name in service_order(self._topology):
-            wanted += [("http", name, port) for port in self._topology.services[name].ports]
+            service = self._topology.services[name]
+            wanted += [(service.protocol, name, port) for port in service.ports]
         places = [(self._addresses[name], port) for _, name, port in wanted]
         _, fds = await self.init.request("listen", {"addresses": places})
         for (kind, name, port), fd in zip(wanted, fds, strict=True):

@@ -16,8 +16,11 @@ import psycopg
 import pytest
 from capturing import Server, ask, captured, dump_programs, planned, project
 
+from podctl.capture.capturing import Order, opened, write_seeds
+from podctl.capture.masked import Unmasked
 from podctl.capture.postgres_schema import DumpPrograms, able
 from podctl.errors import PodctlError
+from podctl.masking.problems import MaskingProblem
 
 SHOP = """
 CREATE TABLE users (id int PRIMARY KEY, mail text); INSERT INTO users SELECT g, 'u' || g FROM generate_series(1, 50) g;
@@ -244,12 +247,16 @@ def waiting_for(there: Any) -> None:
         time.sleep(0.01)
 
 
-BIG = SHOP + "CREATE TABLE big AS SELECT g AS id, repeat('x', 500) AS t FROM generate_series(1, 400000) g;"
+@pytest.fixture(scope="module")
+def big(server: Server) -> str:
+    """A database with a table that takes a moment to copy."""
+    return server.database(
+        SHOP + "CREATE TABLE big AS SELECT g AS id, repeat('x', 500) AS t FROM generate_series(1, 400000) g;"
+    )
 
 
-def test_a_source_that_is_killed_amid_a_table(server: Server, tmp_path: Path) -> None:
-    url = server.database(BIG)
-    path = project(tmp_path, url, whole=["big"])
+def test_a_source_that_is_killed_amid_a_table(server: Server, big: str, tmp_path: Path) -> None:
+    path = project(tmp_path, big, whole=["big"])
     process = command(path, tmp_path / "seed")
     waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
     ask(server.url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'podctl data capture'")
@@ -260,8 +267,8 @@ def test_a_source_that_is_killed_amid_a_table(server: Server, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_podctl_asked_to_end_amid_a_table(server: Server, tmp_path: Path, number: signal.Signals) -> None:
-    path = project(tmp_path, server.database(BIG), whole=["big"])
+def test_podctl_asked_to_end_amid_a_table(big: str, tmp_path: Path, number: signal.Signals) -> None:
+    path = project(tmp_path, big, whole=["big"])
     process = command(path, tmp_path / "seed")
     waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
     process.send_signal(number)
@@ -270,9 +277,10 @@ def test_podctl_asked_to_end_amid_a_table(server: Server, tmp_path: Path, number
     assert not (tmp_path / "seed").exists() and list(tmp_path.glob(".seed*")) == []
 
 
-def test_podctl_killed_amid_a_table_leaves_no_seed_no_query_and_nothing_for_long(server: Server, tmp_path: Path) -> None:
-    url = server.database(BIG)
-    path = project(tmp_path, url, whole=["big"])
+def test_podctl_killed_amid_a_table_leaves_no_seed_no_query_and_nothing_for_long(
+    server: Server, big: str, tmp_path: Path
+) -> None:
+    path = project(tmp_path, big, whole=["big"])
     process = command(path, tmp_path / "seed")
     waiting_for(lambda: any(file.stat().st_size > 1 << 20 for file in tmp_path.glob(".seed*/seed/tables/*.copy")))
     process.send_signal(signal.SIGKILL)
@@ -280,7 +288,7 @@ def test_podctl_killed_amid_a_table_leaves_no_seed_no_query_and_nothing_for_long
     assert not (tmp_path / "seed").exists() and len(list(tmp_path.glob(".seed*"))) == 1
     mine = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'podctl data capture'"
     waiting_for(lambda: not ask(server.url, mine))
-    captured(project(tmp_path, url, whole=["users"]), tmp_path / "seed")
+    captured(project(tmp_path, big, whole=["users"]), tmp_path / "seed")
     assert list(tmp_path.glob(".seed*")) == []
 
 
@@ -373,3 +381,52 @@ def test_extensions_that_the_copy_can_do_without(server: Server, tmp_path: Path)
     seed = captured(path, tmp_path / "seed", replace=True)
     assert seed.extensions == {} and "citext" not in (tmp_path / "seed/before.sql").read_text()
     assert seed.not_mirrored == {"EXTENSION citext": "leave_out_extensions names it"}
+
+
+def test_mistakes_of_the_file_itself_are_found_before_anything_is_read(tmp_path: Path) -> None:
+    url = "postgresql://u@127.0.0.1:9/x"
+    rows = [{"path": "order", "table": "orders", "column": "id", "match": "("}]
+    error = refused(project(tmp_path, url, ONE, rows=rows), tmp_path / "seed")
+    assert error.code == "spec-invalid" and "not a regular expression" in told(error)
+    error = refused(project(tmp_path, url, whole=["*"], masking="no.yaml", unmasked="why"), tmp_path / "seed")
+    assert error.code == "spec-invalid" and "masking and unmasked are both given" in told(error)
+    done = command(project(tmp_path, url, whole=["*"], masking="no.yaml"), tmp_path / "seed")
+    assert "no such file" in done.communicate(timeout=60)[1] and done.returncode == 2
+    done = command(project(tmp_path, url, whole=["*"], masking=None, unmasked=" "), tmp_path / "seed")
+    assert "nothing says how the rows are masked" in done.communicate(timeout=60)[1] and done.returncode == 2
+
+
+class Built:
+    """A trial that builds a file."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def build(self, seed: Path) -> Path:
+        assert (seed / "seed.json").is_file()
+        self.place.mkdir()
+        return self.place
+
+    def remove(self) -> None:
+        self.place.rmdir()
+
+
+class Leaking(Unmasked):
+    """Masks that let something through."""
+
+    def attest(self, seed: Path, also: Any, facts: Any) -> None:
+        raise MaskingProblem("1 raw values are in what was to be masked", code="masking-leak")
+
+
+def test_what_was_built_of_a_seed_with_raw_values_goes_with_it(server: Server, tmp_path: Path) -> None:
+    path = project(tmp_path, server.database(SHOP), whole=["users"])
+    for masking, code in ((Leaking("x"), "masking-leak"), (Unmasked("x"), "")):
+        with opened([path], dump_programs()) as (source,):
+            order = Order(source, source.plan(), tmp_path / "seed", masking, Built(tmp_path / "built"))
+            if code:
+                with pytest.raises(PodctlError) as caught:
+                    write_seeds([order], replace=False)
+                assert caught.value.code == code
+            else:
+                write_seeds([order], replace=False)
+        assert (tmp_path / "built").exists() == (tmp_path / "seed").exists() == (not code)

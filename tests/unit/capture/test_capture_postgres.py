@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from capturing import Server, ask, captured, dump_programs, planned, project, standby
+from postgres_server import serving
 
 from podctl.capture.capturing import Order, opened, write_seeds
 from podctl.capture.masked import Unmasked
@@ -307,3 +308,26 @@ def test_of_several_seeds_none_is_made_when_one_cannot_be(server: Server, tmp_pa
     assert list((tmp_path / "seeds").iterdir()) == []
     done = subprocess.run([*command[:5], str(good), str(good), *command[7:]], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "two captures have the same name" in done.stderr
+
+
+OLDER = sorted(path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+
+
+@pytest.mark.skipif(not OLDER, reason="no other PostgreSQL under /usr/lib/postgresql")
+@pytest.mark.parametrize("programs", OLDER or [Path()], ids=lambda path: path.parent.name)
+def test_an_older_server_is_a_source_like_any_other(server: Server, tmp_path: Path, programs: Path) -> None:
+    with serving(programs=programs) as other:
+        url = Server(other).database(ODD + CYCLES + "ALTER TABLE tree ALTER COLUMN id SET (n_distinct = 50);")
+        ticket = {"id": "1", "log": ["n3", "n25"], "uses": [4, 7], "r": [2, 4]}
+        rows = [
+            {"path": path, "table": table, "column": column}
+            for path, table, column in (("log", "log", "note"), ("uses", "uses", "id"), ("r", "refs", "id"))
+        ]
+        seed = captured(project(tmp_path, url, [ticket], rows=rows, whole=["b"]), tmp_path / "seed")
+    assert seed.engine_version.split(".")[0] == programs.parent.name
+    copy = server.loaded(tmp_path / "seed")
+    assert ask(copy, "SELECT tableoid::regclass::text, id FROM parts ORDER BY id") == [("parts_a", 4), ("parts_b", 7)]
+    assert ask(copy, "SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b)") == [(10, 10)]
+    assert ask(copy, "SELECT attoptions FROM pg_attribute WHERE attrelid = 'tree'::regclass AND attname = 'id'") == [
+        (["n_distinct=50"],)
+    ]

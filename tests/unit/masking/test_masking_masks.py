@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from masking import KEY, masked, masker
 
 from podctl.masking.codes import Ids, is_card, is_iban, luhn, shaped
+from podctl.masking.copytext import escape
 from podctl.masking.keys import MaskingKey
 from podctl.masking.prf import Keyed, normalised
 from podctl.masking.values import LENGTHS, ValueMasks
@@ -269,3 +271,39 @@ def test_numbers_of_a_bucket_have_one_mask_of_the_same_scale(value: Decimal, wid
 
 def test_normalising_folds_case_forms_and_space() -> None:
     assert normalised(" Straße ") == normalised("STRASSE") == normalised("strasse")
+
+
+FIELDS = {
+    "name": st.sampled_from(["Zoe Quill", "zoe quill", "ZOE QUILL", "Dr Zoe", "Zoe van", "Z Quill", "van Quill", "Zoë Quill", "Quill, Zoe", "Zoe  Quill", "Zoe"]) | text,
+    "email": st.sampled_from(["a@b.c", " A@B.C", "ä@b.c"]) | text,
+    "phone": st.from_regex(r"\+?[0-9() .-]{1,20}", fullmatch=True) | text,
+    "id": st.integers(-(2**63), 2**63 - 1).map(str) | st.integers(-50, 50).map(str),
+}  # fmt: skip
+
+
+@given(
+    st.sampled_from(sorted(FIELDS)).flatmap(
+        lambda mask: st.tuples(st.just(mask), st.lists(FIELDS[mask] | st.just("\\N"), min_size=1, max_size=20))
+    )
+)
+def test_a_column_at_once_gives_what_its_values_give_alone(given_: tuple[str, list[str]]) -> None:
+    mask, values = given_
+    kind = "bigint" if mask == "id" else "text"
+    fields = [value if value == "\\N" else escape(value.encode()).decode() for value in values]
+    alone = [
+        field if field in ("\\N", "") else escape((MASKS.simple(mask)(value) or "").encode()).decode()
+        for field, value in zip(fields, values, strict=True)
+    ]
+    rows = "".join(f"{field}\n" for field in fields).encode()
+    assert masker({"value": mask}, {"value": kind})(rows).decode().split("\n")[:-1] == alone
+
+
+@pytest.mark.parametrize("size", [1, 2, 9, 100, 2**15 - 1, 10**7, 2**31, 2**53, 2**63 - 1, 2**63])
+def test_many_numbers_are_permuted_as_each_alone(size: int) -> None:
+    import random
+
+    keyed = Keyed(KEY.secret, "test")
+    numbers = sorted({random.Random(size).randrange(size) for _ in range(200)} | {0, size - 1})
+    assert keyed.permuted_all(np.array(numbers, np.uint64), size).tolist() == [
+        keyed.permuted(number, size) for number in numbers
+    ]

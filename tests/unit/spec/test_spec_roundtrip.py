@@ -54,7 +54,7 @@ services = st.builds(
     directory=st.none() | paths,
     environment=st.dictionaries(text.filter("<<".__ne__), text, max_size=2),
     ports=st.lists(ports, min_size=1, max_size=2).map(tuple),
-    ready=st.none() | st.builds(models.HttpReady, path=st.just("/x"), port=st.none() | ports, timeout=seconds),
+    ready=st.none() | st.builds(models.Ready, path=st.just("/x"), port=st.none() | ports, timeout=seconds),
     depends_on=st.lists(names, max_size=2).map(tuple),
     resources=resources,
     routes=st.lists(routes, max_size=2).map(tuple),

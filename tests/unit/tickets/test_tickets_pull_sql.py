@@ -38,7 +38,7 @@ create schema odd; create table odd."T able" (id int); insert into odd."T able" 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with serving(PASSWORD) as url:
+    with serving(password=PASSWORD) as url:
         with psycopg.connect(url, password=PASSWORD, autocommit=True) as connection:
             connection.execute(TABLE)
         yield url

@@ -1,0 +1,1 @@
+"""Topologies from what runs already: Compose files, Kubernetes manifests, a live namespace."""
