@@ -235,6 +235,8 @@ def _whole_fits(table: str, rows: int, rules: Rules) -> None:
 def _tickets(spec: Capture) -> tuple[Sequence[Ticket], str, Sequence[Ticket]]:
     """The sample, its digest, and where a history is read, everybody with what agents do not see."""
     if spec.tickets is None:
+        if spec.history is not None:
+            raise SpecError("history: is of tickets, and none are named", code="history-tickets", hint="add tickets: {file: …}")
         return (), "", ()
     file = load_model(spec.tickets.file, Tickets)
     drawn = drawn_sample(load_tickets(file), spec.tickets.sample)

@@ -311,6 +311,12 @@ def test_mistakes_are_told(server: Server, life: Life, tmp_path: Path) -> None:
     assert denied.startswith("history-permission") and f"{user} may not read the audit table {name}" in denied
 
 
+def test_a_history_needs_tickets(server: Server, tmp_path: Path) -> None:
+    history = {"source": {"kind": "audit-table", "layout": "supa-audit"}, "opened": "opened"}
+    with pytest.raises(SpecError, match="history: is of tickets, and none are named"):
+        planned(project(tmp_path, server.url, history=history))
+
+
 def test_a_moment_without_a_zone_is_read_in_the_one_that_is_said(life: Life, tmp_path: Path) -> None:
     life.does("nora", "UPDATE orders SET status = 'held' WHERE id = 1")
     (local,) = ask(life.url, "SELECT (clock_timestamp() AT TIME ZONE 'America/New_York')::text")[0]
