@@ -54,6 +54,7 @@ class Rewinding:
         assert spec.history is not None and spec.tickets is not None
         self._history: History = spec.history
         self._engine, self._rules = engine, rules
+        self._named = {one.table.removeprefix("public.") for one in spec.tickets.rows}
         self._source = engine.history(spec.history)
         known, unreadable = moments(everybody, spec.history)
         wanted = {ticket.id for ticket in drawn}
@@ -269,6 +270,9 @@ class Rewinding:
             if row in self._relevant
             or (row not in self.past.rows and row in self._today and self._taken[row[0]](self._today[row][0]))
         ]
+        #: Tables of which more rows may have belonged to tickets than are known.
+        self._matters = {row[0] for row in self._relevant | self.own} | self._named | self._rules.whole
+        self._matters |= {edge.child for edge, _ in self._rules.children}
         for one in self.tickets.values():
             one.problem = one.problem or self._too_early(one.moments.opened)
             if one.problem is None:
@@ -287,7 +291,7 @@ class Rewinding:
         if since is None or opened < since:
             return Outcome("unknown", "older")
         for table, when in self.past.kept.truncated.items():
-            if max(when) > opened:
+            if max(when) > opened and table in self._matters:
                 return Outcome("unknown", "truncated", table)
         return None
 

@@ -179,6 +179,7 @@ def test_gaps_truncates_and_a_history_that_begins_late(life: Life, tmp_path: Pat
     assert pasts(planned(complete))["0"].problem is None
     life.does("nobody", "TRUNCATE items")
     assert said(pasts(planned(life.spec(tmp_path, [tickets[1]])))["1"]) == ("unknown", "truncated")
+    assert said(pasts(planned(life.spec(tmp_path, [tickets[1]], children=[])))["1"]) == ("found", "")
 
 
 def test_columns_that_the_history_has_not(life: Life, tmp_path: Path) -> None:
