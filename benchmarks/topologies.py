@@ -55,6 +55,9 @@ SYSTEMS = (
     System(*_STORE, ("aks-store-all-in-one.yaml",), "a shop, manifests"),
     System("getsentry/self-hosted", "89a143f8", ("docker-compose.yml",), "error tracking, Compose"),
     System(*_LANGFUSE, ("docker-compose.yml",), "tracing of models, Compose"),
+    System("FudanSELab/train-ticket", "813dd01e", ("docker-compose.yml",), "a railway, Compose"),
+    System("delimitrou/DeathStarBench", "6ecb0970", ("*/docker-compose.yml",), "benchmarks, Compose, each alone"),
+    System("docker/compose", "f7297942", ("pkg/e2e/fixtures/**/*compose*.y*ml",), "Compose's own tests, each alone"),
     System("docker/awesome-compose", "18f59bdb", ("*/compose.y*ml",), "a collection, Compose, each alone"),
 )
 
@@ -63,7 +66,7 @@ def measured(system: System, checkout: Path) -> list[tuple[str, ...]]:
     """A row for each import. Raises `PodctlError` where one is refused."""
     if "*" not in system.sources[0]:
         return [_row(system, tuple(checkout / source for source in system.sources), " ".join(system.sources))]
-    rows = [_row(system, (path,), "") for path in sorted(checkout.glob(system.sources[0]))]
+    rows = [_row(system, (path,), "", checkout) for path in sorted(checkout.glob(system.sources[0]))]
     totals = [str(sum(int(row[number]) for row in rows)) for number in range(4, 11)]
     took = f"{sum(float(row[11]) for row in rows):.1f}"
     return [(*_head(system), f"{len(rows)} × `{system.sources[0]}`", system.what, *totals, took)]
@@ -73,10 +76,10 @@ def _head(system: System) -> tuple[str, str]:
     return system.repository, f"`{system.commit}`"
 
 
-def _row(system: System, paths: tuple[Path, ...], shown: str) -> tuple[str, ...]:
+def _row(system: System, paths: tuple[Path, ...], shown: str, within: Path | None = None) -> tuple[str, ...]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
-        imported = import_paths(Asked(paths), "topology.files")
+        imported = import_paths(Asked(paths, within), "topology.files")
         output = Path(directory) / "topology.yaml"
         write(imported, output, "podctl topology import", force=False)
         topology = load_model(output, Topology)

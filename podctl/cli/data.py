@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "capture": ("capture", "capture_command", "Take the rows that tickets need out of a live database, masked on the way."),
     "classify": ("masking", "classify_command", "Propose how each column is masked, for a person to confirm."),
     "key": ("masking", "key_command", "Make, show or rotate the keys that masks are made with."),
+    "scan": ("masking", "scan_command", "Look for raw values of a live database in files."),
     "verify": ("masking", "verify_command", "Check that a captured seed is what was searched and signed."),
 }
 

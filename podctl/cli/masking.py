@@ -175,6 +175,79 @@ def _tell(file: KeyFile, masking: str, signing: str, public: str) -> None:
     table(["KEY", "ID", ""], [["masking", masking, str(file.path)], ["signing", signing, f"public {public}"]])
 
 
+@click.command("scan")
+@click.argument("capture", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@_key_option
+@click.option(
+    "--rows",
+    type=click.IntRange(1, 100_000),
+    default=2_000,
+    show_default=True,
+    help="Rows of each table whose values are looked for.",
+)
+def scan_command(capture: Path, paths: tuple[Path, ...], key: Path | None, rows: int) -> int:
+    """Look for raw values of a capture's database in files: seeds, templates, tickets, reports, whatever may have got some.
+
+    A second look, independent of the one that a capture takes: values are read from the live database again.
+
+    \b
+    podctl data scan capture.yaml seeds/orders report.html
+    """
+    from podctl.capture.sampling import Samples
+    from podctl.errors import SpecError
+    from podctl.masking.canaries import canaries
+    from podctl.masking.keys import KeyFile
+    from podctl.masking.scan import Scanner, refuse_findings
+    from podctl.masking.values import ValueMasks
+    from podctl.masking.watch import Watch
+    from podctl.spec.capture import Capture
+    from podctl.spec.load import load_model
+    from podctl.spec.masking import Masking
+
+    spec = load_model(capture, Capture)
+    if spec.masking is None:
+        raise SpecError(
+            f"{capture} names no masking", code="scan-unmasked", hint="masking: says which columns' values are looked for"
+        )
+    policy = load_model(spec.masking, Masking)
+    masking_key, _ = KeyFile.of(policy.name, key).read()
+    watch = Watch()
+    samples = Samples(spec.source)
+    try:
+        for one in samples.schema.tables.values():
+            classified = {
+                name: rule for name, rule in policy.rules(spec.name, one.shown).items() if rule.mask not in _NO_VALUES
+            }
+            values = samples.of(one, rows) if classified else {}
+            for column in one.stored:
+                rule = classified.get(column.name)
+                if rule is not None and not column.type.endswith("[]"):
+                    seen = watch.column(f"{spec.name}.{one.shown}", column.name, rule.mask)
+                    for value in values[column.name]:
+                        seen.masked(value, None)
+    finally:
+        samples.close()
+    looked_for = canaries(watch, ValueMasks(masking_key.secret))
+    if not looked_for.values:
+        raise SpecError(
+            "there is no value to look for",
+            code="scan-empty",
+            hint="raise --rows, or see docs/masking.md for what is not looked for",
+        )
+    result = Scanner(looked_for.values).scan(paths)
+    refuse_findings(result)
+    click.echo(
+        f"{len(looked_for.values):,} raw values, none of them in {len(result.files):,} files, {result.bytes / 1e6:,.1f} MB; "
+        f"{sum(looked_for.left_out.values()):,} more would say nothing if they were found"
+    )
+    return 0
+
+
+#: Masks whose column's values are not looked for as they are: kept, or only parts of them are anybody's.
+_NO_VALUES = ("keep", "text", "json")
+
+
 @click.command("verify")
 @click.argument("seed", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option(

@@ -120,12 +120,15 @@ def pull_command(tickets: Path, full: bool, quiet: bool) -> int:
     from podctl.cli.run import say
     from podctl.spec.load import load_model
     from podctl.spec.models import Tickets
+    from podctl.stats.units import plural
     from podctl.tickets.pull.pull import pull
 
     spec = load_model(tickets, Tickets, absent=("source",))
     told = (lambda text: None) if quiet or is_quiet() else say
     done = asyncio.run(pull(spec, base=tickets.absolute().parent, full=full, say=told))
-    click.echo(f"{done.tickets} tickets in {spec.source.name}: {done.new} new, {done.changed} changed, {done.gone} gone")
+    click.echo(
+        f"{plural(done.tickets, 'ticket')} in {spec.source.name}: {done.new} new, {done.changed} changed, {done.gone} gone"
+    )
     click.echo(f"sha256:{done.digest}")
     return 0
 

@@ -19,7 +19,7 @@ KINDS: dict[str, Layer] = {
     "http.call": "execution",  # service, method, path, status, ms, request_bytes, response_bytes, request_body, response_body
     "model.call": "execution",  # provider, model, response_model, stream, status, tokens{}, dollars, ms, first_byte_ms, request_digest, source, simulated, finish_reasons, tool_calls[], messages, error
     "tool.call": "execution",  # tool, arguments, result, ms, span_id
-    "boundary.attempt": "execution",  # via (sql|http|model), target, detail, sqlstate
+    "boundary.attempt": "execution",  # via (sql|http|tcp|model), target, detail, sqlstate
     "gateway.refused": "execution",  # what, reason
     "span": "execution",  # OTLP span as received, mapped: name, span_id, parent_span_id, operation, start, end, attributes, status
     "log": "execution",  # OTLP log record: severity, body, attributes

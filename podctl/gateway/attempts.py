@@ -100,7 +100,7 @@ class Attempt:
         self.count(refused=1)
         self.record("gateway.refused", {"what": what, "reason": reason})
 
-    def way_out(self, via: Literal["http", "model"], target: str, detail: str) -> None:
+    def way_out(self, via: Literal["http", "tcp", "model"], target: str, detail: str) -> None:
         """The agent reached for something outside its boundary, and was refused."""
         self.count(boundary_attempts=1)
         self.record("boundary.attempt", {"via": via, "target": target, "detail": detail})

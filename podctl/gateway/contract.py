@@ -12,7 +12,8 @@ from podctl.errors import PodctlError
 from podctl.evidence.records import Record, Tokens
 from podctl.spec.models import Upstream
 
-DoorKind = Literal["gateway", "http", "tcp"]
+#: ``http`` and ``raw`` lead to services, ``tcp`` to a database: what an agent may do there its role says.
+DoorKind = Literal["gateway", "http", "raw", "tcp"]
 #: An address and a port, or the path of a Unix socket.
 Target = tuple[str, int] | str
 LimitName = Literal["tokens", "dollars", "spans", "run_dollars", "output"]
@@ -77,7 +78,7 @@ class AttemptPass:
     """What one attempt may do through the doors of its pod.
 
     ``evidence`` is the gateway's own stream of the attempt. A limit of ``None`` is no limit, 0 allows nothing.
-    ``spans`` bounds spans, log records and decisions together. ``services`` are the HTTP services the agent may
+    ``spans`` bounds spans, log records and decisions together. ``services`` are the services the agent may
     call, empty for all; databases are held by their grants. ``identity`` is put on every model record.
     """
 

@@ -72,7 +72,7 @@ class Pod:
             self._listen_http(door.listener, partial(self._service_door, service))
         else:
             relays: set[asyncio.Task[None]] = set()
-            raw = partial(self._raw_door, door.target, relays)
+            raw = partial(self._raw_door, door, door.target, relays)
             protocol = lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), raw)  # noqa: E731
             self._listen(door.listener, protocol, lambda: len(relays) < MAX_RAW)
 
@@ -139,12 +139,19 @@ class Pod:
 
     async def _raw_door(
         self,
+        door: OpenDoor,
         target: Target,
         relays: set[asyncio.Task[None]],
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        if self.attempt is None:
+        attempt = self.attempt
+        if attempt is None:
+            writer.transport.abort()
+            return
+        allowed = attempt.granted.services
+        if door.kind == "raw" and allowed and door.name not in allowed:
+            attempt.way_out("tcp", door.name, "a connection to a service that is not among the agent's tools")
             writer.transport.abort()
             return
         task = asyncio.current_task()

@@ -88,5 +88,5 @@ class Keyed:
 def normalised(text: str) -> bytes:
     """What the spellings of one value share: no surrounding space, case and compatibility forms folded (Unicode NFKC)."""
     if text.isascii():
-        return text.strip().lower().encode()
+        return text.encode().strip().lower()
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text.strip()).casefold()).encode(errors="surrogatepass")

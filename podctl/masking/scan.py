@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
+from podctl.errors import ExitCode
 from podctl.masking.canaries import Canary
 from podctl.masking.problems import MaskingProblem
 
@@ -101,5 +102,6 @@ def refuse_findings(result: ScanResult) -> None:
         f"{len(lines)} raw values are in what was to be masked",
         code="masking-leak",
         cause="\n".join(lines[:20] + ([f"and {more:,} more"] if more > 0 else [])),
+        exit_code=ExitCode.GATE_FAILED,
         hint="a column that has copies of these values is kept, or its text has them: give it a rule, and capture again",
     )

@@ -8,7 +8,7 @@ from itertools import repeat
 from operator import methodcaller
 
 from podctl.masking.columns import Column, check_table
-from podctl.masking.columnwise import columnwise
+from podctl.masking.columnwise import ColumnMask, columnwise
 from podctl.masking.copytext import NULL, escape, map_array, unescape
 from podctl.masking.documents import DocumentMask
 from podctl.masking.keys import MaskingKey
@@ -27,6 +27,8 @@ _REMEMBERED = 1 << 16
 #: Fields that stand for nothing, and stay.
 _KEPT = {NULL: NULL, b"": b""}
 _tabs = methodcaller("count", b"\t")
+#: No mask of `columnwise` is longer, so that none has to be cut.
+_LONGEST = 40
 _NAMES = ("name", "first-name", "last-name")
 
 
@@ -88,17 +90,19 @@ class _Table:
             elif rule.has_text and self._named:
                 self._texts.append((place, beside, mask))
             else:
-                whole = (
-                    None
-                    if column.is_array or column.length
-                    else columnwise(masks, rule.mask, mask, whole_numbers=column.most is not None)
-                )
-                if whole is not None and not (rule.mask == "token" and column.element == "bytea"):
-                    self._simple.append((place, _watched(whole, seen)))
+                at_once = self._at_once(column, rule, mask)
+                if at_once is not None:
+                    self._simple.append((place, _watched(at_once, seen)))
                 else:
                     self._simple.append(
                         (place, partial(map, _Remembering(mask, seen if remembers else None, watch).__getitem__))
                     )
+
+    def _at_once(self, column: Column, rule: ColumnRule, mask: Callable[[bytes], bytes]) -> ColumnMask | None:
+        narrow = column.length is not None and column.length < _LONGEST
+        if column.is_array or narrow or column.element == "bytea":
+            return None
+        return columnwise(self._masks, rule.mask, mask, whole_numbers=column.most is not None)
 
     def masked(self, chunk: bytes) -> bytes:
         if not chunk:
@@ -196,7 +200,7 @@ class _Table:
         return mask if seen is None else lambda text: seen.masked(text, mask(text))
 
 
-def _watched(mask: Callable[[list[bytes]], list[bytes]], seen: ColumnWatch) -> Callable[[list[bytes]], list[bytes]]:
+def _watched(mask: ColumnMask, seen: ColumnWatch) -> ColumnMask:
     def masked(fields: list[bytes]) -> list[bytes]:
         seen.absorb(fields, fields.count(NULL) + fields.count(b""))
         return mask(fields)

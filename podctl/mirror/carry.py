@@ -122,6 +122,8 @@ class _Carrier:
         if engine is None:
             targets = [*workload.writable, *(given.target for given in workload.files)]
             engine = engines.by_settings(workload.environment, workload.ports, targets, workload.name)
+        if engine is not None and not _serves(workload):
+            engine = None  # a client of the same image: a dump, a migration
         kind = "left-out" if workload.why_not else "database" if engine is not None and engine.postgres else "service"
         target = Target(kind, "", workload.place, workload, engine)  # type: ignore[arg-type]
         if kind == "database":
@@ -580,6 +582,23 @@ class _Carrier:
         self, status: Status, workload: Workload, key: str, why: str, place: Place, was: object = "", now: object = ""
     ) -> None:
         self._said.add(status, workload.subject, key, why, place, was, now)
+
+
+#: What runs in place of a server in its own image.
+_CLIENTS = re.compile(
+    r"(.*/)?(psql|pg_\w+|createdb|sh|bash|sleep|mysql(dump|admin)?|mariadb(-dump|-admin)?|mongo(sh|dump|restore|import)?|redis-cli|python3?|node)"
+)
+
+_SERVERS = re.compile(
+    r"docker-entrypoint\.sh|exec postgres\b|\b(redis|valkey|rabbitmq|clickhouse|nats|cassandra)-server\b|\b(mysqld|mariadbd|mongod|memcached|etcd)\b"
+    r"|\bminio server\b|\bstart-(kafka|server)|kafka-server-start"
+)
+
+
+def _serves(workload: Workload) -> bool:
+    """Whether an engine's image runs as the server, and not as a client of one."""
+    words = [part.text or "" for part in (*workload.command, *workload.arguments)]
+    return not words or _CLIENTS.fullmatch(words[0]) is None or _SERVERS.search(" ".join(words)) is not None
 
 
 def _texts(workloads: Iterable[Workload]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from podctl.mirror.composefiles import Loader, Project, volume_parts
+from podctl.mirror.composekeys import AS_IT_IS, DEPLOY, HEALTH_TIMES, LEFT_OUT, ONE_NETWORK
 from podctl.mirror.files import Files, Refused
 from podctl.mirror.said import Place, Said
 from podctl.mirror.secrets import Ledger
@@ -16,78 +17,6 @@ from podctl.mirror.workload import Given, Text, Wait, Workload, compose_bytes, s
 from podctl.spec.problems import printable
 
 VOLUME_BYTES = 256 * 2**20
-_CONFINED = "a pod's services are confined in podctl's own way"
-_ONE_NETWORK = "a pod has one network, closed to everything else"
-#: Keys of a service that say nothing to a test pod -> why.
-_LEFT_OUT = {
-    "restart": "a service that ends fails the attempt, which is made again in another pod",
-    "logging": "podctl keeps what services print",
-    "labels": "nothing reads them in a pod",
-    "label_file": "nothing reads them in a pod",
-    "annotations": "nothing reads them in a pod",
-    "attach": "podctl keeps what services print",
-    "develop": "it is for changing the code while it runs",
-    "pull_policy": "the engine pulls what it does not have",
-    "platform": "the engine's own is used",
-    "stop_grace_period": "services are killed at the end of an attempt",
-    "stop_signal": "services are killed at the end of an attempt",
-    "init": "processes that are left end with the container",
-    "tty": "services have no terminal",
-    "stdin_open": "services have no input",
-    "post_start": "hooks are not run",
-    "pre_stop": "hooks are not run",
-    "external_links": "what is outside of the project is not in a pod",
-    "dns": "nobody is asked for a name in a pod",
-    "dns_opt": "nobody is asked for a name in a pod",
-    "dns_search": "nobody is asked for a name in a pod",
-    "domainname": "nobody is asked for a name in a pod",
-    "extra_hosts": "a pod knows its own names alone",
-    "network_mode": _ONE_NETWORK,
-    "mac_address": _ONE_NETWORK,
-    "privileged": _CONFINED,
-    "cap_add": f"{_CONFINED}: no capability",
-    "devices": f"{_CONFINED}: no device",
-    "device_cgroup_rules": f"{_CONFINED}: no device",
-    "gpus": f"{_CONFINED}: no device",
-    "security_opt": _CONFINED,
-    "sysctls": _CONFINED,
-    "ulimits": _CONFINED,
-    "pid": _CONFINED,
-    "ipc": _CONFINED,
-    "uts": _CONFINED,
-    "cgroup": _CONFINED,
-    "cgroup_parent": _CONFINED,
-    "userns_mode": _CONFINED,
-    "isolation": _CONFINED,
-    "runtime": "PODCTL_DOCKER_RUNTIME names one for every container",
-    "group_add": _CONFINED,
-    "credential_spec": _CONFINED,
-    "use_api_socket": f"{_CONFINED}: never the engine's socket",
-    "shm_size": "/dev/shm is 64Mi",
-    "storage_opt": "its root is read-only",
-    "volumes_from": "services share no files in a pod",
-    "blkio_config": "disks are not shared out",
-    "oom_kill_disable": "limits hold",
-    "oom_score_adj": "limits hold",
-    "memswap_limit": "there is no swap in a pod",
-    "mem_swappiness": "there is no swap in a pod",
-    "mem_reservation": "memory is bounded, not reserved",
-    "cpu_count": "cpus: says how much",
-    "cpu_percent": "cpus: says how much",
-    "cpu_period": "cpus: says how much",
-    "cpu_quota": "cpus: says how much",
-    "cpu_rt_period": "cpus: says how much",
-    "cpu_rt_runtime": "cpus: says how much",
-    "cpu_shares": "cpus: says how much",
-    "cpuset": "cpus: says how much",
-    "models": "models are called through podctl's gateway",
-    "provider": "podctl does not run other programs for a service",
-}
-_AS_IT_IS = {
-    "read_only": "every root is read-only in a pod",
-    "cap_drop": "no service has any capability",
-}
-_HEALTH_TIMES = {"interval", "timeout", "retries", "start_period", "start_interval"}
 _INIT_PLACE = "/docker-entrypoint-initdb.d"
 _NUMBER = re.compile(r"[0-9]+")
 
@@ -138,9 +67,9 @@ def _jobs(services: Node) -> dict[str, str]:
 def _rest(root: Node, said: Said) -> None:
     """What else a file has at its top."""
     reasons = {
-        "networks": _ONE_NETWORK,
+        "networks": ONE_NETWORK,
         "volumes": "each service that has it gets an empty directory of its own",
-        "models": _LEFT_OUT["models"],
+        "models": LEFT_OUT["models"],
     }
     for key, node in root.each():
         if key in ("version", "name"):
@@ -199,10 +128,10 @@ class _Service:
         for key, node in self._node.each():
             if key in readers:
                 readers[key](node)
-            elif key in _AS_IT_IS:
-                self._add("imported", key, _AS_IT_IS[key], node)
-            elif key in _LEFT_OUT:
-                self._add("left out", key, _LEFT_OUT[key], node)
+            elif key in AS_IT_IS:
+                self._add("imported", key, AS_IT_IS[key], node)
+            elif key in LEFT_OUT:
+                self._add("left out", key, LEFT_OUT[key], node)
             elif key.startswith("x-"):
                 self._add("left out", key, "an extension that podctl does not know", node)
             else:
@@ -335,7 +264,7 @@ class _Service:
             self._made.ports.setdefault(port, node.place)
 
     def _networks(self, node: Node) -> None:
-        self._add("left out", "networks", _ONE_NETWORK, node)
+        self._add("left out", "networks", ONE_NETWORK, node)
         for _, network in node.each():
             for alias in (network.get("aliases") or Node(None, node.place, items=[])).texts():
                 self._made.aliases.setdefault(alias, network.place)
@@ -453,7 +382,7 @@ class _Service:
         for key, entry in node.each():
             if key == "disable":
                 self._add("imported", "healthcheck.disable", "", entry)
-            elif key not in _HEALTH_TIMES and key != "test":
+            elif key not in HEALTH_TIMES and key != "test":
                 self._add("left out", f"healthcheck.{printable(key, 40)}", "an unknown key", entry)
         if test is None or node.text("disable") == "true":
             return
@@ -505,7 +434,7 @@ class _Service:
                     for name, amount in amounts.each():
                         self._deployed(kind, name, amount)
             else:
-                why = "it says how a cluster runs several" if key in _DEPLOY else "an unknown key"
+                why = "it says how a cluster runs several" if key in DEPLOY else "an unknown key"
                 self._add("left out", f"deploy.{printable(key, 40)}", why, entry)
 
     def _deployed(self, kind: str, name: str, amount: Node) -> None:
@@ -518,9 +447,6 @@ class _Service:
             self._pids_limit(amount, key)
         else:
             self._add("left out", key, "limits are kept, nothing is reserved", amount)
-
-
-_DEPLOY = {"mode", "placement", "update_config", "rollback_config", "restart_policy", "labels", "endpoint_mode"}
 
 
 def _listed(node: Node | None) -> list[Node]:

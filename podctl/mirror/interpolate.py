@@ -120,11 +120,12 @@ def env_file(text: str, values: Mapping[str, str], missing: Callable[[str, str],
         rest = rest.strip()
         quote = rest[:1] if rest[:1] in ("'", '"') else ""
         if quote:
-            while _unclosed(rest, quote) and number < len(lines):
-                rest += "\n" + lines[number]
-                number += 1
-            end = _quote_end(rest, quote)
-            value = rest[1:end]
+            whole = "\n".join([rest, *lines[number:]])
+            end = _quote_end(whole, quote)
+            if end == len(whole):
+                raise BadInterpolation(f"line {at} has a quote that is not closed")
+            number += whole.count("\n", 0, end)
+            value = whole[1:end]
             if quote == '"':
                 value = re.sub(r'\\([nrt"\\$])', lambda m: {"n": "\n", "r": "\r", "t": "\t"}.get(m[1], m[1]), value)
                 value = interpolate(value, known, missing)
@@ -135,10 +136,6 @@ def env_file(text: str, values: Mapping[str, str], missing: Callable[[str, str],
         known[name] = value
         found.append((name, value, at))
     return found
-
-
-def _unclosed(text: str, quote: str) -> bool:
-    return _quote_end(text, quote) == len(text)
 
 
 def _quote_end(text: str, quote: str) -> int:

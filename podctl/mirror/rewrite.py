@@ -13,11 +13,11 @@ from podctl.mirror.secrets import Ledger, is_secret, strength
 from podctl.mirror.workload import Text, Workload
 
 _URL = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.:-]*)://(?P<user>[^\s/?#\"'<>,;]*@)?(?P<host>\[[0-9a-fA-F:]+\]|[^\s/?#\"'<>;|\\)\]},:@]+)"
+    r"(?<![A-Za-z0-9+.:-])(?P<scheme>[A-Za-z][A-Za-z0-9+.:-]{0,40})://(?P<user>[^\s/?#\"'<>,;]*@)?(?P<host>\[[0-9a-fA-F:]+\]|[^\s/?#\"'<>;|\\)\]},:@]+)"
     r"(?::(?P<port>\d{1,5}))?(?P<path>/[^\s\"'<>?]*)?(?P<query>\?[^\s\"'<>]*)?"
 )
 _HOST_PORT = re.compile(r"(?<![\w.@/$-])(?P<host>[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?):(?P<port>\d{2,5})(?![\w.])")
-_PAIR = re.compile(r"(?P<key>[A-Za-z][A-Za-z _]*?)\s*=\s*(?P<value>'[^']*'|\"[^\"]*\"|[^;\s]*)")
+_PAIR = re.compile(r"(?P<key>(?<![A-Za-z_])[A-Za-z][A-Za-z _]{0,40}?)\s*=\s*(?P<value>'[^']*'|\"[^\"]*\"|[^;\s]*)")
 _SSL = re.compile(r"(?i)(?P<key>sslmode|ssl|tls|useSSL|encrypt)=(?P<value>require|verify-ca|verify-full|prefer|true|on)\b")
 #: Names of variables whose value is a bare host.
 _ADDRESS = re.compile(

@@ -38,7 +38,13 @@ class Line:
 
     def render(self) -> str:
         name = f"{self.subject} {self.key}" if self.key else self.subject
-        turn = f" ({self.was} → {self.now})" if self.was or self.now else ""
+        turn = (
+            f" ({self.was} → {self.now})"
+            if self.was and self.now
+            else f" ({self.was or self.now})"
+            if self.was or self.now
+            else ""
+        )
         said = f"{self.place}: {self.status}: {name}{': ' if self.why else ''}{self.why}{turn}"
         return printable(said, 400)
 

@@ -70,10 +70,10 @@ _TOKEN = re.compile(r"[A-Za-z0-9+_-]{20,}={0,2}|[A-Za-z0-9+/]{24,}={0,2}")
 _USERINFO = re.compile(r"(?<=://)([^\s/@:\"'<>]*):([^\s/@\"'<>]+)(?=@)")
 _QUERY = re.compile(r"(?<=[?&])(?P<key>[\w.\-\[\]]+)(?P<sep>=)(?P<value>[^\s&\"'<>#]+)")
 _SEPARATED = re.compile(
-    r"""(?<![\w/@])(?P<key>[A-Za-z_][\w.\- ]*?)(?P<sep>["']?[ \t]*(?:=|:(?!//))[ \t]*)(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s;,"'<>}\])]+)"""
+    r"""(?<![\w./@])(?P<key>[A-Za-z_][\w.\-]{0,60})(?P<sep>["']?[ \t]*(?:=|:(?!//))[ \t]*)(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s;,"'<>}\])]+)"""
 )
 _FLAG = re.compile(r"""(?P<key>(?<![\w-])--?[A-Za-z][\w-]*)(?P<sep>[ =]\s*)(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s"'-][^\s"']*)""")
-_ELEMENT = re.compile(r"<(?P<key>[A-Za-z][\w.\-]*)(?P<sep>[^<>]*>)(?P<value>[^<>\n]+)(?=</)")
+_ELEMENT = re.compile(r"<(?P<key>[A-Za-z][\w.\-]{0,60})(?P<sep>[^<>]{0,200}>)(?P<value>[^<>\n]+)(?=</)")
 #: Programs whose short flag takes a password.
 _LOGINS = {
     "redis-cli": "-a",
@@ -93,7 +93,7 @@ _LOGINS |= {
     "rabbitmqadmin": "-p",
 }
 _LOGIN = re.compile(
-    r"\b(?:(?:redis|valkey)-cli\b[^|;&\n]*?\s-a\s+|(?:mysql\w*|mariadb(?:-\w+)?|mongo\w*|rabbitmqadmin)\b[^|;&\n]*?\s-p\s?|sqlcmd\b[^|;&\n]*?\s-P\s+)"
+    r"\b(?:(?:redis|valkey)-cli\b[^|;&\n]{0,200}?\s-a\s+|(?:mysql\w*|mariadb(?:-\w+)?|mongo\w*|rabbitmqadmin)\b[^|;&\n]{0,200}?\s-p\s?|sqlcmd\b[^|;&\n]{0,200}?\s-P\s+)"
     r"(?P<value>[^\s|;&\"'$-][^\s|;&\"']*)"
 )
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}|sha(?:1|256|384|512)-[A-Za-z0-9+/=]+")
@@ -212,11 +212,7 @@ class Ledger:
         value = match["value"]
         quote = value[0] if value[:1] in ('"', "'") else ""
         bare = value[1:-1] if quote else value
-        key = (
-            match["key"].strip().lstrip("-").split(" ")[-1]
-            if not match["key"].strip().lower().endswith(" id")
-            else match["key"]
-        )
+        key = match["key"].lstrip("-")
         if not is_secret(key, bare) or bare.startswith(("$", "{{", "<")) or REPLACED.search(bare):
             return match[0]
         if strength(key) == 1 and re.fullmatch(r"[A-Za-z][A-Za-z.:/_-]*", bare):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -88,7 +89,8 @@ def write(imported: Imported, output: Path, command: str, force: bool) -> list[P
         raise SpecError(
             f"no such directory: {printable(shown(output.parent))}", code="output-directory", unchanged="nothing was written"
         )
-    with tempfile.TemporaryDirectory(prefix=f".{output.stem}.partial-", dir=output.parent) as partial:
+    _remove_abandoned(output)
+    with tempfile.TemporaryDirectory(prefix=f"{_partial(output)}{os.getpid()}-", dir=output.parent) as partial:
         made = Path(partial)
         (made / output.name).write_text(topology_text(imported, output, command))
         (made / report.name).write_text(json.dumps(facts(imported), indent=1, ensure_ascii=False) + "\n")
@@ -107,6 +109,18 @@ def write(imported: Imported, output: Path, command: str, force: bool) -> list[P
                 (made / path.name).replace(path)
                 written.append(path)
     return list(reversed(written))
+
+
+def _partial(output: Path) -> str:
+    return f".{output.stem}.partial-"
+
+
+def _remove_abandoned(output: Path) -> None:
+    """What an import left that was killed: the process that its name has is no more."""
+    for left in output.parent.glob(f"{_partial(output)}*"):
+        pid = left.name.removeprefix(_partial(output)).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _validate(path: Path) -> None:

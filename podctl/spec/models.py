@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -48,6 +48,8 @@ class Database(Model):
 class Ready(Model):
     """When a service may be used: ``command`` exits with 0 in it, ``path`` answers below 400, or else ``port`` accepts a connection."""
 
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"command"})
+
     path: Annotated[str, Field(pattern=r"^/")] | None = None
     command: tuple[str, ...] = Field((), description="run in the service's own container; needs `image`")
     port: Port | None = Field(None, description="default: the service's first port")
@@ -86,6 +88,10 @@ class Service(Model):
     ``arguments`` in place of its arguments; its root is read-only but for ``writable``.
     """
 
+    YOUNGER: ClassVar[frozenset[str]] = frozenset(
+        {"image", "arguments", "working_directory", "files", "writable", "user", "aliases", "protocol"}
+    )
+
     mode: Literal["mirrored", "stubbed", "left-out"] = "mirrored"
     image: Annotated[str, Field(pattern=r"^[A-Za-z0-9][^\s]{0,511}$")] | None = None
     command: tuple[str, ...] = ()
@@ -93,11 +99,11 @@ class Service(Model):
     directory: Path | None = Field(None, description="bound read-only as the working directory")
     read_only: tuple[Path, ...] = Field((), description="more host paths the service may read, bound at the same place")
     files: dict[Absolute, Path | FileText] = Field(
-        default_factory=dict,
+        {},
         description="with `image`: where it stands in the container -> file or directory, or text: what it says",
     )
     writable: dict[Absolute, Bytes] = Field(
-        default_factory=dict, description="with `image`: directory -> size; empty and in memory at each start"
+        {}, description="with `image`: directory -> size; empty and in memory at each start"
     )
     working_directory: Absolute | None = Field(None, description="with `image`: in place of the image's own")
     user: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
@@ -125,6 +131,8 @@ class Origin(Model):
 
 class Topology(Model):
     """The production that a test pod mirrors."""
+
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"origin"})
 
     apiVersion: Literal["podctl/v1"]
     kind: Literal["Topology"]

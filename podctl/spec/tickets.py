@@ -47,7 +47,7 @@ def _moment(value: str) -> str:
 def _one_of(model: Model, names: Iterable[str], *, needed: bool) -> None:
     """Raises ValueError unless exactly one of the fields was given, or, where none is ``needed``, at most one."""
     listed = list(names)
-    given = [name for name in listed if name in model.model_fields_set]
+    given = [name for name in listed if getattr(model, name) is not None]
     if len(given) > 1 or (needed and not given):
         found = " and ".join(given) if given else "none"
         raise ValueError(f"expected {'exactly' if needed else 'at most'} one of {', '.join(listed)}; given: {found}")
@@ -122,7 +122,7 @@ class Dimension(Model):
             edges = getattr(self, name)
             if edges is not None and list(edges) != sorted(set(edges)):
                 raise ValueError(f"expected {name} in rising order")
-        if "otherwise" in self.model_fields_set and self.values is None:
+        if self.otherwise is not None and self.values is None:
             raise ValueError("expected values beside otherwise")
         return self
 

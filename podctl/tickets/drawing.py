@@ -53,6 +53,13 @@ def freeze(tickets: Sequence[Ticket], sample: Sample, path: Path) -> Drawn:
         "strata": {name: {"sample": count, "population": total} for name, (count, total) in drawn.strata.items()},
         "tickets": entries,
     }
+    if not path.parent.is_dir():
+        raise SpecError(
+            f"no such directory: {printable(shown(path.parent))}",
+            code="sample-not-found",
+            unchanged="nothing was written",
+            hint="make it, or name another file as frozen",
+        )
     write_whole(path, (json.dumps(frozen, indent=1) + "\n").encode("ascii"))
     return drawn
 

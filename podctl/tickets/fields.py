@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import re
 from collections.abc import Iterable, Iterator
@@ -53,11 +52,11 @@ def _follow(value: Any, parts: list[str]) -> Any:
 
 
 def without(row: dict[str, Any], paths: list[str]) -> dict[str, Any]:
-    """A copy of the row that has nothing at any of the paths, in lists' entries neither."""
-    rest = copy.deepcopy(row)
+    """The row with nothing at any of the paths, in lists' entries neither; what no path leads into is shared with it."""
+    rest = row
     for path in paths:
-        rest.pop(path, None)
-        _remove(rest, plain_parts(path))
+        rest = {name: value for name, value in rest.items() if name != path} if path in rest else rest
+        rest = _pruned(rest, plain_parts(path))
     return rest
 
 
@@ -106,11 +105,17 @@ def _paths(value: Any, prefix: str, depth: int) -> Iterator[str]:
             yield from _paths(entry, f"{prefix}[]", depth + 1)
 
 
-def _remove(value: Any, parts: list[str]) -> None:
+def _pruned(value: Any, parts: list[str]) -> Any:
+    """The same value where the path leads nowhere, else a copy of what lies along it."""
     if isinstance(value, list):
-        for entry in value:
-            _remove(entry, parts)
-    elif isinstance(value, dict):
-        value.pop(".".join(parts), None)
-        if len(parts) > 1 and parts[0] in value:
-            _remove(value[parts[0]], parts[1:])
+        entries = [_pruned(entry, parts) for entry in value]
+        return entries if any(new is not old for new, old in zip(entries, value, strict=True)) else value
+    if not isinstance(value, dict):
+        return value
+    path = ".".join(parts)
+    if path in value:
+        value = {name: entry for name, entry in value.items() if name != path}
+    if len(parts) > 1 and parts[0] in value:
+        inner = _pruned(value[parts[0]], parts[1:])
+        value = {**value, parts[0]: inner} if inner is not value[parts[0]] else value
+    return value

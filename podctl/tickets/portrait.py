@@ -11,11 +11,13 @@ from typing import Any
 
 from podctl.spec.tickets import Sample
 from podctl.stats.representation import Stratum, expected, holm, tails
+from podctl.stats.units import plural
 from podctl.tickets.mapping import Reading
 from podctl.tickets.sample import Drawn, is_held_out, population_of
 from podctl.tickets.sources import Population
 
-#: A column with more different values is compared by quarters when it has numbers or times, and else not at all.
+#: A column with more different values, or more than half as many as tickets, is compared by quarters when it has numbers or times, and
+#: else not at all.
 MAX_VALUES = 20
 #: Columns compared, and how deep in nested rows they are looked for.
 MAX_COLUMNS = 60
@@ -167,7 +169,7 @@ def _kinds(texts: dict[str, str], reading: Reading) -> dict[str, str] | None:
     different = set(texts.values())
     if len(different) < 2:
         return None
-    if len(different) <= MAX_VALUES:
+    if len(different) <= MAX_VALUES and 2 * len(different) <= len(texts):
         return {identity: text or NOTHING for identity, text in texts.items()}
     for measure in (_number, _moment(reading)):
         measured = {text: measure(text) for text in sorted(different) if text}
@@ -228,19 +230,23 @@ def plain_words(portrait: Portrait) -> list[str]:
         whole = sum(stratum.population for stratum in unseen)
         names = _names([stratum.name for stratum in unseen])
         said.append(
-            f"{len(unseen)} of {len(portrait.strata)} strata have no ticket in the sample, {_percent(whole, portrait.population)}"
+            f"{len(unseen)} of {plural(len(portrait.strata), 'stratum has', 'strata have')} no ticket in the sample, {_percent(whole, portrait.population)}"
             f" of the population: {names}. Nothing that is measured speaks for them."
         )
     alone = [stratum.name for stratum in portrait.strata if stratum.sample == 1 and stratum.population > 1]
     if alone:
-        said.append(f"{len(alone)} strata have a single ticket, which tells nothing of how much they vary: {_names(alone)}.")
+        said.append(
+            f"{plural(len(alone), 'stratum has', 'strata have')} a single ticket, which tells nothing of variation: {_names(alone)}."
+        )
     by_hand = [
         stratum.name
         for stratum in portrait.strata
         if stratum.by_hand and stratum.by_hand == stratum.sample < stratum.population
     ]
     if by_hand:
-        said.append(f"in {len(by_hand)} strata every ticket was chosen by hand, and none by chance: {_names(by_hand)}.")
+        said.append(
+            f"in {plural(len(by_hand), 'stratum', 'strata')} every ticket was chosen by hand, and none by chance: {_names(by_hand)}."
+        )
     if portrait.frozen_population not in (None, portrait.population):
         said.append(
             f"the population has {portrait.population} tickets and had {portrait.frozen_population} when the sample was frozen, "
@@ -257,11 +263,13 @@ def plain_words(portrait: Portrait) -> list[str]:
         said.append(f"and {len(portrait.deviating) - MAX_TOLD} more values differ; -o json has them.")
     if portrait.missing:
         names = _names([f"{share.column} {share.value!r} ({share.population})" for share in portrait.missing])
-        said.append(f"{len(portrait.missing)} values that the population has are not in the sample: {names}.")
+        said.append(f"{plural(len(portrait.missing), 'value')} of the population's not in the sample: {names}.")
     if portrait.empty_groups:
         said.append(f"declared, and no ticket is in it: {_names(list(portrait.empty_groups))}.")
     if portrait.inconsistent:
-        said.append(f"{portrait.inconsistent} tickets end before they begin; their handling times are left out.")
+        said.append(
+            f"{plural(portrait.inconsistent, 'ticket ends before it begins', 'tickets end before they begin')}, without handling times."
+        )
     return said
 
 

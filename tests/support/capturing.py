@@ -8,7 +8,7 @@ import subprocess
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,9 +35,10 @@ def dump_programs() -> DumpPrograms:
 
 @dataclass(frozen=True)
 class Server:
-    """A PostgreSQL server by its superuser's URL."""
+    """A PostgreSQL server by its superuser's URL. ``made``: the databases that were made by this value."""
 
     url: str
+    made: list[str] = field(default_factory=list, compare=False)
 
     def of(self, database: str, user: str | None = None) -> str:
         parts = urlsplit(self.url)
@@ -53,6 +54,7 @@ class Server:
                 )
             )
         url = self.of(name)
+        self.made.append(url)
         if script:
             with psycopg.connect(url, autocommit=True) as session:
                 session.execute(script.encode())
@@ -84,6 +86,7 @@ class Server:
         with psycopg.connect(self.url, autocommit=True) as admin:
             for url in urls:
                 admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(urlsplit(url).path[1:])))
+        self.made[:] = [url for url in self.made if url not in urls]
 
 
 @contextmanager

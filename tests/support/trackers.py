@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -82,7 +83,7 @@ class Trackers:
     # ---- the server ----
 
     @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[Trackers]:
+    async def serving(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Trackers]:
         application = web.Application(middlewares=[self._around])
         application.router.add_get("/repos/{owner}/{name}/issues", self._github)
         application.router.add_get("/rest/api/{version}/{what:myself|serverInfo}", self._jira_myself)
@@ -93,10 +94,10 @@ class Trackers:
         application.router.add_get("/api/now/table/{table}", self._servicenow)
         runner = web.AppRunner(application)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         try:
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            self.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
             yield self
         finally:
             await runner.cleanup()

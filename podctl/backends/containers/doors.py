@@ -46,5 +46,6 @@ def door_ports(topology: Topology) -> list[DoorPort]:
     wanted: list[tuple[DoorKind, str, int]] = [("gateway", GATEWAY, GATEWAY_PORT)]
     wanted += [("tcp", name, topology.databases[name].port) for name in databases(topology)]
     for name in service_order(topology):
-        wanted += [(topology.services[name].protocol, name, port) for port in topology.services[name].ports]
+        service = topology.services[name]
+        wanted += [("http" if service.protocol == "http" else "raw", name, port) for port in service.ports]
     return [DoorPort(kind, name, port, FIRST_DOOR_PORT + number) for number, (kind, name, port) in enumerate(wanted)]

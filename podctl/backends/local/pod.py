@@ -279,7 +279,7 @@ class LocalPod:
         wanted += [("tcp", name, self._topology.databases[name].port) for name in databases(self._topology)]
         for name in service_order(self._topology):
             service = self._topology.services[name]
-            wanted += [(service.protocol, name, port) for port in service.ports]
+            wanted += [("http" if service.protocol == "http" else "raw", name, port) for port in service.ports]
         places = [(self._addresses[name], port) for _, name, port in wanted]
         _, fds = await self.init.request("listen", {"addresses": places})
         for (kind, name, port), fd in zip(wanted, fds, strict=True):

@@ -93,7 +93,7 @@ class Client:
         }
         self._patience = patience
         self._left = patience
-        self._say = say
+        self.say = say
         self._pause = pause
         self._session: aiohttp.ClientSession | None = None
 
@@ -216,7 +216,7 @@ class Client:
             )
         self._left -= seconds
         if seconds >= 1:
-            self._say(f"waiting {seconds:,.0f} s for {self._host}: {why}")
+            self.say(f"waiting {seconds:,.0f} s for {self._host}: {why}")
         await self._pause(seconds)
 
     def _refused(self, status: int, body: bytes) -> PullFailed:
@@ -239,7 +239,12 @@ class Client:
                 cause=said,
                 hint=f"check the names in the spec, and that the account of {variable} may read them",
             )
-        return PullFailed(f"{self._host} refuses the request ({status})", code="pull-refused", cause=said)
+        return PullFailed(
+            f"{self._host} refuses the request ({status})",
+            code="pull-refused",
+            cause=said,
+            hint="check the query in the spec; if a cursor of an interrupted pull expired, --full begins anew",
+        )
 
 
 class _Again(Exception):

@@ -1,21 +1,24 @@
 """Issues that a JQL search finds.
 
 Cloud: GET /rest/api/3/search/jql (https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issue-search/): ``jql``, ``fields``,
-``maxResults``, ``nextPageToken``; the answer has ``issues``, ``isLast`` and, before the last page, ``nextPageToken``.
+``maxResults``, ``nextPageToken``; the answer (SearchAndReconcileResults) has ``issues``, ``nextPageToken``, which is null on the last page and on no
+other, and maybe ``isLast`` and ``warnings``. A page may have fewer issues than asked for, or none.
 
-Server and Data Center: GET /rest/api/2/search (https://developer.atlassian.com/server/jira/platform/rest/): ``startAt``, ``maxResults``; the answer has
-``startAt``, ``maxResults``, ``total`` and ``issues``.
+Server and Data Center: GET /rest/api/2/search (https://developer.atlassian.com/server/jira-servicedesk/rest/v1103/api-group-search/): ``startAt``, ``maxResults``; the answer has
+``startAt``, ``maxResults``, ``total``, ``issues`` and maybe ``warningMessages``.
 
 JQL takes times to the minute in the asking user's time zone, which ``myself`` says as ``timeZone``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from podctl.spec.problems import printable
 from podctl.spec.tickets import Jira
 from podctl.tickets.pull.client import Answer, Client, PullFailed
 from podctl.tickets.pull.reader import Page, Place, rows_of
@@ -40,6 +43,7 @@ class JiraReader:
         self._client = client
         self._spec = spec
         self._overlap = overlap
+        self._warned: set[str] = set()
         # The version stands in the path; nothing else differs between what both answer to `myself`.
         self._api = "rest/api/3" if spec.api == "cloud" else "rest/api/2"
 
@@ -92,7 +96,11 @@ class JiraReader:
     async def _search(self, path: str, place: Place, where: dict[str, str]) -> Answer:
         fields = self._spec.fields if "*all" in self._spec.fields else (*self._spec.fields, "created", "updated")
         parameters = {"jql": str(place["jql"]), "fields": ",".join(dict.fromkeys(fields)), "maxResults": str(_PAGE), **where}
-        return await self._client.get(f"{self._api}/{path}", parameters)
+        answer = await self._client.get(f"{self._api}/{path}", parameters)
+        for warning in _warnings(answer.value) - self._warned:
+            self._client.say(f"Jira warns: {warning}")
+            self._warned.add(warning)
+        return answer
 
     async def _myself(self) -> Answer:
         if self._spec.token_env is None:
@@ -120,3 +128,10 @@ class JiraReader:
         if local.utcoffset() != earlier.utcoffset():
             local = earlier  # the clocks were changed, and an hour of them may be meant twice
         return local.strftime("%Y-%m-%d %H:%M")
+
+
+def _warnings(value: Any) -> set[str]:
+    """Of a search that Jira answered in part, or understood otherwise; on lines that a terminal can have."""
+    found = [value.get(name) for name in ("warnings", "warningMessages")] if isinstance(value, dict) else []
+    entries = [entry for entry in found if isinstance(entry, list)]
+    return {printable(entry if isinstance(entry, str) else json.dumps(entry)) for part in entries for entry in part[:5]}

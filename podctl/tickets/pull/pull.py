@@ -42,7 +42,8 @@ async def pull(
     """Write ``spec.source``: what was there and what is new or changed since; with ``full`` everything anew.
 
     Every row goes through ``mask`` before any of it is written, and ``masked_by`` names the policy and key, so that rows of two
-    are never mixed. Of a ticket that is gone ``mask`` is given the key's column alone. ``base``: the directory of the spec. Raises `SpecError`, and `PullFailed` with the pages so far kept.
+    are never mixed. Of a ticket that is gone ``mask`` is given the key's column alone. ``base``: the directory of the spec.
+    Raises `SpecError`, and `PullFailed` with the pages so far kept.
     """
     if spec.pull is None:
         raise SpecError(
@@ -58,7 +59,7 @@ async def pull(
         with snapshot.pages(origin, full=full) as pages:
             if pages.ended:
                 say("the last pull was killed when it had everything: its tickets are put in place first")
-                snapshot.finish(pages, origin, about, full=anew)
+                snapshot.finish_killed(pages, origin, about, full=anew)
         with snapshot.pages(origin, full=full) as pages:
             state = None if full else _same_origin(snapshot, spec.source, origin)
             if pages.begun and reader.resumable:

@@ -28,6 +28,8 @@ from podctl.tickets.rows import MAX_SOURCE
 #: A row is masked before anything of it is written; the key is taken from what it gives.
 Mask = Callable[[dict[str, Any]], dict[str, Any]]
 _FORMAT = 1
+#: What of a kept page says where the pull stands.
+_KEPT = ("format", "origin", "full", "place", "mark", "ended", "digest")
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,17 @@ class Pulled:
 
 @dataclass
 class Pages:
-    """The pages kept of a pull under way. ``place``: where to go on, None when nothing was kept or the last page was."""
+    """The pages kept of a pull under way. ``place``: where to go on, None when nothing was kept or the last page was.
+
+    ``digest``: of the snapshot that they came to, once it was about to be put in place.
+    """
 
     stream: BinaryIO
     begun: bool
     ended: bool
     place: Place | None
     mark: Place | None
+    digest: str = ""
 
     def keep(self, page: Page, key: str, mask: Mask) -> None:
         """Safe on the disk when this returns. Raises `SpecError` for a row without a key."""
@@ -83,7 +89,14 @@ class Pages:
         self.stream.seek(0)
         self.stream.readline()
         for line in self.stream:
-            yield json.loads(line)
+            entry = json.loads(line)
+            if "rows" in entry:
+                yield entry
+
+    def come_to(self, digest: str) -> None:
+        """What the snapshot will be."""
+        self._write({"digest": digest})
+        self.digest = digest
 
     def _write(self, entry: dict[str, Any]) -> None:
         if self.stream.seek(0, os.SEEK_END) > 4 * MAX_SOURCE:
@@ -152,17 +165,15 @@ class Snapshot:
 
         Raises `SpecError` when it came to more than a source may have.
         """
-        before = dict(_lines(self.path, str(about["key"])))
-        merged = {} if full else dict(before)
-        for entry in pages.entries():
-            # Within a page a ticket is either there or gone; a later page is a later look.
-            for key in entry["gone"]:
-                merged.pop(key, None)
-            for key, row in entry["rows"]:
-                merged[key] = _line(row)
+        before = self._rows(str(about["key"]), full=full)
+        merged = _merged({} if full else before, pages)
         if sum(map(len, merged.values())) > MAX_SOURCE:
             raise _too_large()
-        lines = [merged[key] for key in sorted(merged, key=_order)]
+        lines = _lines(merged)
+        digest = hashlib.sha256()
+        for line in lines:
+            digest.update(line)
+        pages.come_to(digest.hexdigest())
         # Tickets have names and addresses: nobody else's to read.
         half = draft(self.path, lines, 0o600)
         point("pull.drafted")
@@ -173,7 +184,7 @@ class Snapshot:
             new=len(merged.keys() - before.keys()),
             changed=sum(merged[key] != before[key] for key in merged.keys() & before.keys()),
             gone=len(before.keys() - merged.keys()),
-            digest=_digest(self.path),
+            digest=pages.digest,
         )
         state = {
             "apiVersion": API_VERSION,
@@ -189,6 +200,29 @@ class Snapshot:
         self._pages.unlink()
         pages.begun = pages.ended = False
         return pulled
+
+    def finish_killed(self, pages: Pages, origin: str, about: dict[str, Any], *, full: bool) -> None:
+        """`finish` of a pull that was killed in it, unless somebody changed the snapshot since. Raises `SpecError`."""
+        if (
+            not full
+            and (not pages.digest or _digest(self.path) != pages.digest)
+            and self.state() is None
+            and self.path.exists()
+        ):
+            raise self._unfit(f"{shown(self.path)} is not what was pulled")
+        self.finish(pages, origin, about, full=full)
+
+    def _rows(self, key: str, *, full: bool) -> dict[str, bytes]:
+        """Key -> line, of the snapshot that is there; ``full``: what cannot be read is about to be replaced."""
+        try:
+            with self.path.open("rb") as stream:
+                return {_key(json.loads(line), key): line for line in stream}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError, SpecError) as error:
+            if not full:
+                raise self._unfit(f"{shown(self.path)} is not what was pulled") from error
+            return {}
 
     def _unfit(self, what: str) -> SpecError:
         return SpecError(
@@ -221,21 +255,29 @@ def _kept(stream: BinaryIO, origin: str, *, full: bool) -> Pages:
         if not line.endswith(b"\n") or not isinstance(entry, dict):
             break
         whole += len(line)
-        entries.append({name: entry.get(name) for name in ("format", "origin", "full", "place", "mark", "ended")})
+        entries.append({name: entry[name] for name in _KEPT if name in entry})
     head = entries[0] if entries else {}
     if head.get("format") == _FORMAT and head.get("origin") == origin and head.get("full") == full and len(entries) > 1:
         stream.seek(whole)
         stream.truncate()
-        last = entries[-1]
-        return Pages(stream, True, bool(last["ended"]), last["place"], last["mark"])
+        last = next(entry for entry in reversed(entries) if "ended" in entry)
+        return Pages(stream, True, last["ended"], last["place"], last["mark"], entries[-1].get("digest", ""))
     return pages
 
 
-def _lines(path: Path, key: str) -> Iterator[tuple[str, bytes]]:
-    if path.exists():
-        with path.open("rb") as stream:
-            for line in stream:
-                yield _key(json.loads(line), key), line
+def _merged(before: dict[str, bytes], pages: Pages) -> dict[str, bytes]:
+    """Within a page a ticket is either there or gone; a later page is a later look."""
+    merged = dict(before)
+    for entry in pages.entries():
+        for key in entry["gone"]:
+            merged.pop(key, None)
+        for key, row in entry["rows"]:
+            merged[key] = _line(row)
+    return merged
+
+
+def _lines(rows: dict[str, bytes]) -> list[bytes]:
+    return [rows[key] for key in sorted(rows, key=_order)]
 
 
 def _key(row: dict[str, Any], key: str) -> str:

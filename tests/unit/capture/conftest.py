@@ -1,4 +1,4 @@
-"""A live PostgreSQL to capture from, one for all tests of this folder."""
+"""A live PostgreSQL to capture from, one for all tests of this folder; what a test makes in it goes with the test."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from postgres_server import serving
 
 
 @pytest.fixture(scope="package")
-def server() -> Iterator[Server]:
+def cluster() -> Iterator[Server]:
     with serving() as url:
         yield Server(url)
+
+
+@pytest.fixture
+def server(cluster: Server) -> Iterator[Server]:
+    own = Server(cluster.url)
+    yield own
+    own.drop(*own.made)

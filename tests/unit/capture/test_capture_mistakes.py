@@ -248,9 +248,9 @@ def waiting_for(there: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def big(server: Server) -> str:
+def big(cluster: Server) -> str:
     """A database with a table that takes a moment to copy."""
-    return server.database(
+    return cluster.database(
         SHOP + "CREATE TABLE big AS SELECT g AS id, repeat('x', 500) AS t FROM generate_series(1, 400000) g;"
     )
 

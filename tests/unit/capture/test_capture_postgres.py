@@ -234,18 +234,12 @@ def test_the_same_snapshot_has_the_same_digest_and_a_changed_file_is_named(serve
 
 
 def test_a_standby_is_a_source_like_any_other(server: Server, tmp_path: Path) -> None:
-    url = server.database(CYCLES)
-    with standby(server) as other:
-        path = project(
-            tmp_path,
-            other.of(urlsplit(url).path[1:]),
-            [{"id": "1", "t": 20}],
-            rows=[{"path": "t", "table": "tree", "column": "id"}],
-            whole=["a"],
-        )
-        captured(path, tmp_path / "seed")
-        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-            ask(other.of(urlsplit(url).path[1:]), "DELETE FROM a")
+    with serving() as primary:
+        database = urlsplit(Server(primary).database(CYCLES)).path[1:]
+        with standby(Server(primary)) as other:
+            assert ask(other.url, "SELECT pg_is_in_recovery()") == [(True,)]
+            ticket, rows = {"id": "1", "t": 20}, [{"path": "t", "table": "tree", "column": "id"}]
+            captured(project(tmp_path, other.of(database), [ticket], rows=rows, whole=["a"]), tmp_path / "seed")
     copy = server.loaded(tmp_path / "seed")
     assert ask(copy, "SELECT (SELECT count(*) FROM a), (SELECT count(*) FROM b), (SELECT count(*) FROM tree)") == [(10, 10, 2)]
 

@@ -9,7 +9,7 @@ import pytest
 
 from podctl.backends.docker import objects
 from podctl.backends.docker.execution import engine_time
-from podctl.backends.docker.objects import AgentRun, Box, Place, Program, Settings
+from podctl.backends.docker.objects import AgentRun, Box, Image, Place, Program, Settings
 from podctl.evidence.owner import Owner
 from podctl.spec.models import Resources, Topology
 
@@ -33,6 +33,7 @@ WHERE = objects.addresses(SUBNET, TOPOLOGY)
 PROGRAM = Program(
     ("true",), {"KEY": "v"}, "/workspace", {"/agent": {"main.py": b""}}, Resources(memory=2**28, cpu=0.5, processes=9)
 )
+IMAGE = Image("shop/orders:1", 4711, (), {"/data": 2**20})
 RUN = AgentRun("agent-1", PROGRAM, 2**24, 2**20, {"ticket.json": b"{}"}, {"output": 2**20})
 
 
@@ -42,6 +43,7 @@ def boxes() -> list[Box]:
         objects.porch(PLACE, SETTINGS, {}, WHERE),
         objects.database(PLACE, "orders-db", 5432, "secret", SETTINGS, {}, WHERE),
         objects.service(PLACE, "web", 1, (80,), PROGRAM, SETTINGS, {}, WHERE),
+        objects.service(PLACE, "orders", 1, (80,), PROGRAM, SETTINGS, {}, WHERE, IMAGE),
         objects.agent(PLACE, RUN, "porch-id", SETTINGS),
         objects.keeper(PLACE, RUN, "porch-id", SETTINGS, {}),
     ]
@@ -115,3 +117,12 @@ def test_the_engines_times_are_read_to_the_microsecond() -> None:
     assert engine_time("1970-01-01T00:00:01.000002345Z") == 1_000_002_000
     assert engine_time("2026-01-01T00:00:00Z") == 1_767_225_600 * 10**9
     assert engine_time("0001-01-01T00:00:00Z") == 0 and engine_time("") == 0
+
+
+def test_an_image_of_somebody_elses_gets_nothing_of_podctls_and_writes_to_memory_alone() -> None:
+    box = objects.service(PLACE, "orders", 1, (8080,), PROGRAM, SETTINGS, {"probe.py": b""}, WHERE, IMAGE)
+    assert box.options["image"] == "shop/orders:1" and box.options["user"] == "4711:4711"
+    assert box.files.keys() == {"/agent"}, "its own files, and no scripts"
+    assert set(box.options["tmpfs"]) == {"/tmp", "/dev/shm", "/data"}
+    assert all("nosuid" in how and "uid=4711" in how for place, how in box.options["tmpfs"].items() if place != "/dev/shm")
+    assert box.options["mem_limit"] == PROGRAM.resources.memory + 2**20, "what it writes does not take from its programs"

@@ -144,6 +144,24 @@ def test_service_calls_pass_and_are_recorded(tmp_path: Path, service: Service) -
     asyncio.run(rigged(tmp_path, work))
 
 
+def test_a_service_that_is_no_tool_is_refused_whatever_it_speaks(tmp_path: Path, service: Service) -> None:
+    async def work(rig: Rig) -> None:
+        await rig.open_pod({"cache": ("raw", service.echo), "queue": ("raw", service.echo), "db": ("tcp", service.echo)})
+        await rig.open(services=("cache",))
+        for name, answers in (("cache", True), ("queue", False), ("db", True)):
+            reader, writer = await asyncio.open_connection("127.0.0.1", rig.ports[name])
+            if answers:
+                await _send(writer, b"ping")
+                assert await reader.read(-1) == b"ping"
+            else:
+                assert await is_cut(reader)
+        totals, records = await rig.close()
+        (tried,) = [record.data for record in records if record.kind == "boundary.attempt"]
+        assert (tried["via"], tried["target"], totals.boundary_attempts) == ("tcp", "queue", 1)
+
+    asyncio.run(rigged(tmp_path, work))
+
+
 def test_a_door_leads_to_its_service_whatever_the_request_names(tmp_path: Path, service: Service) -> None:
     async def ask(port: int, target: str) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -89,6 +89,17 @@ def test_from_a_proposal_to_a_seed_that_can_be_checked(trial: Project, source: s
     assert statement["rows"] == {"customers": 120, "letters": 120, "orders": 120}
     assert statement["search"]["values"] > 300
 
+    looked = trial.podctl("scan", "capture.yaml", "seed")
+    assert looked.returncode == 0 and "none of them in" in looked.stdout, looked.stderr
+    (trial.root / "report.html").write_text("<p>ZOE17@corp-raw.example</p>")
+    found = trial.podctl("scan", "capture.yaml", "seed", "report.html")
+    assert (
+        found.returncode == 100
+        and "report.html, byte 3: a value of shop.customers.email" in found.stderr
+        and "zoe17" not in found.stderr.lower()
+    )
+    (trial.root / "report.html").unlink()
+
     # No raw value anywhere, whatever the sample was: every address, name and number of the source.
     values = ask(source, "SELECT email, full_name, phone, profile #>> '{contact,mail}', password_hash FROM customers")
     everything = [
@@ -132,7 +143,7 @@ def test_a_policy_that_leaks_makes_no_seed(trial: Project) -> None:
     file = trial.root / "masking.yaml"
     file.write_text(re.sub(r"recipient: \{mask: \w+\}", "recipient: keep", file.read_text()))
     leaked = trial.podctl("capture", "capture.yaml", "-o", "seed", "--no-template")
-    assert leaked.returncode == 2 and "[masking-leak]" in leaked.stderr
+    assert leaked.returncode == 100 and "[masking-leak]" in leaked.stderr
     assert "a value of shop.customers.email (email)" in leaked.stderr and "corp-raw" not in leaked.stderr.lower()
     assert sorted(path.name for path in trial.root.iterdir()) == ["capture.yaml", "masking.yaml"]
 

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from importing import Result, imported
 
-from podctl.mirror.compose import _AS_IT_IS, _LEFT_OUT
-from podctl.mirror.kubernetes import _OF_CONTAINER, _OF_POD
+from podctl.mirror.composekeys import AS_IT_IS, LEFT_OUT
+from podctl.mirror.kuberneteskeys import OF_CONTAINER, OF_POD
+from podctl.spec.placeholders import expand
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 names = st.sampled_from(["web", "orders_api", "Cache", "db", "billing.v2", "a", "queue", "search", "9lives", "gateway"])
 images = st.sampled_from(
     ["shop/web:1", "postgres:16", "redis:7", "mysql:8", "reg:5000/x@sha256:0", "bitnami/postgresql", "not an image"]
@@ -48,7 +49,7 @@ def compose_services(draw: st.DrawFn) -> tuple[dict[str, Any], list[str]]:
             environment["LINK"] = f"postgres://u:{secret()}@{draw(st.sampled_from([*chosen, 'db.example.com']))}:5432/x"
         service: dict[str, Any] = {"image": draw(images), "environment": environment}
         service |= draw(st.dictionaries(unknown, values, max_size=2))
-        service |= draw(st.dictionaries(st.sampled_from(sorted({*_LEFT_OUT, *_AS_IT_IS})), plain.filter(bool), max_size=3))
+        service |= draw(st.dictionaries(st.sampled_from(sorted({*LEFT_OUT, *AS_IT_IS})), plain.filter(bool), max_size=3))
         if draw(st.booleans()):
             service["command"] = ["run", "--api-key", secret(), "--plain", "x"]
         if draw(st.booleans()):
@@ -72,6 +73,31 @@ def test_each_compose_service_is_told_of_once_and_each_key_is_named(drawn: tuple
         if not _is_left_out(found, name):
             for variable in service["environment"]:
                 assert found.said(f"service {name}", f"environment.{variable}"), variable
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"], include_characters="\n\t"), max_size=40)
+#: What readers and writers of YAML differ over, and what placeholders and variables look like.
+odd = st.sampled_from(
+    ["yes", "0x1F", "1e3", "1_000", "012", "~", "null", ".5", "-", "---", "a: b", "#x", " lead", "trail ", "\ttab", "a\n\nb\n", "\n", "=", "<<",
+     "2024-01-01", "${a.url}", "$${x}", "${", "$x", "{{ .V }}", "'\"", "\u2028", "\ufeff", "é", "!tag", "&a", "*a", "%x", "@x", "`", "1:30", ""]
+)  # fmt: skip
+
+
+@QUICK
+@given(
+    st.dictionaries(st.sampled_from(["A", "B", "C", "D"]), texts | odd | st.tuples(odd, texts, odd).map("".join), min_size=1)
+)
+def test_a_value_that_is_imported_as_it_was_is_what_it_was(values: dict[str, str]) -> None:
+    services = {
+        "web": {"image": "w", "ports": [80], "environment": {name: text.replace("$", "$$") for name, text in values.items()}}
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        found = imported(Path(directory), {"compose.yaml": yaml.safe_dump({"services": services}, allow_unicode=True)})
+    environment = found.topology.services["web"].environment
+    assert environment.keys() == values.keys()
+    for name, text in values.items():
+        if found.said("service web", f"environment.{name}") == ["imported: "]:
+            assert expand(environment[name], {}) == text
 
 
 def check(found: Result, subjects: dict[str, dict[str, Any]], planted: list[str]) -> None:
@@ -109,8 +135,8 @@ def pods(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any
     for name in draw(st.lists(st.sampled_from(["web", "api", "cache", "db", "worker"]), min_size=1, max_size=4, unique=True)):
         planted.append(draw(secrets))
         strange = draw(st.dictionaries(unknown, plain, max_size=2))
-        known = draw(st.dictionaries(st.sampled_from(sorted(set(_OF_CONTAINER) - {"livenessProbe"})), plain, max_size=2))
-        of_pod = draw(st.dictionaries(st.sampled_from(sorted(_OF_POD)), plain, max_size=2)) | draw(
+        known = draw(st.dictionaries(st.sampled_from(sorted(set(OF_CONTAINER) - {"livenessProbe"})), plain, max_size=2))
+        of_pod = draw(st.dictionaries(st.sampled_from(sorted(OF_POD)), plain, max_size=2)) | draw(
             st.dictionaries(unknown, plain, max_size=1)
         )
         environment = [

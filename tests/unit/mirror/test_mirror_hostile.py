@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ from importing import compose, imported
 
 from podctl.errors import PodctlError, SpecError
 from podctl.mirror.files import MAX_SOURCE
+from podctl.mirror.interpolate import BadInterpolation, env_file
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
@@ -42,6 +45,31 @@ def test_what_is_broken_is_refused_quickly(text: str, word: str, tmp_path: Path)
         imported(tmp_path, {"compose.yaml": text})
     assert time.monotonic() - began < 10 and word in refused.value.render(), refused.value.render()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["a ", "a", "redis-cli ", "mysql -p", "://", "http://", "<a ", "--a ", "a=", 'a="', "a:", "x.y.", "ab/", "eyJ", "-----BEGIN A PRIVATE KEY-----", "${a", "a@b:"],
+)  # fmt: skip
+def test_texts_that_are_made_to_be_slow_are_not(unit: str, tmp_path: Path) -> None:
+    text = (unit * 100_000)[: 100 * 2**10]
+    began = time.monotonic()
+    compose(
+        tmp_path,
+        f"a: {{image: x, ports: [80], volumes: ['./c.conf:/etc/c.conf'], environment: {{A: {json.dumps(text.replace('$', 'S'))}}}}}",
+        **{"c.conf": text},
+    )
+    with contextlib.suppress(BadInterpolation):
+        env_file(f"A={text}\n", {}, lambda name, why: None)
+    assert time.monotonic() - began < 10  # a hundredth of what a quadratic pattern takes
+
+
+def test_a_quote_that_is_not_closed_is_found_out_quickly() -> None:
+    began = time.monotonic()
+    with pytest.raises(BadInterpolation, match="line 1 has a quote"):
+        env_file('A="' + "x\n" * 300_000, {}, lambda name, why: None)
+    assert time.monotonic() - began < 5
+    assert env_file("A='one\ntwo'\nB=3\n", {}, lambda name, why: None) == [("A", "one\ntwo", 1), ("B", "3", 3)]
 
 
 def test_a_file_that_is_too_large_or_no_text_is_refused(tmp_path: Path) -> None:
@@ -142,3 +170,11 @@ def test_what_is_there_already_is_replaced_on_demand_only(tmp_path: Path) -> Non
         write(found.imported, tmp_path / "topology.yaml", "podctl", force=False)
     write(found.imported, tmp_path / "topology.yaml", "podctl", force=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_what_a_killed_import_left_goes_with_the_next(tmp_path: Path) -> None:
+    for owner in ("999999999", str(os.getpid())):
+        (tmp_path / f".topology.partial-{owner}-x" / "topology.files").mkdir(parents=True)
+    compose(tmp_path, "a: {image: x, ports: [80]}")
+    left = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert left == [f".topology.partial-{os.getpid()}-x"], "what another import is at stays"

@@ -93,6 +93,27 @@ def test_servers_are_known_by_their_images(image: str, title: str) -> None:
     assert (found.title if found else "") == title
 
 
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        ("command: postgres -c max_connections=200", "databases"),
+        ("command: ['-c', 'fsync=off']", "databases"),
+        ("entrypoint: [docker-entrypoint.sh, postgres]", "databases"),
+        ("entrypoint: [sh, -c, 'x && exec postgres -c a=b']", "databases"),
+        ("command: pg_dump -h db shop", "services"),
+        ("entrypoint: [/bin/sh, -c, 'psql -h db -f /x.sql']", "services"),
+    ],
+)
+def test_a_client_in_the_servers_image_is_no_server(command: str, kind: str, tmp_path: Path) -> None:
+    found = compose(tmp_path, f"{DB}\nother:\n  image: postgres:16\n  {command}")
+    assert "other" in found.plain[kind]
+
+
+def test_a_server_behind_a_shell_is_one(tmp_path: Path) -> None:
+    found = compose(tmp_path, "cache: {image: 'redis:7', command: sh -c 'exec redis-server --requirepass $$WORD'}")
+    assert (found.service("cache")["ports"], found.service("cache")["protocol"]) == ([6379], "tcp")
+
+
 def test_an_extension_that_is_not_there_is_said(tmp_path: Path) -> None:
     found = compose(
         tmp_path, "db: {image: 'timescale/timescaledb:latest-pg16', environment: {POSTGRES_PASSWORD: x}}\na: {image: x}"

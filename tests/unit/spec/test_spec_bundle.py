@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from podctl.spec.load import load_bundle
 from podctl.spec.problems import SpecMistakes
 from podctl.spec.resolved import resolved, seed_files, spec_digest
 from podctl.spec.scaffold import scaffold
+from podctl.spec.tickets import Tickets
 from podctl.tickets.sample import draw
 from podctl.tickets.sources import load_tickets
 
@@ -136,6 +138,17 @@ def test_paths_elsewhere_stay_absolute(project: Path) -> None:
     edit(Path("topology.yaml"), "    directory: services\n", "    directory: services\n    read_only: [/usr/lib]\n")
     value = resolved(load_bundle(Path("scenario.yaml")))
     assert value["topology"]["services"]["orders-api"]["read_only"] == ["/usr/lib"]
+
+
+def test_fields_younger_than_stored_digests_are_in_no_resolved_spec_that_does_not_use_them(project: Path) -> None:
+    plain = resolved(load_bundle(Path("scenario.yaml")))
+    assert set(plain["scenario"]["sample"]) == {"size", "design", "seed", "include", "exclude"}
+    assert not Tickets.YOUNGER & set(plain["tickets"])
+    changed = load_bundle(Path("scenario.yaml"))
+    sample = changed.scenario.sample.model_copy(update={"minimum": 2})
+    used = dataclasses.replace(changed, scenario=changed.scenario.model_copy(update={"sample": sample}))
+    assert resolved(used)["scenario"]["sample"]["minimum"] == 2
+    assert spec_digest(used) != spec_digest(changed)
 
 
 def test_the_digest_follows_the_spec_and_the_seeds(project: Path) -> None:

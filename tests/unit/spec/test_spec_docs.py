@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from podctl.spec import models
 from podctl.spec.shape import KINDS, validate
 from podctl.spec.source import parse
+from podctl.spec.tickets import Pull
 
 PAGE = Path(__file__).parents[3] / "docs" / "scenarios.md"
 SECTIONS = {section.split("\n", 1)[0]: section for section in PAGE.read_text().split("\n## ")[1:]}
@@ -41,6 +42,32 @@ def test_every_field_is_described(kind: str) -> None:
     for model in reachable(KINDS[kind]) - before:
         missing = set(model.model_fields) - words
         assert not missing, f"{model.__name__}: {missing}"
+
+
+TICKETS = (PAGE.parent / "tickets.md").read_text()
+HEAD = "apiVersion: podctl/v1\nkind: Tickets\nname: t\n"
+SCENARIO = (
+    "apiVersion: podctl/v1\nkind: Scenario\nname: s\ntopology: t\ntickets: t\nagent: t\nboundary: t\nchecks: [{kind: state}]\n"
+)
+
+
+@pytest.mark.parametrize("pull", re.findall(r"`((?:github|jira|zendesk|servicenow|sql): \{.*?\})`", TICKETS))
+def test_every_example_of_a_pull_is_right(pull: str) -> None:
+    _, problems = validate(parse(f"{HEAD}source: t.jsonl\npull:\n  {pull}\n".encode(), PAGE), KINDS["Tickets"])
+    assert problems == []
+
+
+@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", TICKETS, re.DOTALL))
+def test_every_example_of_tickets_and_samples_is_right(example: str) -> None:
+    kind, head = ("Scenario", SCENARIO) if example.startswith("sample:") else ("Tickets", HEAD)
+    source = "" if "source:" in example or kind == "Scenario" else "source: t.jsonl\n"
+    _, problems = validate(parse(f"{head}{source}{example}".encode(), PAGE), KINDS[kind])
+    assert problems == []
+
+
+def test_there_is_an_example_of_every_pull() -> None:
+    shown = set(re.findall(r"`(github|jira|zendesk|servicenow|sql): \{", TICKETS))
+    assert shown == set(Pull.model_fields) - {"overlap", "patience"}
 
 
 def reachable(model: type[BaseModel]) -> set[type[BaseModel]]:

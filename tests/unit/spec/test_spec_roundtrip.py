@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from podctl.errors import SpecError
 from podctl.spec import models
+from podctl.spec import tickets as spec_tickets
 from podctl.spec.checks import check
 from podctl.spec.load import load_bundle, load_model
 from podctl.spec.scaffold import scaffold
 from podctl.spec.shape import KINDS, validate
 from podctl.spec.source import parse
-from podctl.spec.tickets import TicketFields
 
 FILE = Path("/nowhere/spec.yaml")
 
@@ -85,7 +85,39 @@ prices = st.builds(models.Price, input=dollars, output=dollars, cache_read=st.no
 upstreams = st.builds(
     models.Upstream, mode=st.sampled_from(["none", "live"]), prices=st.dictionaries(names, prices, max_size=2)
 )
-samples = st.builds(models.Sample, size=st.just("all") | st.integers(1, 10**6), seed=st.integers(-5, 5), include=texts)
+rates = st.dictionaries(text.filter("<<".__ne__), st.floats(0, 1), max_size=3)
+samples = st.builds(
+    models.Sample,
+    size=st.just("all") | st.integers(1, 10**6),
+    design=st.sampled_from(["proportional", "equal", "neyman"]),
+    seed=st.integers(-5, 5),
+    include=texts,
+    minimum=st.integers(0, 10),
+    prior=st.builds(spec_tickets.Prior, pass_rates=rates) | st.builds(spec_tickets.Prior, deviations=rates) | st.none(),
+    held_out=st.none() | st.builds(spec_tickets.HeldOut, share=st.floats(0.01, 0.99), key=text.filter(bool)),
+    frozen=st.none() | paths,
+)
+firsts = st.builds(spec_tickets.First, first=st.lists(text, min_size=1, max_size=2).map(tuple), otherwise=st.none() | text)
+edges = st.lists(st.integers(1, 10**6), min_size=1, max_size=3, unique=True).map(sorted).map(tuple)
+dimensions = st.one_of(
+    st.builds(spec_tickets.Dimension, field=text | firsts),
+    st.builds(spec_tickets.Dimension, field=text, bins=edges),
+    st.builds(spec_tickets.Dimension, field=text, quantiles=st.integers(2, 20)),
+    st.builds(spec_tickets.Dimension, field=text, age=edges, at=st.sampled_from(["newest", "2026-03-31"])),
+    st.builds(spec_tickets.Dimension, field=text, length=edges),
+    st.builds(
+        spec_tickets.Dimension,
+        field=text,
+        values=st.dictionaries(text.filter("<<".__ne__), texts, max_size=2),
+        otherwise=st.none() | text,
+    ),
+)
+joined = st.builds(spec_tickets.Joined, join=st.lists(text | firsts, min_size=1, max_size=2).map(tuple), separator=text)
+pulls = st.one_of(
+    st.builds(spec_tickets.Pull, github=st.builds(spec_tickets.GitHub, repository=st.just("a/b"), labels=texts)),
+    st.builds(spec_tickets.Pull, jira=st.builds(spec_tickets.Jira, url=text, jql=text, token_env=st.none()), patience=seconds),
+    st.builds(spec_tickets.Pull, sql=st.builds(spec_tickets.Sql, url=text, table=text, key=text)),
+)
 gates = st.builds(models.Gate, pass_rate=st.none() | st.floats(0, 1), cost_per_ticket=st.none() | dollars)
 
 
@@ -114,8 +146,15 @@ specs: st.SearchStrategy[models.Model] = st.one_of(
         models.Tickets,
         **head("Tickets"),
         source=paths,
-        fields=st.builds(TicketFields, id=text, stratum=st.none() | text | texts),
+        fields=st.builds(
+            spec_tickets.TicketFields,
+            id=text,
+            text=st.none() | text | firsts | joined,
+            stratum=st.none() | text | dimensions | st.lists(text | dimensions, max_size=3).map(tuple),
+        ),
         hide=texts,
+        events=st.none() | st.builds(spec_tickets.Events, order=st.lists(text, min_size=1, max_size=2).map(tuple), last=texts),
+        pull=st.none() | pulls,
     ),
     st.builds(
         models.Agent,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from podctl.errors import SpecError
 from podctl.spec.models import Tickets
-from podctl.tickets.fields import ABSENT, find
+from podctl.tickets.fields import ABSENT, find, leads_somewhere, plain_parts, without
 from podctl.tickets.mapping import Reading, rich_text
 from podctl.tickets.sources import load_tickets
 from podctl.tickets.strata import groupings
@@ -101,6 +101,24 @@ def test_hidden_paths_go_through_lists(tmp_path: Path) -> None:
     (ticket,) = load(tmp_path, [ISSUE], fields={"id": "number"}, hide=["labels[].name", "deep.list[].tags"])
     assert ticket.fields["labels"] == [{"id": 1}, {"id": 2}]
     assert ticket.fields["deep"] == {"list": [{}, {}, {"other": 1}]}
+
+
+names = st.sampled_from(["a", "b", "a.b", "c"])
+values = st.recursive(
+    st.integers(0, 3) | st.none(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner), max_leaves=12
+)
+
+
+@given(st.dictionaries(names, values), st.lists(st.sampled_from(["a", "b.c", "a.b", "a.b.c", "c[].a", "b.a.b.c"]), max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_what_is_hidden_is_gone_and_the_rest_is_as_it_was(row: dict[str, Any], paths: list[str]) -> None:
+    before = json.dumps(row)
+    rest = without(row, paths)
+    assert json.dumps(row) == before
+    assert not any(leads_somewhere(rest, plain_parts(path)) for path in paths)
+    if not any(leads_somewhere(row, plain_parts(path)) for path in paths):
+        assert rest == row
+    assert set(row) - set(rest) <= set(paths)
 
 
 def test_a_text_in_atlassians_document_format_is_read_as_its_words() -> None:

@@ -80,7 +80,7 @@ def test_ill_luck_is_told_from_design(tmp_path: Path) -> None:
         "third quarter",
     }
     words = "\n".join(plain_words(found))
-    assert "in 1 strata every ticket was chosen by hand" in words
+    assert "in 1 stratum every ticket was chosen by hand" in words
     assert "by chance (less than 1 in 1,000)" in words
 
 
@@ -99,7 +99,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert found.empty_groups == ("1000 and over",)
     words = "\n".join(plain_words(found))
     assert "3 of 4 strata have no ticket in the sample, 3.0% of the population: rare97 / under 1000" in words
-    assert "values that the population has are not in the sample: " in words
+    assert "values of the population's not in the sample: " in words
     assert "declared, and no ticket is in it: 1000 and over." in words
 
 
@@ -176,9 +176,13 @@ def test_freezing_leaves_what_was_frozen_unless_told(tmp_path: Path) -> None:
     here = Project(tmp_path)
     assert here.podctl("init", "p").returncode == 0
     project = Project(tmp_path / "p")
-    assert "does not say where" in project.podctl("tickets", "freeze", "scenario.yaml").stderr
     scenario = project.root / "scenario.yaml"
-    scenario.write_text(scenario.read_text().replace("sample: {size: all}", "sample: {size: 5, frozen: sample.json}"))
+    as_it_was = scenario.read_text()
+    scenario.write_text(as_it_was.replace("sample: {size: all}", "sample: {size: 5, frozen: absent/sample.json}"))
+    assert "no such directory: absent" in project.podctl("tickets", "freeze", "scenario.yaml").stderr
+    scenario.write_text(as_it_was)
+    assert "does not say where" in project.podctl("tickets", "freeze", "scenario.yaml").stderr
+    scenario.write_text(as_it_was.replace("sample: {size: all}", "sample: {size: 5, frozen: sample.json}"))
     assert "podctl tickets freeze" in project.podctl("plan", "scenario.yaml").stderr
     assert project.podctl("tickets", "freeze", "scenario.yaml").returncode == 0
     before = (project.root / "sample.json").read_bytes()

@@ -256,7 +256,7 @@ def test_servicenow_that_passes_over_a_condition_is_not_believed(tmp_path: Path)
             )
 
         trackers.instead = [ignoring, ignoring]
-        assert "does not keep to the order of sys_id" in await failed(desk, trackers)
+        assert "gives rows again that are behind" in await failed(desk, trackers)
 
     pulled(tmp_path, "servicenow", script)
 
@@ -272,6 +272,23 @@ def test_jira_asks_from_a_time_in_the_users_zone_an_hour_more_where_clocks_chang
         assert 'updated >= "2026-11-01 00:25"' in jql
 
     pulled(tmp_path, "jira-cloud", script)
+
+
+@pytest.mark.parametrize("kind", ["jira-cloud", "jira-server"])
+def test_what_jira_warns_of_is_said_once(kind: str, tmp_path: Path) -> None:
+    async def script(trackers: Trackers, desk: Desk) -> None:
+        issue = {"id": "1", "fields": {"summary": "one"}}
+        warned = {"warnings": [{"code": "PARTIAL\x1b[2J"}], "warningMessages": ["The value 'X' does not exist"], "total": 1}
+        empty = answering(200, {"issues": [], "nextPageToken": "t", **warned, "total": 3})
+        trackers.instead = [lambda request: None, empty, answering(200, {"issues": [issue], "nextPageToken": None, **warned})]
+        if kind == "jira-server":
+            del trackers.instead[1]
+        await desk.pull(trackers)
+        assert desk.rows() == {"1": "one"}
+
+    desk = pulled(tmp_path, kind, script)
+    told = [said for said in desk.said if said.startswith("Jira warns: ")]
+    assert sorted(told) == ["Jira warns: The value 'X' does not exist", 'Jira warns: {"code": "PARTIAL\\u001b[2J"}']
 
 
 # ---- what servers do ----
@@ -481,8 +498,10 @@ def test_rows_are_masked_before_anything_is_written_and_two_policies_never_mix(t
 def test_a_snapshot_that_somebody_changed_is_not_built_upon(tmp_path: Path) -> None:
     async def script(trackers: Trackers, desk: Desk) -> None:
         filled(trackers, 3)
-        desk.path.write_text('{"number": 1}\n')
-        assert "no pull wrote it" in await failed(desk, trackers)
+        for other in ('{"number": 1}\n', "id,text\n", '{"id": 1}\n'):
+            desk.path.write_text(other)
+            assert "no pull wrote it" in await failed(desk, trackers)
+            assert desk.path.read_text() == other
         await desk.pull(trackers, full=True)
         desk.path.write_bytes(desk.path.read_bytes().replace(b"ticket 1", b"ticket X"))
         assert "is not what was pulled" in await failed(desk, trackers)

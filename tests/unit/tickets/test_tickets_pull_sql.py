@@ -194,9 +194,8 @@ async def run():
     query = "SELECT n AS id, repeat('x', 100000) AS body FROM generate_series(1, 2000) n"
     spec = Sql(url=sys.argv[1], password_env="DB_PASSWORD", query=query, key="id")
     count = 0
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async for page in SqlReader(spec, os.environ, 0, Path.cwd()).pages(None, None):
-        if not count:
-            start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         count += len(page.rows)
     print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) // 1024)
 asyncio.run(run())
@@ -206,4 +205,4 @@ asyncio.run(run())
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     count, grown = map(int, done.stdout.split())
     assert count == 2000
-    assert grown < 100
+    assert grown < 100, grown

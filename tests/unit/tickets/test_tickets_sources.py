@@ -46,6 +46,21 @@ def test_the_same_rows_from_every_format(tmp_path: Path) -> None:
         assert load(tmp_path / name, fields={"text": "body", "stratum": "queue"}) == expected
 
 
+def test_an_export_that_repeats_columns_for_lists(tmp_path: Path) -> None:
+    """As Jira writes CSV: a column `Labels` for each label that some issue has."""
+    content = "Issue key,Labels,Summary,Labels,Labels\nS-1,bug,one,,urgent\nS-2,,two,,\n"
+    assert "two columns have the name 'Labels'" in refused(tmp_path / "t.csv", content)
+    assert "repeated: list" in refused(tmp_path / "t.csv")
+    fields = {"id": "Issue key", "text": "Summary", "stratum": "Labels[]"}
+    first, second = load(tmp_path / "t.csv", repeated="list", fields=fields)
+    assert first.fields == {"Labels": ["bug", "urgent"], "Issue key": "S-1", "Summary": "one"}
+    assert (first.stratum, second.stratum) == ("bug+urgent", "(none)")
+
+
+def test_zendesks_export_has_an_object_a_line(tmp_path: Path) -> None:
+    assert [ticket.id for ticket in load(tmp_path / "t.ndjson", '{"id": 1}\n{"id": 2}\n')] == ["1", "2"]
+
+
 def test_paths_lead_into_rows_and_strata_are_joined(tmp_path: Path) -> None:
     row = {"meta": {"id": 7, "kind": {"name": "refund"}}, "meta.tier": "gold", "msg": {"text": "hi"}}
     fields = {"id": "meta.id", "text": "msg.text", "stratum": ("meta.kind.name", "meta.tier")}
