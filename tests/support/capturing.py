@@ -66,7 +66,8 @@ class Server:
         with psycopg.connect(self.url, autocommit=True) as admin:
             original = sql.Identifier(urlsplit(of).path[1:])
             admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(name), original))
-        return self.of(name)
+        self.made.append(self.of(name))
+        return self.made[-1]
 
     def loaded(self, seed: Path) -> str:
         """The URL of a new database that holds a captured seed."""

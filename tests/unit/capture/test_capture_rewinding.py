@@ -138,10 +138,10 @@ def history(source: str, url: str, directory: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def template(server: Server) -> Iterator[dict[str, str]]:
-    made = {layout: server.database(SHOP + audited(layout)) for layout in ("supa-audit", "audit-trigger")}
+def template(cluster: Server) -> Iterator[dict[str, str]]:
+    made = {layout: cluster.database(SHOP + audited(layout)) for layout in ("supa-audit", "audit-trigger")}
     yield made
-    server.drop(*made.values())
+    cluster.drop(*made.values())
 
 
 @pytest.mark.parametrize("kept_in", ["supa-audit", "audit-trigger", "wal2json 1", "wal2json 2"])
