@@ -471,10 +471,23 @@ class Rewinding:
                 yield entry | {"problem": one.problem.why, "table": one.problem.table}, None
                 continue
             if one.resolution is not None:
+                one.resolution = self._hidden(one.resolution) or one.resolution
                 entry |= {"resolution": one.resolution.kind, "why": one.resolution.why, "table": one.resolution.table}
                 made = self._made(one.resolution.changes)
                 entry["changes"] = [self._recorded(change, made) for change in one.resolution.changes]
             yield entry, one.then
+
+    def _hidden(self, outcome: Outcome) -> Outcome | None:
+        """What stands in a resolution's place when masking leaves no difference where it made one."""
+        for change in outcome.changes:
+            if change.old is None or change.new is None:
+                continue
+            name = change.row[0]
+            old, new = self.masked[name, _whole(change.old)], self.masked[name, _whole(change.new)]
+            for place in self.past.differing(name, change.old, change.new):
+                if old[place] == new[place]:
+                    return Outcome("ambiguous", "masked", name, f"{name}.{self._table(name).stored[place].name}")
+        return None
 
     def _recorded(self, change: NetChange, made: set[Wanted]) -> dict[str, Any]:
         name = change.row[0]

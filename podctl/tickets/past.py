@@ -26,6 +26,7 @@ WHY = {
     "no-change": "no change is its own",
     "overlap": "a change may be another ticket's as well",
     "mixed": "others changed the same between its opening and its resolution",
+    "masked": "masking leaves nothing to see of what was changed",
     "not-there": "the seed was not captured for it",
 }
 
