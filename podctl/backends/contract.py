@@ -20,6 +20,7 @@ from podctl.pods.plan import PodSpec, steps
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import TableRule
 from podctl.spec.topology import databases, service_order
+from podctl.tickets.states import TableState
 
 RULES = {"items": TableRule(read=True, update=("label",))}
 
@@ -223,6 +224,21 @@ async def _next_generation_is_clean(pod: Pod) -> None:
     expect(changes[0]["old"]["label"] == "one", f"the reset did not restore the row: {changes}")
 
 
+async def _begins_with_a_state(pod: Pod) -> None:
+    earlier = TableState("public", "items", ("id", "label"), ("id",), gone=(("1",),), rows=(("1", "earlier"),))
+    for generation, (states, label) in enumerate(
+        [({"db": (earlier,)}, "earlier"), ({}, "one"), ({"db": (earlier,)}, "earlier")]
+    ):
+        pod.spec = replace(pod.spec, generation=generation + 1, states=states)
+        await pod.up()
+        database = pod.backend.database(pod.spec.id, "db")
+        expect(await database.changes() == [], "what brought the database to its state is told as somebody's change")
+        exit_ = await pod.backend.execute(pod.spec.id, await _with_role(pod, "set-label"))
+        await database.revoke_agent("ag_contract")
+        old = [change["old"]["label"] for change in await database.changes()]
+        expect(exit_.code == 0 and old == [label], f"generation {generation + 1}: the row was {old}, not {label!r}")
+
+
 async def _interrupt_ends_a_command(pod: Pod) -> None:
     await pod.up()
     running = asyncio.ensure_future(pod.backend.execute(pod.spec.id, replace(pod.harness.program("sleep"), wall_s=60)))
@@ -296,6 +312,7 @@ CHECKS: dict[str, Callable[[Pod], Awaitable[None]]] = {
     "changes are seen and attributed": _changes_are_seen_and_attributed,
     "the boundary holds and is recorded": _boundary_holds_and_is_recorded,
     "the next generation is clean": _next_generation_is_clean,
+    "databases begin with their states": _begins_with_a_state,
     "an interrupt ends a command": _interrupt_ends_a_command,
     "every process is recorded": _processes_are_recorded,
     "processes kept are bounded, and all are counted": _processes_kept_are_bounded,

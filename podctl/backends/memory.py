@@ -21,6 +21,7 @@ from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource, Step, advance
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import TableRule
+from podctl.tickets.states import DatabaseState, TableState
 
 PROCESSES_KEPT = 1_000
 #: table -> key -> row; every table's key column is ``id``.
@@ -42,11 +43,24 @@ class MemoryDatabase:
     _changes: list[dict[str, Any]] = field(default_factory=list)
     _statements: list[LoggedStatement] = field(default_factory=list)
 
-    def reset(self) -> None:
+    def reset(self, state: DatabaseState = ()) -> None:
         self.tables = copy.deepcopy(self.seed)
+        for table in state:
+            self._apply(table)
         self.roles.clear()
         self._changes.clear()
         self._statements.clear()
+
+    def _apply(self, state: TableState) -> None:
+        """Keys of rows are what their text says; other values stay text."""
+        table = self.tables[state.name]
+        gone = {key[0] for key in state.gone}
+        for key in [key for key in table if str(key) in gone]:
+            del table[key]
+        for values in state.rows:
+            row: dict[str, Any] = dict(zip(state.columns, values, strict=True))
+            row["id"] = int(row["id"]) if row["id"].isdigit() else row["id"]
+            table[row["id"]] = row
 
     def update(self, role: str, table: str, key: Any, values: Mapping[str, Any]) -> None:
         """Raises `Refused` for a column that the role may not update, KeyError for a row that is not there."""
@@ -176,7 +190,7 @@ class MemoryBackend:
             self._pods[spec.id] = _Pod(spec, databases)
         pod = self._pod(spec.id)
         if step.resource.kind == "database" and step.action != "remove":
-            pod.databases[step.resource.name].reset()
+            pod.databases[step.resource.name].reset(spec.states.get(step.resource.name, ()))
         pod.observed = advance(pod.observed, step)
 
     async def execute(self, pod: str, command: Command) -> Exit:

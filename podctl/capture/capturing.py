@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,9 +20,21 @@ from podctl.capture.named import Naming, by_paths, by_references
 from podctl.capture.opening import open_engine
 from podctl.capture.postgres_schema import DumpPrograms
 from podctl.capture.problems import CaptureProblem
+from podctl.capture.rewinding import Rewinding
 from podctl.capture.rules import Mistake, Rules, resolve
 from podctl.capture.worklist import Rowid, Subset, lands, subset
-from podctl.data.captured import AFTER, BEFORE, DIGEST, FORMAT, MANIFEST, CapturedSeed, CapturedTable, contents_digest
+from podctl.data.captured import (
+    AFTER,
+    BEFORE,
+    DIGEST,
+    FORMAT,
+    HISTORY,
+    MANIFEST,
+    CapturedHistory,
+    CapturedSeed,
+    CapturedTable,
+    contents_digest,
+)
 from podctl.data.catalog import shown_name
 from podctl.errors import SpecError
 from podctl.faults import point
@@ -73,6 +85,7 @@ class Plan:
     unmatched: tuple[Unmatched, ...] = ()
     there: Mapping[str, tuple[int | None, bool]] = field(default_factory=dict)
     drawn: Sequence[Ticket] = field(default=(), repr=False)
+    past: Rewinding | None = field(default=None, repr=False)
 
     def taken(self, table: str) -> int | None:
         """Rows that are taken, None where that is not known: a whole table of which there is no estimate."""
@@ -99,12 +112,13 @@ class Opened:
     engine: Engine
     tickets: Sequence[Ticket]
     sample: str
+    everybody: Sequence[Ticket]
     taken_at: str
     together: Mapping[str, Any] = field(default_factory=dict)
 
     def plan(self, said: Said = lambda _: None) -> Plan:
         """What would be taken, found by its keys alone. Raises `SpecMistakes`, `CaptureProblem`."""
-        return _plan(self.path, self.spec, self.engine, self.tickets, self.sample, said)
+        return _plan(self, said)
 
 
 @contextmanager
@@ -159,13 +173,18 @@ def _apart(moments: Sequence[Moment]) -> bool:
     return any(len(found) > 1 for found in states.values())
 
 
-def _plan(path: Path, spec: Capture, engine: Engine, tickets: Sequence[Ticket], sample: str, said: Said) -> Plan:
+def _plan(source: Opened, said: Said) -> Plan:
+    spec, engine, tickets = source.spec, source.engine, source.tickets
     rules, mistakes = resolve(spec, engine.schema)
     if mistakes:
-        raise _at_their_place(path, mistakes)
+        raise _at_their_place(source.path, mistakes)
     engine.secure(rules)
     named, unmatched = _named(spec, engine, rules, tickets)
-    if not named and not rules.whole:
+    past = None
+    if spec.history is not None:
+        said("reading the history")
+        past = Rewinding(spec, engine, rules, source.everybody, tickets)
+    if not named and not rules.whole and (past is None or not past.own):
         raise CaptureProblem(
             "nothing would be taken",
             code="capture-empty",
@@ -173,7 +192,9 @@ def _plan(path: Path, spec: Capture, engine: Engine, tickets: Sequence[Ticket], 
             hint="say under tickets.rows how tickets name rows, or under whole which tables are taken as they are",
         )
     said("following references")
-    found = subset(rules, engine.rows, named)
+    found = subset(rules, engine.rows, named) if past is None else past.subset(named)
+    if past is not None:
+        past.settle()
     there = {name: (table.rows, True) for name, table in rules.tables.items()}
     for name in rules.whole:
         rows = there[name][0]
@@ -182,7 +203,7 @@ def _plan(path: Path, spec: Capture, engine: Engine, tickets: Sequence[Ticket], 
             there[name] = (engine.rows.count(name), False)
             _whole_fits(name, there[name][0] or 0, rules)
     _all_fits(found, {name: there[name][0] or 0 for name in rules.whole}, rules)
-    return Plan(rules, found, len(tickets), sample, tuple(unmatched), there, tickets)
+    return Plan(rules, found, len(tickets), source.sample, tuple(unmatched), there, tickets, past)
 
 
 def _all_fits(found: Subset, whole: Mapping[str, int], rules: Rules) -> None:
@@ -211,11 +232,16 @@ def _whole_fits(table: str, rows: int, rules: Rules) -> None:
         )
 
 
-def _tickets(spec: Capture) -> tuple[Sequence[Ticket], str]:
+def _tickets(spec: Capture) -> tuple[Sequence[Ticket], str, Sequence[Ticket]]:
+    """The sample, its digest, and where a history is read, everybody with what agents do not see."""
     if spec.tickets is None:
-        return (), ""
-    drawn = drawn_sample(load_tickets(load_model(spec.tickets.file, Tickets)), spec.tickets.sample)
-    return drawn.tickets, drawn.digest
+        if spec.history is not None:
+            raise SpecError("history: is of tickets, and none are named", code="history-tickets", hint="add tickets: {file: …}")
+        return (), "", ()
+    file = load_model(spec.tickets.file, Tickets)
+    drawn = drawn_sample(load_tickets(file), spec.tickets.sample)
+    everybody = load_tickets(file.model_copy(update={"hide": ()})) if spec.history else []
+    return drawn.tickets, drawn.digest, everybody
 
 
 def _named(
@@ -235,7 +261,7 @@ def _named(
             raise _names_nothing(naming, tickets)
         values = list(naming.values)
         found = engine.rows.named(table, naming.columns, values)
-        if not found and naming in by_path:
+        if not found and naming in by_path and spec.history is None:
             raise _matches_nothing(naming, table)
         named.setdefault(table, []).extend(row for _, row in found)
         missing = set(range(len(values))) - {position for position, _ in found}
@@ -323,7 +349,9 @@ def write_seeds(orders: Sequence[Order], *, replace: bool, said: Said = lambda _
 def _copy(order: Order, directory: Path, said: Said) -> CapturedSeed:
     plan, engine, spec, masking = order.plan, order.source.engine, order.source.spec, order.masking
     names = sorted(plan.rules.tables)
-    maskers = masking.maskers([plan.rules.tables[name] for name in _with_rows(plan)], plan.rules.edges)
+    with_rows = _with_rows(plan)
+    in_files = sorted({*with_rows, *(plan.past.tables if plan.past else ())})
+    maskers = masking.maskers([plan.rules.tables[name] for name in in_files], plan.rules.edges)
     said("reading the definition")
     definition = engine.definition(plan.rules, directory, spec.leave_out_extensions)
     (directory / "tables").mkdir(mode=0o700)
@@ -331,7 +359,10 @@ def _copy(order: Order, directory: Path, said: Said) -> CapturedSeed:
     for name, masker in maskers.items():
         said(f"copying {name}")
         file = f"tables/{names.index(name) + 1:04}.copy"
-        tables[name] = _write_table(plan, engine, tables[name], name, directory, file, masker, spec.value_bytes)
+        if name in with_rows:
+            tables[name] = _write_table(plan, engine, tables[name], name, directory, file, masker, spec.value_bytes)
+        if plan.past:
+            plan.past.mask(name, masker)
         point("capture.copied")
     if spec.tickets:
         for name, content in masking.tickets(plan.drawn, load_model(spec.tickets.file, Tickets)).items():
@@ -340,6 +371,9 @@ def _copy(order: Order, directory: Path, said: Said) -> CapturedSeed:
     scripts = {BEFORE: definition.before, AFTER: definition.after}
     digests = {name: _write(directory / name, text) for name, text in scripts.items()}
     manifest = _manifest(plan, order.source, definition.not_mirrored, tuple(tables.values()), dict(masking.facts), digests)
+    if plan.past:
+        sha256 = _write_lines(directory / HISTORY, plan.past.lines(masking.ids))
+        manifest = manifest.model_copy(update={"history": CapturedHistory(sha256=sha256, **plan.past.facts())})
     _write(directory / MANIFEST, json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True) + "\n")
     _write(directory / DIGEST, manifest.digest + "\n")
     return manifest
@@ -470,7 +504,14 @@ def _created(path: Path) -> Iterator[Any]:
 
 def _write(path: Path, text: str) -> str:
     """sha256 of what was written."""
-    data = text.encode()
+    return _write_lines(path, [text])
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
     with _created(path) as stream:
-        stream.write(data)
-    return hashlib.sha256(data).hexdigest()
+        for line in lines:
+            data = line.encode()
+            digest.update(data)
+            stream.write(data)
+    return digest.hexdigest()

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from podctl.capture.past import Kept, Row
 from podctl.capture.rules import Rules
-from podctl.capture.schema import Edge, Schema
+from podctl.capture.schema import Edge, Schema, Table
 from podctl.capture.worklist import Rowid, Source
+from podctl.spec.history import History
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ class Rows(Source, Protocol):
         ...
 
 
+class PastRows(Protocol):
+    """What a source has kept of its rows' past; each method may raise `CaptureProblem`."""
+
+    def read(self, tables: Sequence[Table], since: int, limit: int) -> Kept:
+        """Every change of these tables since the moment, in the order in which they were made."""
+        ...
+
+    def current(self, table: str, rows: Sequence[Rowid]) -> Mapping[Rowid, Row]:
+        """Rows of today in the form that the history has them."""
+        ...
+
+
 @dataclass(frozen=True)
 class Moment:
     """When a snapshot was taken. Sources with the same ``clock`` and ``state`` have theirs of one and the same moment.
@@ -90,6 +104,14 @@ class Engine(Protocol):
 
     def definition(self, rules: Rules, directory: Path, without_extensions: Sequence[str]) -> Definition:
         """``directory`` is for files on the way. Raises `CaptureProblem`."""
+        ...
+
+    def now(self) -> int:
+        """The moment of the snapshot, in microseconds since the epoch."""
+        ...
+
+    def history(self, spec: History) -> PastRows:
+        """Raises `SpecError` for a history that is not there, `CaptureProblem` for one that may not be read."""
         ...
 
     def refuse_changed(self, rules: Rules) -> None:

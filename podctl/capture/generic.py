@@ -13,7 +13,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from podctl.capture.engine import Definition, Facts, Moment
+from podctl.capture.engine import Definition, Facts, Moment, PastRows
 from podctl.capture.generic_schema import Reflected, definition_of, schema_of
 from podctl.capture.generic_values import field_of
 from podctl.capture.postgres_catalog import refuse_changed
@@ -24,6 +24,7 @@ from podctl.capture.schema import Edge, Schema, Table
 from podctl.capture.worklist import Rowid
 from podctl.errors import SpecError
 from podctl.spec.capture import CaptureSource
+from podctl.spec.history import History
 
 #: Parameters of one query; SQLite of old takes 999.
 _PARAMETERS = 900
@@ -85,6 +86,17 @@ class GenericEngine:
 
     def definition(self, rules: Rules, directory: Path, without_extensions: Sequence[str]) -> Definition:
         return definition_of(self._reflected, rules)
+
+    def now(self) -> int:
+        return 0
+
+    def history(self, spec: History) -> PastRows:
+        raise SpecError(
+            "history: is of PostgreSQL sources",
+            code="history-engine",
+            unchanged="nothing was made",
+            hint="capture without it: tickets begin with today's rows, and their references come with them",
+        )
 
     def refuse_changed(self, rules: Rules) -> None:
         with _explained("looking whether the schema is still the same"), self._engine.connect() as another:

@@ -38,6 +38,11 @@ class RowMasking(Protocol):
         """Table -> its masker, in the order that tables are to be masked in. Raises `MaskingProblem`."""
         ...
 
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """Ids of tickets that are others once `tickets` has masked them."""
+        ...
+
     def tickets(self, drawn: Sequence[Ticket], source: Tickets) -> Mapping[str, str]:
         """Files for the seed that have the tickets masked, once every row is; none without rules for tickets."""
         ...
@@ -52,6 +57,7 @@ class Unmasked:
 
     def __init__(self, reason: str) -> None:
         self.facts = {"unmasked": reason}
+        self.ids: Mapping[str, str] = {}
 
     def maskers(self, tables: Sequence[Table], edges: Iterable[Edge]) -> Mapping[str, Masker]:
         return {table.shown: bytes for table in tables}
@@ -70,6 +76,7 @@ class Masked:
         self._database, self._policy = database, policy
         self._key, self._signing = key.read(seed)
         self._watch = Watch(known)
+        self.ids: dict[str, str] = {}
         self.facts = {"policy": policy_digest(policy), "key": self._key.id, "version": str(MASKING_VERSION)}
 
     def maskers(self, tables: Sequence[Table], edges: Iterable[Edge]) -> Mapping[str, Masker]:
@@ -85,7 +92,8 @@ class Masked:
     def tickets(self, drawn: Sequence[Ticket], source: Tickets) -> Mapping[str, str]:
         if self._policy.tickets is None:
             return {}
-        masked, shape = mask_tickets(drawn, self._policy, self._key, self._watch), plain(source.fields)
+        masked, shape = list(mask_tickets(drawn, self._policy, self._key, self._watch)), plain(source.fields)
+        self.ids = {raw.id: one.id for raw, one in zip(drawn, masked, strict=True)}
         rows = "".join(json.dumps(as_row(ticket, shape), ensure_ascii=False) + "\n" for ticket in masked)
         spec = {"apiVersion": "podctl/v1", "kind": "Tickets", "name": source.name, "source": "tickets.jsonl"}
         fields = shape.model_dump(mode="json", exclude_defaults=True)

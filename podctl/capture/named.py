@@ -68,6 +68,11 @@ def by_references(tickets: Iterable[Ticket], database: str, edges: Sequence[Edge
     return list(found.values())
 
 
+def at_path(ticket: Ticket, path: str) -> list[str]:
+    """Every text or number at a dotted path into the ticket."""
+    return list(_values(_row(ticket), path))
+
+
 def _row(ticket: Ticket) -> dict[str, Any]:
     return {"id": ticket.id, "text": ticket.text, **ticket.fields}
 

@@ -27,14 +27,18 @@ _INTEGERS = {"smallint": 15, "integer": 31, "bigint": 63}
 _PLAIN = (*_INTEGERS, "numeric", "text", "character varying", "character", "uuid", "boolean", "date")
 
 
-def _rowid(relation: int, place: str) -> int:
+def rowid(relation: int, place: str) -> int:
     block, offset = place[1:-1].split(",")
     return relation << 48 | int(block) << 16 | int(offset)
 
 
+def place_of(row: int) -> str:
+    return f"({(row >> 16) & 0xFFFFFFFF},{row & 0xFFFF})"
+
+
 def _places(rows: Iterable[int]) -> str:
     """As the text of a tid[]."""
-    return "{" + ",".join(f'"({(row >> 16) & 0xFFFFFFFF},{row & 0xFFFF})"' for row in rows) + "}"
+    return "{" + ",".join(f'"{place_of(row)}"' for row in rows) + "}"
 
 
 class PostgresRows:
@@ -72,7 +76,7 @@ class PostgresRows:
         with explained(f"looking for rows of {table} that tickets name"):
             self._joining(True)
             found = self._session.execute(query).fetchall()
-        return [(usable[position - 1][0], _rowid(relation, place)) for position, relation, place in found]
+        return [(usable[position - 1][0], rowid(relation, place)) for position, relation, place in found]
 
     def parents(self, edge: Edge, rows: Sequence[Rowid] | None, limit: int) -> tuple[set[Rowid], bool]:
         found: set[Rowid] = set()
@@ -94,7 +98,7 @@ class PostgresRows:
                     if relation is None:
                         dangling = True
                     else:
-                        found.add(_rowid(relation, place))
+                        found.add(rowid(relation, place))
         return found, dangling
 
     def children(self, edge: Edge, rows: Sequence[Rowid], cap: int) -> tuple[set[Rowid], int]:
@@ -118,7 +122,7 @@ class PostgresRows:
                     cap=sql.Literal(cap),
                 )
                 for oid, place, number, total in self._session.execute(query):
-                    found.add(_rowid(oid, place))
+                    found.add(rowid(oid, place))
                     beyond += max(0, total - cap) if number == 1 else 0
         return found, beyond
 
@@ -146,8 +150,8 @@ class PostgresRows:
                     for oid, place, parent, parent_place in cursor:
                         if parent is None:
                             dangling += 1
-                        if parent is None or not taken(_rowid(parent, parent_place)):
-                            lost.append(_rowid(oid, place))
+                        if parent is None or not taken(rowid(parent, parent_place)):
+                            lost.append(rowid(oid, place))
         return lost, dangling
 
     # ---- rows themselves ----------------------------------------------------------

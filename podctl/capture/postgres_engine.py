@@ -11,9 +11,10 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from podctl.capture.engine import Definition, Facts, Moment
+from podctl.capture.engine import Definition, Facts, Moment, PastRows
 from podctl.capture.postgres import PostgresRows
 from podctl.capture.postgres_catalog import Relation, fingerprint, read_catalog, refuse_changed, refuse_unreadable
+from podctl.capture.postgres_past import PostgresPast
 from podctl.capture.postgres_schema import DumpPrograms, dump
 from podctl.capture.postgres_session import address, begin_snapshot, explained, open_session
 from podctl.capture.problems import CaptureProblem
@@ -22,6 +23,7 @@ from podctl.capture.schema import Edge, Schema, Table
 from podctl.capture.worklist import Rowid
 from podctl.errors import SpecError
 from podctl.spec.capture import CaptureSource
+from podctl.spec.history import History
 
 _HOLDERS = """
 SELECT DISTINCT a.pid, a.usename, coalesce(a.application_name, '') FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -160,6 +162,14 @@ class PostgresEngine:
             if count:
                 gone[f"virtual column {column}"] = "it is stored in the copy, with the same values"
         return Definition(before, after + "\n".join(["", *sequences, ""]), gone)
+
+    def now(self) -> int:
+        with explained("asking for the time"):
+            (now,) = self._session.execute("SELECT (extract(epoch FROM now()) * 1000000)::int8").fetchone() or (0,)
+        return int(now)
+
+    def history(self, spec: History) -> PastRows:
+        return PostgresPast(self._session, self._catalog, spec)
 
     def refuse_changed(self, rules: Rules) -> None:
         with self._another() as session, explained("looking whether the schema is still the same"):

@@ -6,6 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from podctl.capture.capturing import Plan, edge_facts
+from podctl.spec.problems import printable
+from podctl.tickets.past import WHY
 
 _KINDS = {
     "named": "named by tickets",
@@ -76,7 +78,53 @@ def facts(plan: Plan) -> dict[str, Any]:
         "tables": tables,
         "edges": list(edge_facts(plan)),
         "unmatched": [asdict(one) for one in plan.unmatched],
+        "history": past_facts(plan),
+        "history_notes": plan.past.notes if plan.past else [],
     }
+
+
+def past_facts(plan: Plan) -> list[dict[str, Any]]:
+    """Of each ticket what its history gives; ``detail`` may hold production's values."""
+    found = []
+    for ticket, one in plan.past.tickets.items() if plan.past else ():
+        said = one.problem or one.resolution
+        found.append(
+            {
+                "ticket": ticket,
+                "state": "unknown" if one.problem else "known",
+                "rows_rewound": len(one.then),
+                "reference": "none" if one.problem else one.resolution.kind if one.resolution else "not asked for",
+                "changes": len(one.resolution.changes) if one.resolution and not one.problem else 0,
+                "why": said.why if said else "",
+                "table": said.table if said else "",
+                "detail": said.detail if said else "",
+            }
+        )
+    return found
+
+
+def past_lines(plan: Plan) -> list[list[str]]:
+    """How many tickets, their state, their reference, why, and one of them."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for one in past_facts(plan):
+        groups.setdefault((one["state"], one["reference"], one["why"]), []).append(one)
+    lines = []
+    for (state, reference, why), tickets in sorted(groups.items()):
+        first = tickets[0]
+        named = f"{first['ticket']}: {first['detail'] or first['table']}" if why else first["ticket"]
+        lines.append([f"{len(tickets):,}", state, reference, WHY.get(why, why), printable(named, 90)])
+    return lines
+
+
+def past_total(plan: Plan) -> str:
+    facts = past_facts(plan)
+    usable = sum(one["reference"] == "found" for one in facts)
+    rows = sum(one["rows_rewound"] for one in facts)
+    changes = sum(one["changes"] for one in facts)
+    return (
+        f"history: {usable:,} of {len(facts):,} tickets have a reference, {changes:,} changed rows in all;"
+        f" {rows:,} rows were others when tickets were opened"
+    )
 
 
 def _number(value: int | None, how: str) -> str:

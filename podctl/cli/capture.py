@@ -109,6 +109,7 @@ def _tell(target: Path, seed: CapturedSeed, plan: Plan) -> None:
     for what, why in seed.not_mirrored.items():
         click.echo(f"not mirrored: {what}: {why}")
     _tell_of_unmatched(plan)
+    _tell_of_the_past(plan)
     if "unmasked" in seed.masking:
         click.echo(f"NOT MASKED: {seed.masking['unmasked']}")
     if "unmasked" in seed.tickets:
@@ -129,7 +130,7 @@ def _said(text: str) -> None:
 
 
 def _show(plan: Plan) -> None:
-    from podctl.capture.showing import edge_lines, table_lines, total
+    from podctl.capture.showing import edge_lines, past_lines, table_lines, total
 
     table(["EDGE", "KIND", "TO", "ROWS", "NOTE"], edge_lines(plan))
     click.echo("")
@@ -137,6 +138,20 @@ def _show(plan: Plan) -> None:
     click.echo("")
     click.echo(total(plan))
     _tell_of_unmatched(plan)
+    if plan.past:
+        click.echo("")
+        table(["TICKETS", "STATE", "REFERENCE", "WHY", "SUCH AS"], past_lines(plan))
+        click.echo("")
+        _tell_of_the_past(plan)
+
+
+def _tell_of_the_past(plan: Plan) -> None:
+    from podctl.capture.showing import past_total
+
+    if plan.past:
+        click.echo(past_total(plan))
+        for note in plan.past.notes:
+            click.echo(f"history: {note}")
 
 
 def _tell_of_unmatched(plan: Plan) -> None:

@@ -39,6 +39,8 @@ def forecast(prepared: Prepared) -> dict[str, list[str]]:
         ],
         "each pod": [str(step) for step in steps(PodSpec("pod", "run", topology), {})],
     }
+    if prepared.left_out:
+        facts["sample"] += prepared.left_out
     if left_out:
         facts["left out"] = left_out
     if parts := likeness(bundle, {}):

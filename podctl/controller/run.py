@@ -18,6 +18,7 @@ from podctl.agents.identity import AgentIdentity, agent_digest
 from podctl.backends.base import Backend, Finding
 from podctl.clock import Clock, SystemClock
 from podctl.controller.likeness import likeness
+from podctl.data.captured import read_history
 from podctl.errors import EnvironmentProblem, SpecError
 from podctl.evidence.owner import Owner
 from podctl.evidence.reading import read_attempt
@@ -32,12 +33,14 @@ from podctl.pods.fit import refuse_unfit
 from podctl.runs.attempt import Planned
 from podctl.runs.runner import Listener, Runner, plan_attempts, silent
 from podctl.spec.bundle import Bundle
+from podctl.spec.models import StateCheck
 from podctl.spec.resolved import resolved, spec_digest
 from podctl.spec.topology import databases
 from podctl.stats.compare import compare
 from podctl.stats.gate import judge
 from podctl.stats.summary import summarize
 from podctl.tickets.drawing import drawn_sample
+from podctl.tickets.past import WHY, WithPast, with_past
 from podctl.tickets.references import unknown_databases
 from podctl.tickets.sample import Drawn
 from podctl.tickets.sources import load_tickets
@@ -56,16 +59,42 @@ class Prepared:
     drawn: Drawn
     planned: list[Planned]
     population: int
+    left_out: tuple[str, ...] = ()
 
 
 def prepare(bundle: Bundle) -> Prepared:
     """Draw the sample and order the attempts; makes nothing. Raises `SpecError`."""
     tickets = load_tickets(bundle.tickets)
     _check_references(tickets, bundle)
+    known = _with_past(tickets, bundle)
+    tickets = known.tickets
     drawn = drawn_sample(tickets, bundle.scenario.sample)
     settings = bundle.scenario.run
     planned = plan_attempts(drawn.tickets, settings.repeats, settings.seed)
-    return Prepared(bundle, agent_digest(bundle.agent), drawn, planned, len(tickets))
+    return Prepared(bundle, agent_digest(bundle.agent), drawn, planned, len(tickets), tuple(known.lines()))
+
+
+def _with_past(tickets: list[Ticket], bundle: Bundle) -> WithPast:
+    """Tickets with what captured seeds know of them. Raises `SpecError` when that leaves none, or not those to be included."""
+    pasts = {}
+    for name in databases(bundle.topology):
+        seed = bundle.topology.databases[name].seed.captured
+        if seed is not None and (past := read_history(seed)) is not None:
+            pasts[name] = past
+    if not pasts:
+        return WithPast(tickets)
+    known = with_past(tickets, pasts, any(isinstance(check, StateCheck) for check in bundle.scenario.checks))
+    wanted = [one for one in bundle.scenario.sample.include if one in known.left_out]
+    if wanted or not known.tickets:
+        why = [f"{one}: {WHY[known.left_out[one]]}" for one in wanted[:10]] or known.lines()
+        raise SpecError(
+            "the captured seed has no past for tickets of the sample",
+            code="history-tickets",
+            cause="\n".join(why),
+            unchanged="nothing was made",
+            hint="podctl data plan says of each ticket what is known; capture again, or take other tickets",
+        )
+    return known
 
 
 def _check_references(tickets: list[Ticket], bundle: Bundle) -> None:
@@ -180,7 +209,7 @@ class RunController:
             if not lost:
                 await asyncio.shield(self._remove_pods(info.id))
                 point("run.pods-removed")
-        return self._conclude(info, prepared, results, [*not_in_effect, *notes], base)
+        return self._conclude(info, prepared, results, [*prepared.left_out, *not_in_effect, *notes], base)
 
     # ---- parts ----
 

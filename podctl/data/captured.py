@@ -5,6 +5,7 @@ before.sql      tables, types, functions: what rows need to be loaded
 tables/0001.copy
 after.sql       indexes, constraints, triggers, where sequences stand: that references can be added is the proof that they hold
 digest          of these, and of how rows were masked
+history.jsonl   what each ticket was opened on and how people resolved it, where a capture asked for that; no part of a template
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from pydantic import Field, ValidationError
 from podctl.data.connect import Connection
 from podctl.errors import SpecError
 from podctl.spec.models import Model
+from podctl.tickets.past import TicketPast, read_past
 
 FORMAT = 1
-MANIFEST, BEFORE, AFTER, DIGEST = "seed.json", "before.sql", "after.sql", "digest"
+MANIFEST, BEFORE, AFTER, DIGEST, HISTORY = "seed.json", "before.sql", "after.sql", "digest", "history.jsonl"
 _CHUNK = 1 << 18
 _Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -43,6 +45,17 @@ class CapturedTable(Model):
     there_is: Literal["counted", "estimated"] = "estimated"
     why: str = ""
     nulled: dict[str, int] = Field(default_factory=dict)
+
+
+class CapturedHistory(Model):
+    """``sha256`` of history.jsonl; ``tickets``: how many in all, ``states``: code -> how many, ``resolutions`` likewise."""
+
+    sha256: _Sha
+    tickets: int
+    rows: int
+    states: dict[str, int]
+    resolutions: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 class CapturedSeed(Model):
@@ -66,6 +79,7 @@ class CapturedSeed(Model):
     not_mirrored: dict[str, str] = Field(default_factory=dict)
     extensions: dict[str, str] = Field(default_factory=dict)
     dangling: dict[str, int] = Field(default_factory=dict)
+    history: CapturedHistory | None = None
     digest: _Sha
 
 
@@ -106,6 +120,8 @@ def verified(directory: Path) -> CapturedSeed:
     manifest = read_manifest(directory)
     expected = {BEFORE: manifest.before, AFTER: manifest.after}
     expected |= {table.file: table.sha256 for table in manifest.tables if table.file and table.sha256}
+    if manifest.history:
+        expected[HISTORY] = manifest.history.sha256
     for name, digest in expected.items():
         if _sha256(directory / name) != digest:
             raise _changed(directory / name)
@@ -138,6 +154,21 @@ def _changed(path: Path) -> CapturedSeedProblem:
         cause="its contents differ from what seed.json says of them",
         hint="capture again; a change on top of a captured seed goes into a script of its own, under seed: {sql: [...]}",
     )
+
+
+def read_history(directory: Path) -> dict[str, TicketPast] | None:
+    """What the seed knows of each ticket, by its id; None when it was captured without a history.
+
+    Raises `CapturedSeedProblem` when it is not what was captured.
+    """
+    manifest = read_manifest(directory)
+    if manifest.history is None:
+        return None
+    path = directory / HISTORY
+    if _sha256(path) != manifest.history.sha256:
+        raise _changed(path)
+    with path.open(encoding="utf-8") as lines:
+        return read_past(lines)
 
 
 async def copy_in(connection: Connection, directory: Path, table: CapturedTable) -> None:

@@ -33,10 +33,12 @@ from podctl.data.roles import (
 )
 from podctl.data.sqltext import bind_names
 from podctl.data.statements import LoggedStatement, StatementLog
+from podctl.data.states import apply_state
 from podctl.data.template import clone, drop
 from podctl.errors import EnvironmentProblem, PodctlError
 from podctl.faults import point
 from podctl.spec.models import TableRule
+from podctl.tickets.states import DatabaseState
 
 _LOG_WAIT_S = 10.0
 #: What agent and services together may make a server write in one attempt, in bytes: WAL, which grows with every row
@@ -83,6 +85,7 @@ class PostgresDatabase:
         self.changes_dropped = 0
         self.reset_phases: dict[str, float] = {}  # seconds of the last reset's steps
         self._template = template
+        self._state: DatabaseState = ()
         self._remote = log if isinstance(log, RemoteLog) else None
         self._log_path = log.path if isinstance(log, RemoteLog) else log
         self._admin: Connection | None = None
@@ -119,8 +122,11 @@ class PostgresDatabase:
     def _slot(self) -> str:
         return "podctl_" + hashlib.sha256(self.database.encode()).hexdigest()[:24]
 
-    async def reset(self) -> None:
-        """Replace the database by a fresh clone; every session in it ends, and capture starts anew."""
+    async def reset(self, state: DatabaseState = ()) -> None:
+        """Replace the database by a fresh clone, in ``state``; every session in it ends, and capture starts anew.
+
+        What brings the clone to its state is no row change of anybody's. Raises `StateProblem`.
+        """
         admin, clock = self._admin_connection(), time.monotonic
         marks = [("", clock())]
         if self._clone is not None:
@@ -136,6 +142,10 @@ class PostgresDatabase:
             if not self.catalog.tables:
                 self.catalog = await read_catalog(self._clone)
             marks.append(("connect", clock()))
+            self._state = state
+            if state:
+                await apply_state(self._clone, state)
+                marks.append(("state", clock()))
             await _create_slot(self._clone, self._slot)
             marks.append(("slot", clock()))
             await apply(admin, open_to_services(self.database))
@@ -263,7 +273,7 @@ class PostgresDatabase:
             raise QueryProblem("a query failed", code="query-failed", cause=first_line(error)) from error
 
     async def reference_changes(self, script: str) -> list[dict[str, Any]]:
-        """``row.change`` data of running ``script`` as superuser in a clone of its own, as one transaction.
+        """``row.change`` data of running ``script`` as superuser in a clone of its own, of the same state, as one transaction.
 
         Raises `ReferenceProblem`; the pod's database is not touched.
         """
@@ -273,6 +283,7 @@ class PostgresDatabase:
         try:
             await clone(admin, self._template, database)
             connection = await connect(self.conninfo, database)
+            await apply_state(connection, self._state)
             await _create_slot(connection, database)
             try:
                 await connection.execute(script.encode())

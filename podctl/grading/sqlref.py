@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any, Protocol
 
 from podctl.errors import PodctlError
@@ -51,6 +52,27 @@ def expected_from_changes(
     return tuple(expected)
 
 
+def expected_from_people(
+    changes: Sequence[Mapping[str, Any]], databases: Mapping[str, GradedDatabase]
+) -> tuple[ExpectedChange, ...]:
+    """What people changed, as a reference: in new rows what the database gives is free, and so is what refers to that.
+
+    Raises `GraderProblem` for a database that the pod does not have.
+    """
+    expected: list[ExpectedChange] = []
+    for change in changes:
+        name = change["database"]
+        if name not in databases:
+            raise GraderProblem(f"the reference names database {name}, which the pod does not have", code="reference-database")
+        generated = databases[name].generated()
+        free = {column for column, (table, to) in change["new_parents"].items() if to in generated.get(table, ())}
+        for one in expected_from_changes([change], generated):
+            kept = {column: value for column, value in one.values.items() if column not in free}
+            if kept or one.op != "update":
+                expected.append(replace(one, values=kept))
+    return tuple(expected)
+
+
 async def reference_from_sql(database: GradedDatabase, script: str) -> tuple[ExpectedChange, ...]:
     """What ``script`` does to a fresh clone of ``database``. Raises `GraderProblem`."""
     try:
@@ -68,6 +90,8 @@ async def expected_changes(
     """The reference's row changes; None when it says nothing about state. Raises `GraderProblem`."""
     if reference is None:
         return None
+    if reference.recorded is not None:
+        return expected_from_people(reference.recorded, databases)
     if not reference.sql:
         return reference.changes
     found: list[ExpectedChange] = []

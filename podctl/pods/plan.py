@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from podctl.spec.models import Topology
 from podctl.spec.topology import databases, service_order
+from podctl.tickets.states import DatabaseState
 
 Kind = Literal["directory", "network", "database", "service", "door"]
 _ORDER: tuple[Kind, ...] = ("directory", "network", "database", "service", "door")
@@ -24,13 +25,17 @@ class Resource:
 
 @dataclass(frozen=True)
 class PodSpec:
-    """A desired pod. ``generation`` counts the attempts that got a fresh state from it."""
+    """A desired pod. ``generation`` counts the attempts that got a fresh state from it.
+
+    ``states``: the databases of this generation that are not as their templates are.
+    """
 
     id: str
     run: str
     topology: Topology
     generation: int = 1
     share_services: bool = False
+    states: Mapping[str, DatabaseState] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -28,6 +28,7 @@ from podctl.pods.plan import PodSpec, Step, batches, steps
 from podctl.reports.progress import ProgressEvent, Running
 from podctl.runs.attempt import Attempt, Planned
 from podctl.spec.bundle import Bundle
+from podctl.tickets.states import DatabaseState
 from podctl.tickets.types import Ticket
 
 #: A worker that cannot make a pod this many times in a row gives up: the machine is at fault, not the pod.
@@ -152,7 +153,7 @@ class Runner:
                 queued = self._clock.monotonic() - self._started
                 reset_started = self._clock.monotonic()
                 try:
-                    spec = await self._fresh(spec)
+                    spec = await self._fresh(spec, planned.ticket.states)
                 except (GatewayLost, SpecError) as error:
                     await self._fail(error)
                     return
@@ -182,14 +183,14 @@ class Runner:
             if spec is not None:
                 await asyncio.shield(self._discard(spec))
 
-    async def _fresh(self, spec: PodSpec | None) -> PodSpec:
-        """A pod in the state of its templates: the next generation of this one, or a new one."""
+    async def _fresh(self, spec: PodSpec | None, states: Mapping[str, DatabaseState]) -> PodSpec:
+        """A pod in the state of its templates, or in ``states``: the next generation of this one, or a new one."""
         share = self._bundle.scenario.run.share == "services"
         if spec is None:
-            spec = PodSpec(f"{self._run[-6:]}-{secrets.token_hex(3)}", self._run, self._bundle.topology, 1, share)
+            spec = PodSpec(f"{self._run[-6:]}-{secrets.token_hex(3)}", self._run, self._bundle.topology, 1, share, states)
             fresh = True
         else:
-            spec = replace(spec, generation=spec.generation + 1)
+            spec = replace(spec, generation=spec.generation + 1, states=states)
             fresh = False
         try:
             plan = steps(spec, await self._backend.observe(spec.id))

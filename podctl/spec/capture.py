@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from podctl.spec.base import Bytes, Model, Name, Seconds
+from podctl.spec.history import History
 from podctl.spec.tickets import Sample
 
 #: ``table`` of public or ``schema.table``; ``*`` and ``?`` where a pattern is taken.
@@ -96,5 +97,6 @@ class Capture(Model):
     leave_out_extensions: tuple[str, ...] = Field((), description="extensions that the copy does without")
     budget: Budget = Budget()
     value_bytes: Bytes = Field(64 * 2**20, description="a row larger than this stops the capture")
+    history: History | None = Field(None, description="what rows were when tickets were opened, and how people resolved them")
     masking: Path | None = Field(None, description="a Masking file; required unless `unmasked` says why none is needed")
     unmasked: str = Field("", description="why nothing in this database has to be masked; it stands in the seed")

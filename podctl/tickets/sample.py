@@ -7,7 +7,8 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from podctl.errors import SpecError
 from podctl.spec.problems import printable
@@ -137,8 +138,20 @@ def order_key(seed: int, ticket_id: str) -> bytes:
 
 def digest(tickets: Iterable[Ticket]) -> str:
     """sha256 over the tickets' ids and contents, in the order of their ids."""
-    contents = [asdict(ticket) for ticket in sorted(tickets, key=lambda ticket: ticket.id)]
+    contents = [_contents(ticket) for ticket in sorted(tickets, key=lambda ticket: ticket.id)]
     return hashlib.sha256(json.dumps(contents, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def _contents(ticket: Ticket) -> dict[str, Any]:
+    """As plain values, without what it does not have; states may be large, and a digest of them will do."""
+    values = asdict(replace(ticket, states={}))
+    del values["states"]
+    if ticket.states:
+        states = {name: [[one.shown, one.gone, one.rows] for one in state] for name, state in ticket.states.items()}
+        values["states"] = hashlib.sha256(json.dumps(states, sort_keys=True).encode("ascii")).hexdigest()
+    if ticket.reference is not None and ticket.reference.recorded is None:
+        del values["reference"]["recorded"]
+    return values
 
 
 def _known(named: frozenset[str], tickets: Sequence[Ticket]) -> None:

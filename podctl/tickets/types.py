@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from podctl.tickets.states import DatabaseState
 
 
 @dataclass(frozen=True)
@@ -27,20 +30,23 @@ class Reference:
 
     ``changes`` lists the row changes; an empty tuple means that nothing may change, and ``None``
     that the reference says nothing about state. ``sql`` (database -> script) is run on a fresh
-    clone instead, and its changes are the reference. ``output`` is compared by output checks.
+    clone instead, and its changes are the reference. ``recorded`` are row changes that people made, whole rows as text:
+    `podctl.tickets.past`. ``output`` is compared by output checks.
     """
 
     changes: tuple[ExpectedChange, ...] | None = None
     sql: dict[str, str] = field(default_factory=dict)
     output: dict[str, Any] = field(default_factory=dict)
+    recorded: tuple[Mapping[str, Any], ...] | None = None
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """``fields`` is what the agent sees; ``reference`` it never sees."""
+    """``fields`` is what the agent sees; ``reference`` it never sees. ``states``: database -> what it was opened on."""
 
     id: str
     text: str
     stratum: str
     fields: dict[str, Any]
     reference: Reference | None = None
+    states: Mapping[str, DatabaseState] = field(default_factory=dict)

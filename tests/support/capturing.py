@@ -60,6 +60,15 @@ class Server:
                 session.execute(script.encode())
         return url
 
+    def copy(self, of: str) -> str:
+        """The URL of a new database with everything of another, which nobody uses."""
+        name = f"d_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(self.url, autocommit=True) as admin:
+            original = sql.Identifier(urlsplit(of).path[1:])
+            admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(name), original))
+        self.made.append(self.of(name))
+        return self.made[-1]
+
     def loaded(self, seed: Path) -> str:
         """The URL of a new database that holds a captured seed."""
         url = self.database()

@@ -129,8 +129,10 @@ class DockerBackend:
                 await pod.make_network()
             case ("make", "database"):
                 await pod.make_database(resource.name)
+                if state := spec.states.get(resource.name):
+                    await pod.reset_database(resource.name, state)
             case ("reset", "database"):
-                await pod.reset_database(resource.name)
+                await pod.reset_database(resource.name, spec.states.get(resource.name, ()))
             case ("make", "service"):
                 await pod.make_service(resource.name, step.generation)
             case ("remove", "service"):

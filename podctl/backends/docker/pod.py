@@ -42,6 +42,7 @@ from podctl.pods.plan import PodSpec, Resource
 from podctl.spec.models import FileText, Resources, Service, Topology
 from podctl.spec.placeholders import expand
 from podctl.spec.topology import readiness, runs_image, service_order, shown_argv
+from podctl.tickets.states import DatabaseState
 
 _DATABASE_S = 60.0
 
@@ -116,8 +117,8 @@ class DockerPod:
             name, conninfo, TEMPLATE_DATABASE, database.name, log, service_order(self._topology)
         )
 
-    async def reset_database(self, name: str) -> None:
-        await self.databases[name].reset()
+    async def reset_database(self, name: str, state: DatabaseState) -> None:
+        await self.databases[name].reset(state)
 
     async def make_service(self, name: str, generation: int) -> None:
         service = self._topology.services[name]

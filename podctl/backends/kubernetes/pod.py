@@ -35,6 +35,7 @@ from podctl.pods.plan import Kind, PodSpec, Resource
 from podctl.spec.models import Resources, Topology
 from podctl.spec.placeholders import expand
 from podctl.spec.topology import databases, readiness, service_order
+from podctl.tickets.states import DatabaseState
 
 _QUOTA_S = 30.0
 _POD_S = 120.0
@@ -213,8 +214,8 @@ class KubernetesPod:
                 found[name] = made
         return found
 
-    async def reset_database(self, name: str) -> None:
-        await self.databases[name].reset()
+    async def reset_database(self, name: str, state: DatabaseState) -> None:
+        await self.databases[name].reset(state)
 
     async def make_service(self, name: str) -> None:
         """Started in the Pod that is there; in a new one where a Pod that had been used before has trouble."""

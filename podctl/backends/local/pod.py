@@ -40,6 +40,7 @@ from podctl.pods.plan import Resource
 from podctl.spec.models import Service, Topology
 from podctl.spec.placeholders import expand
 from podctl.spec.topology import databases, readiness, service_order
+from podctl.tickets.states import DatabaseState
 
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": "/tmp", "TZ": "UTC"}
 #: Bytes of a Unix socket's path.
@@ -240,8 +241,8 @@ class LocalPod:
     def _programs(self, part: str) -> str:
         return self._runtime.target(postgres.programs().root / part, self._bound)
 
-    async def reset_database(self, name: str) -> None:
-        await self.databases[name].reset()
+    async def reset_database(self, name: str, state: DatabaseState) -> None:
+        await self.databases[name].reset(state)
 
     async def make_service(self, name: str) -> None:
         service = self._topology.services[name]

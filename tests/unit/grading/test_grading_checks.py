@@ -236,6 +236,29 @@ def test_a_reference_is_what_its_sql_changes() -> None:
     ]
 
 
+def test_a_reference_is_what_people_changed() -> None:
+    def made(table: str, new: dict[str, Any], parents: dict[str, list[str]]) -> dict[str, Any]:
+        head = {"database": "shop", "table": table, "op": "insert", "key": {"id": "1"}, "old": {}, "user": "people"}
+        return {**head, "new": new, "new_parents": parents}
+
+    changed = {**update("people", status="held"), "new_parents": {}}
+    recorded = (
+        made("orders", {"id": "7", "status": "new"}, {}),
+        made("items", {"order_id": "7", "sku": "a"}, {"order_id": ["orders", "id"]}),
+        made("notes", {"order": "7", "text": "b"}, {"order": ["orders", "number"]}),
+        changed,
+    )
+    found = asyncio.run(expected_changes(Reference(recorded=recorded), {"shop": ScriptedDatabase()}))
+    assert found == (
+        ExpectedChange("shop", "orders", "insert", {}, {"status": "new"}),
+        ExpectedChange("shop", "items", "insert", {}, {"sku": "a"}),  # the order's new id is the database's
+        ExpectedChange("shop", "notes", "insert", {}, {"order": "7", "text": "b"}),
+        ExpectedChange("shop", "orders", "update", {"id": 1}, {"status": "held"}),
+    )
+    with pytest.raises(GraderProblem, match="names database shop"):
+        asyncio.run(expected_changes(Reference(recorded=recorded), {}))
+
+
 def test_references_that_cannot_be_had_are_the_graders_failure() -> None:
     for databases in ({}, {"shop": ScriptedDatabase()}):
         with pytest.raises(GraderProblem):

@@ -1,0 +1,73 @@
+"""Bringing a clone to what a ticket was opened on, before an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+from psycopg import sql
+
+from podctl.data.connect import Connection, first_line, is_the_machines, server_failed
+from podctl.errors import EnvironmentProblem, PodctlError
+from podctl.tickets.states import DatabaseState, TableState, Values
+
+
+class StateProblem(EnvironmentProblem):
+    """A clone could not be brought to the state of a ticket."""
+
+
+async def apply_state(connection: Connection, state: DatabaseState) -> None:
+    """All of it or nothing, in one transaction of a superuser's session in which neither triggers nor references act.
+
+    Raises `StateProblem` when a row of the template that is to go is not there.
+    """
+    try:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL session_replication_role = replica")
+            for table in state:
+                await _remove(connection, table)
+            for table in state:
+                await _copy(connection, _identifier(table), table.columns, table.rows)
+    except psycopg.Error as error:
+        problem = _problem(first_line(error))
+        raise (server_failed(problem.what, "state-failed", error) if is_the_machines(error) else problem) from error
+
+
+async def _remove(connection: Connection, table: TableState) -> None:
+    if not table.gone:
+        return
+    key = sql.SQL(", ").join(map(sql.Identifier, table.key))
+    gone = sql.Identifier("pg_temp", "podctl_gone")
+    await connection.execute(
+        sql.SQL("CREATE TEMPORARY TABLE podctl_gone AS SELECT {} FROM {} WITH NO DATA").format(key, _identifier(table))
+    )
+    await _copy(connection, gone, table.key, table.gone)
+    same = sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(sql.Identifier("t", name), sql.Identifier("g", name)) for name in table.key
+    )
+    removed = await connection.execute(sql.SQL("DELETE FROM {} t USING {} g WHERE {}").format(_identifier(table), gone, same))
+    if removed.rowcount != len(table.gone):
+        raise _problem(f"{len(table.gone)} rows of {table.shown} were to go, {removed.rowcount} are there")
+    await connection.execute(sql.SQL("DROP TABLE {}").format(gone))
+
+
+async def _copy(connection: Connection, into: sql.Composable, columns: Sequence[str], rows: Sequence[Values]) -> None:
+    if not rows:
+        return
+    command = sql.SQL("COPY {} ({}) FROM STDIN").format(into, sql.SQL(", ").join(map(sql.Identifier, columns)))
+    async with connection.cursor() as cursor, cursor.copy(command) as copy:
+        for row in rows:
+            await copy.write_row(row)
+
+
+def _identifier(table: TableState) -> sql.Identifier:
+    return sql.Identifier(table.schema, table.name)
+
+
+def _problem(cause: str) -> PodctlError:
+    return StateProblem(
+        "the database could not be brought to the state that the ticket was opened on",
+        code="state-failed",
+        cause=cause,
+        hint="the state belongs to another seed than the template: capture again",
+    )

@@ -1,0 +1,31 @@
+"""What databases were when a ticket was opened, by what differs from how they are filled. PURE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Values as PostgreSQL writes them as text; None is null.
+Values = tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class TableState:
+    """``gone``: keys of the template's rows that are not there, or otherwise; ``rows``: what is there in their place, or besides.
+
+    A row that was another is in both. ``rows`` are values of ``columns``, ``gone`` of ``key``.
+    """
+
+    schema: str
+    name: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    gone: tuple[Values, ...] = ()
+    rows: tuple[Values, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        return self.name if self.schema == "public" else f"{self.schema}.{self.name}"
+
+
+#: A database's state at one moment, by what differs from its template.
+DatabaseState = tuple[TableState, ...]
