@@ -77,7 +77,7 @@ class AuditTable(Model):
 
     kind: Literal["audit-table"]
     layout: Literal["supa-audit", "audit-trigger"] | None = Field(None, description="a public trigger's; or table and columns")
-    table: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    table: str | None = None
     columns: AuditColumns | None = None
     actor: str | None = Field(None, description="the column that says who, where the layout has none")
     timezone: Zone | None = Field(None, description="the zone of a time column without one")
