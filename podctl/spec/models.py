@@ -29,6 +29,8 @@ Hostname = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$")]
 class Seed(Model):
     """How a database's template is filled: what was captured, then SQL files in order, then one CSV file a table."""
 
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"captured"})
+
     captured: Path | None = Field(None, description="a directory that podctl data capture made")
     sql: tuple[Path, ...] = ()
     csv: dict[str, Path] = Field(default_factory=dict, description="table -> CSV file with a header row")

@@ -20,6 +20,7 @@ import pytest
 from podctl.agents.identity import agent_digest
 from podctl.errors import SpecError
 from podctl.spec.load import load_bundle
+from podctl.spec.models import Seed
 from podctl.spec.problems import SpecMistakes
 from podctl.spec.resolved import resolved, seed_files, spec_digest
 from podctl.spec.scaffold import scaffold
@@ -144,6 +145,7 @@ def test_fields_younger_than_stored_digests_are_in_no_resolved_spec_that_does_no
     plain = resolved(load_bundle(Path("scenario.yaml")))
     assert set(plain["scenario"]["sample"]) == {"size", "design", "seed", "include", "exclude"}
     assert not Tickets.YOUNGER & set(plain["tickets"])
+    assert not Seed.YOUNGER & set(plain["topology"]["databases"]["shop-db"]["seed"])
     changed = load_bundle(Path("scenario.yaml"))
     sample = changed.scenario.sample.model_copy(update={"minimum": 2})
     used = dataclasses.replace(changed, scenario=changed.scenario.model_copy(update={"sample": sample}))
