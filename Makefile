@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PURE := tests/unit tests/docs tests/browser
+MACHINE := tests/failure tests/contract
+HERE := "not campaign and not cluster and not docker"
 
 $(BIN)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -10,7 +12,7 @@ $(BIN)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
-.PHONY: setup demo lint test test-pure test-elsewhere test-cluster campaign
+.PHONY: setup demo lint test test-machine test-projects test-pure test-elsewhere test-cluster campaign
 setup: $(BIN)/.installed
 
 demo: setup
@@ -22,14 +24,20 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# What needs a cluster or an engine mostly waits for it: beside it goes what looks at nothing but itself. The rest looks at the machine,
-# and at what is left on it, and has it alone.
+# Two at a time. First what looks at the machine and at what is left on it, beside runs of whole projects; then what mostly waits for a
+# cluster or an engine, beside what looks at nothing but itself: no cluster and no engine is there while others look at the machine.
 test: lint
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-machine test-projects
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-pure test-elsewhere
-	$(BIN)/pytest -m "not campaign and not cluster and not docker" $(PURE:%=--ignore=%)
+
+test-machine: setup
+	$(BIN)/pytest -m $(HERE) $(MACHINE)
+
+test-projects: setup
+	$(BIN)/pytest -m $(HERE) $(PURE:%=--ignore=%) $(MACHINE:%=--ignore=%)
 
 test-pure: setup
-	$(BIN)/pytest -m "not campaign and not cluster and not docker" $(PURE)
+	$(BIN)/pytest -m $(HERE) $(PURE)
 
 test-elsewhere: setup
 	$(BIN)/pytest -m "(cluster or docker) and not campaign"
