@@ -150,17 +150,14 @@ class PostgresDatabase:
             marks.append(("slot", clock()))
             await apply(admin, open_to_services(self.database))
             marks.append(("grant", clock()))
+            if self._remote is not None:
+                await self._remote.skip(admin)
+            self._log.start_anew()
+            self._written_before = await _written(self._clone)
         except psycopg.Error as error:
             raise server_failed(f"database {self.database} could not be reset", "reset-failed", error) from error
         self._assembler = ChangeAssembler(self.catalog, self.name)
         self.changes_dropped = 0
-        if self._remote is not None:
-            await self._remote.skip(admin)
-        self._log.start_anew()
-        try:
-            self._written_before = await _written(self._clone)
-        except psycopg.Error as error:
-            raise server_failed(f"database {self.database} could not be reset", "reset-failed", error) from error
         self.reset_phases = {phase: after - before for (_, before), (phase, after) in pairwise(marks)}
 
     async def grant_agent(self, role: str, rules: Mapping[str, TableRule]) -> str:
