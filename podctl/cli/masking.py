@@ -10,7 +10,7 @@ import click
 from podctl.cli.common import emit_json, output_option, table
 
 if TYPE_CHECKING:
-    from podctl.masking.keys import KeyFile
+    from podctl.masking.keys import KeyFile, MaskingKey, SigningKey
     from podctl.spec.capture import Capture
     from podctl.spec.masking import ColumnRule, Masking
 
@@ -153,7 +153,7 @@ def new_command(name: str, key: Path | None) -> int:
     """
     file = _file(name, key)
     masking, signing = file.make()
-    _tell(file, masking.id, signing.id, signing.public)
+    _tell(file, masking, signing)
     return 0
 
 
@@ -168,7 +168,7 @@ def show_command(name: str, key: Path | None) -> int:
     """
     file = _file(name, key)
     masking, signing = file.read()
-    _tell(file, masking.id, signing.id, signing.public)
+    _tell(file, masking, signing)
     return 0
 
 
@@ -184,13 +184,13 @@ def rotate_command(name: str, key: Path | None) -> int:
     file = _file(name, key)
     _, kept = file.rotate()
     masking, signing = file.read()
-    _tell(file, masking.id, signing.id, signing.public)
+    _tell(file, masking, signing)
     click.echo(f"the old key is in {kept}: remove it when no seed has to be made again with it", err=True)
     return 0
 
 
-def _tell(file: KeyFile, masking: str, signing: str, public: str) -> None:
-    table(["KEY", "ID", ""], [["masking", masking, str(file.path)], ["signing", signing, f"public {public}"]])
+def _tell(file: KeyFile, masking: MaskingKey, signing: SigningKey) -> None:
+    table(["KEY", "ID", ""], [["masking", masking.id, str(file.path)], ["signing", signing.id, f"public {signing.public}"]])
 
 
 @click.command("scan")
