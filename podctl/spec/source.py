@@ -41,6 +41,8 @@ FOREIGN = Bounds(depth=200, values=300_000, aliases=10_000)
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+#: One half of a surrogate pair.
+_HALF = re.compile("[\ud800-\udfff]")
 _WORDS: dict[str, Any] = {"": None, "~": None}
 for _word, _value in (("null", None), ("true", True), ("false", False)):
     _WORDS |= {_word: _value, _word.capitalize(): _value, _word.upper(): _value}
@@ -302,11 +304,11 @@ class _Builder:
             value = text if self._foreign else 0.0
         else:
             value = float(text) if _FLOAT.fullmatch(text) else text
-        if isinstance(value, str) and (
-            "\0" in value or (not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value))
-        ):
-            self._report(at, "text holds a character that cannot be stored (NUL or half of a surrogate pair)", "remove it")
-            value = ""
+        if isinstance(value, str):
+            value = _joined(value)
+            if "\0" in value or _HALF.search(value):
+                self._report(at, "text holds a character that cannot be stored (NUL or half of a surrogate pair)", "remove it")
+                value = ""
         return Item(value, at, weight=weight, written=text, tag=tag)
 
     def _aliased(self, name: str | None, at: Mark) -> Item:
@@ -385,6 +387,13 @@ class _Builder:
         """Raises: nothing after this place can be read."""
         self._report(at, message, hint)
         raise SpecMistakes(self._problems)
+
+
+def _joined(text: str) -> str:
+    """JSON, which is YAML too, escapes a character beyond 16 bits as two halves; PyYAML leaves them apart."""
+    if text.isascii() or not _HALF.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def _mark(mark: Any) -> Mark:

@@ -130,7 +130,7 @@ def test_another_controller_goes_on_and_makes_nothing_twice(tmp_path: Path) -> N
         world.add()
         world.pause_after = 2
         async with world.controller():
-            await world.until(lambda: len(world.made) == 2)
+            await world.until(lambda: world.status().get("attempts", {}).get("done") == 2)
         assert world.status()["state"] == "Running", "an ending controller says no verdict"
         world.hold.set()
         async with world.controller():

@@ -185,6 +185,10 @@ def test_a_spec_comes_back_as_it_was(spec: models.Model, flow: bool) -> None:
     assert value == spec
 
 
+def test_json_s_escapes_of_a_large_character_are_one_character() -> None:
+    assert parse(rb'{"a": "\ud83d\ude00!", "\ud83d\ude00": 1}', FILE).root.value == {"a": "\U0001f600!", "\U0001f600": 1}
+
+
 def quoted(written: str, plain: Any) -> str:
     """PyYAML writes YAML 1.1: when it would read back otherwise under YAML 1.2's rules, JSON, which is YAML too, is used."""
     try:
