@@ -24,10 +24,11 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two at a time. First what looks at the machine and at what is left on it, beside runs of whole projects; then what mostly waits for a
-# cluster or an engine, beside what looks at nothing but itself: no cluster and no engine is there while others look at the machine.
-test: lint
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-machine test-projects
+# Two at a time. First the linters and what looks at the machine and at what is left on it, beside runs of whole projects; then what
+# mostly waits for a cluster or an engine, beside what looks at nothing but itself: no cluster and no engine is there while others
+# look at the machine.
+test: setup
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint test-machine test-projects
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-pure test-elsewhere
 
 test-machine: setup
