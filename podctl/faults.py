@@ -87,6 +87,8 @@ POINTS: dict[str, str] = {
     "capture.whole": "the captured seed is whole, under a private name",
     "capture.set-aside": "the seed that is replaced has another name",
     "capture.made": "the seed has its name",
+    "merge.copied": "the evidence of every shard is copied; the merged run is not stored",
+    "merge.stored": "the merged run stands in the store",
     "gc.listed": "gc knows what is dead",
     "gc.finished": "gc has removed everything and printed nothing",
     "resume.checked": "the run is the same as it was",

@@ -12,6 +12,7 @@ from podctl.errors import ExitCode, PodctlError
 
 if TYPE_CHECKING:
     from podctl.evidence.store_read import StorePlace
+    from podctl.evidence.store_rows import RunSummary
 
 
 @click.command("get")
@@ -50,7 +51,7 @@ def _runs(_: str | None, store: StorePlace, output: str) -> None:
             summary.info.scenario,
             f"{summary.info.agent_name} {summary.info.agent_version}",
             summary.status,
-            summary.verdict if summary.status == "finished" else "-",
+            _verdict(summary),
             f"{summary.passed}/{summary.ended}",
             f"{summary.ended}/{summary.planned}",
             dollars(summary.spent_dollars) + (" simulated" if summary.info.simulated else ""),
@@ -62,6 +63,12 @@ def _runs(_: str | None, store: StorePlace, output: str) -> None:
         click.echo("no runs yet: podctl run SCENARIO, or podctl demo", err=True)
     else:
         table(headings, rows)
+
+
+def _verdict(summary: RunSummary) -> str:
+    if summary.info.shard is not None:
+        return f"shard {summary.info.shard}"
+    return summary.verdict if summary.status == "finished" else "-"
 
 
 def _attempts(run: str | None, store: StorePlace, output: str) -> None:

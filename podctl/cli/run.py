@@ -10,11 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from podctl.cli.common import backend_option, is_quiet, open_store, store_option
+from podctl.cli.common import F, backend_option, is_quiet, open_store, store_option
 from podctl.faults import point
 
 if TYPE_CHECKING:
     from podctl.evidence.store_read import StorePlace
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def report_options(function: F) -> F:
+    """What reports to write, what to print, and whether an open verdict fails."""
+    for option in (
+        click.option("--strict", is_flag=True, help="Exit with 5 when the verdict is inconclusive."),
+        click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="What to print on stdout."),
+        click.option("--json", "json_file", type=_FILE, help="Also write the result as JSON here."),
+        click.option("--markdown", type=_FILE, help="Also write a Markdown summary here."),
+        click.option("--junit", type=_FILE, help="Also write JUnit XML here."),
+        click.option("--html", type=_FILE, help="Also write the HTML report here."),
+    ):
+        function = option(function)
+    return function
 
 
 @click.command("run")
@@ -26,14 +42,8 @@ if TYPE_CHECKING:
 @click.option("--repeats", type=click.IntRange(1, 100), help="Attempts for each ticket.")
 @click.option("--sample", type=str, metavar="N|all", help="Tickets to draw.")
 @click.option("--seed", type=int, help="Seed of the sample and of the order.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Also write the HTML report here.")
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write JUnit XML here.")
-@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write a Markdown summary here.")
-@click.option(
-    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Also write the result as JSON here."
-)
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", help="What to print on stdout.")
-@click.option("--strict", is_flag=True, help="Exit with 5 when the verdict is inconclusive.")
+@click.option("--shard", metavar="I/N", help="Make part I of N alone; podctl merge puts the parts together.")
+@report_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @backend_option
 @store_option
@@ -44,6 +54,7 @@ def run_command(scenario: Path, store: StorePlace, strict: bool, quiet: bool, ou
     podctl run scenarios/shop.yaml
     podctl run scenarios/shop.yaml --agent fixtures/shop/agents/rules-v2.yaml --baseline latest
     podctl run scenarios/shop.yaml --resume latest
+    podctl run scenarios/shop.yaml --shard 2/4
 
     Exit codes: 0 passed, 100 gate failed, 5 inconclusive under --strict, 2 a mistake in a spec, 3 the machine,
     4 passed but something was not removed, 130 interrupted.
@@ -53,7 +64,7 @@ def run_command(scenario: Path, store: StorePlace, strict: bool, quiet: bool, ou
     from podctl.reports.files import write_reports
 
     bundle = load(scenario, given)
-    prepared = prepare(bundle)
+    prepared = prepare(bundle, _shard(given["shard"], given["baseline"], strict))
     point("run.prepared")
     with progress_for(quiet) as listener:
         outcome = host_run(
@@ -65,18 +76,39 @@ def run_command(scenario: Path, store: StorePlace, strict: bool, quiet: bool, ou
             say=say,
             backend=backend,
         )
-    extra = {kind: given[name] for kind, name in _FILES.items() if given[name] is not None}
-    report, written = write_reports(outcome.result, open_store(store), extra)
+    report, written = write_reports(outcome.result, open_store(store), files_of(given))
     point("run.reported")
     show(report, written, output)
     if outcome.result.status == "interrupted":
-        say(f"finish it with: podctl run {scenario} --resume {outcome.result.info.id}")
+        part = f" --shard {prepared.shard}" if prepared.shard else ""
+        say(f"finish it with: podctl run {scenario} --resume {outcome.result.info.id}{part}")
     for problem in outcome.teardown_problems:
         say(f"not removed: {problem}")
     return int(exit_code(outcome, strict=strict))
 
 
-_FILES = {"html": "html", "junit": "junit", "markdown": "markdown", "json": "json_file"}
+def files_of(given: dict[str, Any]) -> dict[str, Path]:
+    """Kind of report -> where it was asked for."""
+    names = {"html": "html", "junit": "junit", "markdown": "markdown", "json": "json_file"}
+    return {kind: given[name] for kind, name in names.items() if given[name] is not None}
+
+
+def _shard(given: str | None, baseline: str | None, strict: bool) -> tuple[int, int] | None:
+    """Raises `SpecError`, also where a shard is asked for what only the whole run has."""
+    from podctl.errors import SpecError
+    from podctl.runs.shards import parsed
+
+    if given is None:
+        return None
+    if baseline or strict:
+        option = "--baseline" if baseline else "--strict"
+        raise SpecError(
+            f"a shard has no verdict: {option} is for the whole run",
+            code="usage",
+            unchanged="nothing was made",
+            hint=f"give {option} to podctl merge",
+        )
+    return parsed(given)
 
 
 def load(scenario: Path, given: dict[str, Any]) -> Any:

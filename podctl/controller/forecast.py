@@ -18,7 +18,7 @@ def forecast(prepared: Prepared) -> dict[str, list[str]]:
     scenario, topology, limits = bundle.scenario, bundle.topology, bundle.scenario.limits
     attempts = len(prepared.planned)
     pods = min(scenario.run.pods, attempts)
-    most = min(limits.run_dollars, limits.dollars * attempts)
+    most = min(prepared.run_dollars, limits.dollars * attempts)
     left_out = [f"{name}: {entry.reason}" for name, entry in topology.services.items() if entry.mode == "left-out"]
     left_out += [f"{name}: {entry.reason}" for name, entry in topology.databases.items() if entry.mode == "left-out"]
     model = {
@@ -33,7 +33,8 @@ def forecast(prepared: Prepared) -> dict[str, list[str]]:
             f"{name}: {drawn} of {population} tickets" for name, (drawn, population) in sorted(prepared.drawn.strata.items())
         ],
         "attempts": [
-            f"{attempts} = {len(prepared.drawn.tickets)} tickets × {scenario.run.repeats}, {pods} pods at once",
+            f"{attempts} = {attempts // scenario.run.repeats} tickets × {scenario.run.repeats}, {pods} pods at once"
+            + (f"; shard {prepared.shard} of {len(prepared.drawn.tickets)} tickets" if prepared.shard else ""),
             f"at most {seconds(longest)} of agents' time, and {seconds(limits.run_wall)} in all",
             model,
         ],

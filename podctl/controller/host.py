@@ -136,15 +136,18 @@ def exit_code(outcome: Outcome, *, strict: bool) -> ExitCode:
     """What the verdict and the teardown mean for a script."""
     if outcome.interrupted:
         return ExitCode.INTERRUPTED
-    if outcome.result.verdict == "fail":
-        return ExitCode.GATE_FAILED
-    if outcome.result.verdict == "inconclusive" and _infrastructure_failed(outcome.result):
-        return ExitCode.ENVIRONMENT
-    if outcome.result.verdict == "inconclusive" and strict:
-        return ExitCode.INCONCLUSIVE
+    code = verdict_code(outcome.result, strict=strict)
     if outcome.teardown_problems and outcome.result.verdict == "pass":
         return ExitCode.TEARDOWN_INCOMPLETE
-    return ExitCode.DONE
+    return code
+
+
+def verdict_code(result: RunResult, *, strict: bool) -> ExitCode:
+    if result.verdict == "fail":
+        return ExitCode.GATE_FAILED
+    if result.verdict == "inconclusive" and _infrastructure_failed(result):
+        return ExitCode.ENVIRONMENT
+    return ExitCode.INCONCLUSIVE if result.verdict == "inconclusive" and strict else ExitCode.DONE
 
 
 def _infrastructure_failed(result: RunResult) -> bool:

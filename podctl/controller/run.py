@@ -18,13 +18,15 @@ from podctl.agents.identity import AgentIdentity, agent_digest
 from podctl.backends.base import Backend, Finding
 from podctl.clock import Clock, SystemClock
 from podctl.controller.likeness import likeness
+from podctl.controller.verdict import conclude
 from podctl.data.captured import read_history
 from podctl.errors import EnvironmentProblem, SpecError
 from podctl.evidence.owner import Owner
 from podctl.evidence.reading import read_attempt
-from podctl.evidence.results import AttemptResult, Comparison, RunInfo, RunResult
+from podctl.evidence.results import AttemptResult, RunInfo, RunResult, Shard
 from podctl.evidence.store import RunLost, Store
 from podctl.evidence.store_problems import StoreProblem
+from podctl.evidence.store_read import StoreReader
 from podctl.evidence.store_rows import Planned as StoredAttempt
 from podctl.faults import point
 from podctl.gateway.client import Gateway
@@ -32,13 +34,11 @@ from podctl.gateway.contract import GatewayConfig, provider_keys, totals_of
 from podctl.pods.fit import refuse_unfit
 from podctl.runs.attempt import Planned
 from podctl.runs.runner import Listener, Runner, plan_attempts, silent
+from podctl.runs.shards import part_of
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import StateCheck
 from podctl.spec.resolved import resolved, spec_digest
 from podctl.spec.topology import databases
-from podctl.stats.compare import compare
-from podctl.stats.gate import judge
-from podctl.stats.summary import summarize
 from podctl.tickets.drawing import drawn_sample
 from podctl.tickets.past import WHY, WithPast, with_past
 from podctl.tickets.references import unknown_databases
@@ -60,10 +60,18 @@ class Prepared:
     planned: list[Planned]
     population: int
     left_out: tuple[str, ...] = ()
+    shard: Shard | None = None  # only its attempts are planned; the sample is the whole one
+
+    @property
+    def run_dollars(self) -> Decimal:
+        return self.bundle.scenario.limits.run_dollars if self.shard is None else self.shard.run_dollars
 
 
-def prepare(bundle: Bundle) -> Prepared:
-    """Draw the sample and order the attempts; makes nothing. Raises `SpecError`."""
+def prepare(bundle: Bundle, shard: tuple[int, int] | None = None) -> Prepared:
+    """Draw the sample and order the attempts, all of them or those of ``shard`` (part, of so many); makes nothing.
+
+    Raises `SpecError`.
+    """
     tickets = load_tickets(bundle.tickets)
     _check_references(tickets, bundle)
     known = _with_past(tickets, bundle)
@@ -71,7 +79,10 @@ def prepare(bundle: Bundle) -> Prepared:
     drawn = drawn_sample(tickets, bundle.scenario.sample)
     settings = bundle.scenario.run
     planned = plan_attempts(drawn.tickets, settings.repeats, settings.seed)
-    return Prepared(bundle, agent_digest(bundle.agent), drawn, planned, len(tickets), tuple(known.lines()))
+    part = None
+    if shard is not None:
+        part, planned = part_of(planned, *shard, bundle.scenario.limits.run_dollars)
+    return Prepared(bundle, agent_digest(bundle.agent), drawn, planned, len(tickets), tuple(known.lines()), part)
 
 
 def _with_past(tickets: list[Ticket], bundle: Bundle) -> WithPast:
@@ -166,7 +177,7 @@ class RunController:
             self._refuse_changed(before.info, prepared)
         not_in_effect = await admit(self._backend, bundle)
         point("run.admitted")
-        base = self._store.load_run(self._store.find_run(baseline)) if baseline else None
+        base = load_baseline(self._store, baseline) if baseline else None
         servers = await self._backend.prepare(bundle)
         point("run.templates-ready")
         info = await self._take_over(before.info) if before is not None else self._begin(prepared, run, servers)
@@ -179,7 +190,7 @@ class RunController:
         notes: list[str] = []
         try:
             spent = self._store.spent(info.id)
-            gateway = await Gateway.start(self._gateway_config(bundle, spent.dollars_upper), self._on_gateway_event)
+            gateway = await Gateway.start(self._gateway_config(prepared, spent.dollars_upper), self._on_gateway_event)
             point("run.gateway-started")
             self._runner = Runner(
                 run=info.id,
@@ -190,6 +201,7 @@ class RunController:
                 store=self._store,
                 clock=self._clock,
                 listener=self._listener,
+                budget=prepared.run_dollars,
             )
             if self.interrupted:
                 await self._runner.interrupt()
@@ -238,6 +250,7 @@ class RunController:
             spec_digest=spec_digest(bundle),
             settings=printed_settings(bundle),
             fidelity=likeness(bundle, servers),
+            shard=prepared.shard,
         )
         self._store.create_run(info, _stored(prepared.planned), Owner.current())
         point("run.stored")
@@ -249,6 +262,7 @@ class RunController:
             "the sample": (before.sample_digest, prepared.drawn.digest),
             "the agent": (before.agent_digest, prepared.identity.digest),
             "the specs": (before.spec_digest, spec_digest(prepared.bundle)),
+            "the shard": (before.shard, prepared.shard),
         }
         changed = [what for what, (then, now) in same.items() if then != now]
         if changed:
@@ -256,7 +270,8 @@ class RunController:
                 f"run {before.id} cannot be resumed: {' and '.join(changed)} changed since it began",
                 code="resume-changed",
                 unchanged="the run was left as it is",
-                hint="start a new run, or restore what it was started with",
+                hint="start a new run, or restore what it was started with"
+                + (f": --shard {before.shard}" if before.shard is not None and before.shard != prepared.shard else ""),
             )
         point("resume.checked")
 
@@ -290,9 +305,9 @@ class RunController:
                 async with asyncio.timeout(_KEEP_S):
                     await ended.wait()
 
-    def _gateway_config(self, bundle: Bundle, spent: Decimal) -> GatewayConfig:
-        upstream = bundle.scenario.model
-        left = max(Decimal(0), bundle.scenario.limits.run_dollars - spent)
+    def _gateway_config(self, prepared: Prepared, spent: Decimal) -> GatewayConfig:
+        upstream = prepared.bundle.scenario.model
+        left = max(Decimal(0), prepared.run_dollars - spent)
         return GatewayConfig(upstream=upstream, keys=provider_keys(upstream, self._keys), run_dollars=left)
 
     def _on_gateway_event(self, event: dict[str, Any]) -> None:
@@ -309,26 +324,32 @@ class RunController:
     def _conclude(
         self, info: RunInfo, prepared: Prepared, results: list[AttemptResult], notes: list[str], base: RunResult | None
     ) -> RunResult:
-        complete = len(results) == len(prepared.planned)
-        result = RunResult(
-            info=replace(info, ended_ns=max(info.started_ns, self._clock.wall_ns())),
-            status="finished" if complete else "interrupted",
-            attempts=tuple(results),
-            verdict="inconclusive",
-            spent_dollars=self._store.spent(info.id).dollars,
-            notes=tuple(notes),
+        result = conclude(
+            replace(info, ended_ns=max(info.started_ns, self._clock.wall_ns())),
+            results,
+            planned=len(prepared.planned),
+            gate=prepared.bundle.scenario.gate,
+            spent=self._store.spent(info.id).dollars,
+            notes=notes,
+            base=base,
         )
-        comparison: Comparison | None = compare(base, result) if base is not None else None
-        verdict, findings = judge(summarize(result.attempts), prepared.bundle.scenario.gate, comparison)
-        if not complete:
-            verdict = "fail" if verdict == "fail" else "inconclusive"
-            left = len(prepared.planned) - len(results)
-            result = replace(result, notes=(*result.notes, f"{left} of {len(prepared.planned)} attempts were not made"))
-        result = replace(result, verdict=verdict, findings=findings, comparison=comparison)
         point("run.judged")
         self._store.finish_run(info.id, result)
         point("run.finished")
         return result
+
+
+def load_baseline(store: StoreReader, name: str) -> RunResult:
+    """Raises `StoreProblem` where there is no such run, `SpecError` for a shard: its tickets are no sample."""
+    base = store.load_run(store.find_run(name))
+    if base.info.shard is not None:
+        raise SpecError(
+            f"run {base.info.id} is shard {base.info.shard} of a run, and no baseline",
+            code="baseline-shard",
+            unchanged="nothing was made",
+            hint="name the merged run; podctl get runs lists what there is",
+        )
+    return base
 
 
 async def admit(backend: Backend, bundle: Bundle) -> list[str]:

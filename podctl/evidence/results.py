@@ -129,6 +129,18 @@ class FidelityPart:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """Part ``number``, from 1, of a sample whose parts are worked apart and merged; ``run_dollars`` is its part of the run's budget."""
+
+    number: int
+    of: int
+    run_dollars: Decimal
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """What a run was, independent of its outcome."""
 
@@ -155,6 +167,8 @@ class RunInfo:
     spec_digest: str = ""
     settings: dict[str, Any] = field(default_factory=dict)  # printed limits, boundary, checks
     fidelity: tuple[FidelityPart, ...] = ()
+    shard: Shard | None = None  # only this part of the sample was to be worked; everything else here is of the whole
+    merged: tuple[str, ...] = ()  # the shards' runs that this one was made of
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,11 @@ from podctl.evidence.store_rows import (
     Spent,
     Try,
     dump,
-    dump_all,
     info_columns,
     result_columns,
+    run_columns,
     sum_of,
+    try_columns,
     try_of,
 )
 from podctl.faults import point
@@ -90,10 +91,7 @@ class Store(StoreReader):
             raise ValueError("a run's or attempt's id is a file name: letters, digits, dots, dashes, underscores")
         row = {**info_columns(info), "status": "running", "verdict": "inconclusive", "spent_dollars": None}
         row |= {"findings": "[]", "comparison": "null", "notes": "[]", "owner": dump(owner)}
-        wanted = [
-            {**codec.to_json(attempt), "run": info.id, "state": "planned", "tries": 0, "evidence_root": ""}
-            for attempt in planned
-        ]
+        wanted = [_planned_columns(info.id, attempt) for attempt in planned]
         try:
             with self._database.writing() as connection:
                 connection.execute(insert(runs), row)
@@ -151,10 +149,7 @@ class Store(StoreReader):
 
     def finish_run(self, run: str, result: RunResult) -> None:
         """Also keeps attempts of ``result`` that are not as finished: graded again, or cancelled before they began."""
-        row = info_columns(result.info) | {"status": result.status, "verdict": result.verdict}
-        row |= {"spent_dollars": None if result.spent_dollars is None else str(result.spent_dollars)}
-        row |= {"findings": dump_all(result.findings), "notes": json.dumps(list(result.notes))}
-        row |= {"comparison": "null" if result.comparison is None else dump(result.comparison)}
+        row = run_columns(result)
         with self._writing(run) as connection:
             if connection.execute(update(runs).where(runs.c.id == run).values(row)).rowcount != 1:
                 raise no_run(run)
@@ -164,6 +159,26 @@ class Store(StoreReader):
                 columns = result_columns(attempt)
                 if kept.get(attempt.id) != columns["result"]:
                     _change_attempt(connection, run, attempt.id, **columns)
+
+    def take_in(self, result: RunResult, planned: Sequence[AttemptState], made: Sequence[Try]) -> None:
+        """A run that was made elsewhere and has ended, whole or not at all. Its attempts' files are in their directories already."""
+        run = result.info.id
+        ended = {attempt.id: result_columns(attempt) for attempt in result.attempts}
+        of_attempts = [
+            {**_NOT_ENDED, **_planned_columns(run, state.planned), "tries": state.tries, **ended.get(state.planned.id, {})}
+            for state in planned
+        ]
+        try:
+            with self._database.writing() as connection:
+                connection.execute(insert(runs), {**run_columns(result), "owner": dump(Owner.current())})
+                connection.execute(insert(attempts), of_attempts)
+                if made:
+                    connection.execute(insert(tries), [{**try_columns(one), "run": run} for one in made])
+                for state in planned:
+                    if state.tries:
+                        self._keep(connection, run, state.planned.id)
+        except IntegrityError as error:
+            raise StoreProblem(f"run {run} exists already", code="run-exists", cause=str(error.orig)) from error
 
     def take_over(self, run: str, owner: Owner, *, force: bool = False) -> None:
         """Make ``owner`` the one that works on the run. Refused while another may be at it, and for a finished run.
@@ -278,6 +293,14 @@ class Store(StoreReader):
 
     def spent(self, run: str) -> Spent:
         return sum_of(self.tries(run))
+
+
+#: What an attempt's row has once it has ended.
+_NOT_ENDED = dict.fromkeys(("cause", "passed", "dollars", "wall_s", "result"))
+
+
+def _planned_columns(run: str, attempt: Planned) -> dict[str, Any]:
+    return {**codec.to_json(attempt), "run": run, "state": "planned", "tries": 0, "evidence_root": ""}
 
 
 def _change_attempt(connection: Connection, run: str, attempt: str, **columns: Any) -> None:

@@ -12,7 +12,7 @@ from podctl.evidence import codec
 from podctl.evidence.causes import Cause
 from podctl.evidence.owner import Owner
 from podctl.evidence.records import Tokens
-from podctl.evidence.results import AttemptResult, RunInfo, Verdict
+from podctl.evidence.results import AttemptResult, RunInfo, RunResult, Verdict
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -112,6 +112,18 @@ def info_columns(info: RunInfo) -> dict[str, Any]:
     return {name: getattr(info, name) for name in names} | {"info": dump(info)}
 
 
+def run_columns(result: RunResult) -> dict[str, Any]:
+    """Of a run that has come to something; who works on it is not in them."""
+    return info_columns(result.info) | {
+        "status": result.status,
+        "verdict": result.verdict,
+        "spent_dollars": None if result.spent_dollars is None else str(result.spent_dollars),
+        "findings": dump_all(result.findings),
+        "notes": json.dumps(list(result.notes)),
+        "comparison": "null" if result.comparison is None else dump(result.comparison),
+    }
+
+
 def result_columns(result: AttemptResult) -> dict[str, Any]:
     return {
         "state": "ended",
@@ -135,6 +147,19 @@ def try_of(row: Row[Any]) -> Try:
         Decimal(row.dollars_upper),
         codec.from_json(Tokens, json.loads(row.tokens)),
     )
+
+
+def try_columns(made: Try) -> dict[str, Any]:
+    return {
+        "attempt": made.attempt,
+        "number": made.number,
+        "started_ns": made.started_ns,
+        "ended_ns": made.ended_ns,
+        "cause": None if made.cause is None else made.cause.value,
+        "dollars": None if made.dollars is None else str(made.dollars),
+        "dollars_upper": str(made.dollars_upper),
+        "tokens": dump(made.tokens),
+    }
 
 
 def known_dollars(amounts: Iterable[str | None]) -> Decimal | None:

@@ -235,6 +235,8 @@ def _flips(run: RunResult) -> dict[str, tuple[TicketFlip, ...]]:
 
 
 def _notes(run: RunResult, summary: Summary) -> Iterable[str]:
+    if run.info.shard is not None:
+        yield f"This is shard {run.info.shard} of a run: figures are of its part of the sample, and podctl merge judges the whole."
     if run.status != "finished":
         yield f"The run is {run.status}: figures are of what was done until then."
     sampled, population = sum(n for n, _ in run.info.strata.values()), sum(n for _, n in run.info.strata.values())

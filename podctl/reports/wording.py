@@ -84,6 +84,8 @@ def headline(run: RunResult, summary: Summary) -> str:
     agent = f"{run.info.agent_name} {run.info.agent_version}"
     if run.status == "running":
         return f"{agent} is still running: {resolved_text(summary)} so far."
+    if run.info.shard is not None:
+        return f"Shard {run.info.shard} of {agent}: it resolved {resolved_text(summary)} of this part."
     missed = [f for f in run.findings if f.verdict == "fail"]
     open_ = [f for f in run.findings if f.verdict == "inconclusive"]
     total = plural(len(run.findings), "requirement")

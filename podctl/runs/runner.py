@@ -65,9 +65,11 @@ class Runner:
         gateway: Gateway,
         store: Store,
         clock: Clock,
+        budget: Decimal,
         listener: Listener = silent,
     ) -> None:
         self._run = run
+        self._budget = budget
         self._bundle = bundle
         self._identity = identity
         self._backend = backend
@@ -335,7 +337,7 @@ class Runner:
                 attempts_total=self._total,
                 passed=sum(result.passed for result in self._results.values()),
                 spent=self._spent,
-                budget=self._bundle.scenario.limits.run_dollars,
+                budget=self._budget,
                 eta=(now - self._started) / fresh * left if fresh else None,
                 running=tuple(Running(pod, ticket, now - since) for pod, ticket, since in self._working.values()),
             )

@@ -139,6 +139,19 @@ def test_a_budget_is_held_before_the_call(tmp_path: Path, provider: Any) -> None
     assert Provider.seen == []
 
 
+def test_a_shard_spends_its_share_of_the_runs_budget_and_no_more(tmp_path: Path, provider: Any) -> None:
+    """The budget is enough for one ticket's call, and a quarter of it is not."""
+    project = project_for(tmp_path / "p", provider.server_port)
+    text = (project.root / "scenario.yaml").read_text()
+    (project.root / "scenario.yaml").write_text(text.replace("wall: 20s", "wall: 20s\n  run_dollars: 0.0012"))
+    shard = project.podctl("run", "scenario.yaml", "-q", "--shard", "1/4", **KEY)
+    assert shard.returncode == 0, shard.stdout + shard.stderr
+    assert "the run's budget was spent before every attempt was made" in project.run().notes
+    assert Provider.seen == []
+    project.podctl("run", "scenario.yaml", "-q", "--sample", "1", **KEY)
+    assert len(Provider.seen) == 1
+
+
 def test_a_provider_that_is_away_is_no_fault_of_the_agent(tmp_path: Path, provider: Any) -> None:
     once = AGENT.replace("OpenAI()", "OpenAI(max_retries=0)")
     project = project_for(tmp_path / "p", provider.server_port, agent=once)

@@ -1,0 +1,54 @@
+"""What a run comes to, from the attempts that it made; the same for a run of one piece and for one put together. PURE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from podctl.evidence.results import AttemptResult, GateFinding, RunInfo, RunResult
+from podctl.spec.models import Gate
+from podctl.stats.compare import compare
+from podctl.stats.gate import judge
+from podctl.stats.summary import summarize
+
+
+def conclude(
+    info: RunInfo,
+    attempts: Sequence[AttemptResult],
+    *,
+    planned: int,
+    gate: Gate,
+    spent: Decimal | None,
+    notes: Sequence[str],
+    base: RunResult | None,
+) -> RunResult:
+    """The run with its verdict. A shard has none: how the others fare is not known where it is made."""
+    complete = len(attempts) == planned
+    result = RunResult(
+        info=info,
+        status="finished" if complete else "interrupted",
+        attempts=tuple(attempts),
+        verdict="inconclusive",
+        spent_dollars=spent,
+        notes=tuple(notes),
+    )
+    if not complete:
+        result = replace(result, notes=(*result.notes, f"{planned - len(attempts)} of {planned} attempts were not made"))
+    if info.shard is not None:
+        return replace(result, findings=(_shard_alone(info),))
+    comparison = compare(base, result) if base is not None else None
+    verdict, findings = judge(summarize(result.attempts), gate, comparison)
+    if not complete:
+        verdict = "fail" if verdict == "fail" else "inconclusive"
+    return replace(result, verdict=verdict, findings=findings, comparison=comparison)
+
+
+def _shard_alone(info: RunInfo) -> GateFinding:
+    return GateFinding(
+        name="completeness",
+        verdict="inconclusive",
+        measured=f"shard {info.shard}",
+        required="every shard",
+        message="podctl merge puts the shards together and judges them",
+    )
