@@ -8,9 +8,7 @@ from decimal import Decimal
 
 from podctl.evidence.results import AttemptResult, GateFinding, RunInfo, RunResult
 from podctl.spec.models import Gate
-from podctl.stats.compare import compare
-from podctl.stats.gate import judge
-from podctl.stats.summary import summarize
+from podctl.stats.gate import judged
 
 
 def conclude(
@@ -37,11 +35,7 @@ def conclude(
         result = replace(result, notes=(*result.notes, f"{planned - len(attempts)} of {planned} attempts were not made"))
     if info.shard is not None:
         return replace(result, findings=(_shard_alone(info),))
-    comparison = compare(base, result) if base is not None else None
-    verdict, findings = judge(summarize(result.attempts), gate, comparison)
-    if not complete:
-        verdict = "fail" if verdict == "fail" else "inconclusive"
-    return replace(result, verdict=verdict, findings=findings, comparison=comparison)
+    return judged(result, gate, base)
 
 
 def _shard_alone(info: RunInfo) -> GateFinding:

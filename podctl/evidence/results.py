@@ -78,13 +78,19 @@ class AttemptResult:
 
 @dataclass(frozen=True)
 class GateFinding:
-    """One threshold: what was measured against what was asked."""
+    """One requirement: what was measured against what was asked, and where a sample decides, how sure that is."""
 
     name: str
     verdict: Verdict
     measured: str
     required: str
     message: str = ""
+    chance: float | None = (
+        None  # of looking so bad by luck while meeting it, for all that was asked at once; None: no sample decides
+    )
+    detectable: float | None = None  # the fall, as a share, that such a sample finds in 80 of 100 runs
+    more_tickets: int | None = None  # that would settle an inconclusive one in 80 of 100 runs; None: not known, or none would
+    more_dollars: Decimal | None = None  # what those cost, by this run's attempts
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,26 @@ class TicketFlip:
 
 
 @dataclass(frozen=True)
+class Quarantined:
+    """A ticket that is run and shown and does not count, whose doing that is, and until when (a date, ISO 8601)."""
+
+    owner: str
+    reason: str
+    expires: str
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """A run that ended when it was certain enough that this version is worse."""
+
+    evidence: float  # of the e-process, 20 or more
+    worse: int
+    better: int
+    attempts_not_made: int
+    dollars_saved: Decimal | None  # by the mean of those made; None: unknown
+
+
+@dataclass(frozen=True)
 class Comparison:
     """This run against a baseline run on the tickets both worked."""
 
@@ -108,12 +134,13 @@ class Comparison:
     baseline_rate: float
     rate: float
     flips: tuple[TicketFlip, ...]
-    p_worse: float | None  # exact one-sided McNemar on tickets' majority outcome
+    p_worse: float | None  # exact and one-sided, a ticket's repeats kept together: McNemar's test without repeats
     baseline_dollars_per_ticket: Decimal | None = None
     dollars_per_ticket: Decimal | None = None
     baseline_seconds_per_ticket: float = 0.0
     seconds_per_ticket: float = 0.0
     notes: tuple[str, ...] = ()  # what besides the agent differs between the two runs
+    early_stop: EarlyStop | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +196,10 @@ class RunInfo:
     fidelity: tuple[FidelityPart, ...] = ()
     shard: Shard | None = None  # only this part of the sample was to be worked; everything else here is of the whole
     merged: tuple[str, ...] = ()  # the shards' runs that this one was made of
+    quarantine: dict[str, Quarantined] = field(default_factory=dict)  # ticket -> why it does not count
+    branch: str = ""  # of the git work tree that the scenario lies in; empty: none, or not known
+    revision: str = ""  # its commit
+    dirty: bool = False  # files under version control differed from it
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,14 @@ VERDICT_GLYPH: dict[Verdict, str] = {"pass": "✓", "fail": "✕", "inconclusive
 
 _FINDINGS = {
     "pass_rate": "pass rate",
+    "pass_hat": "repeated passes",
     "boundary_violations": "boundary",
     "cost_per_ticket": "cost per ticket",
+    "cost_rise": "rise of cost",
+    "run_dollars": "cost of the run",
     "seconds_per_ticket": "time per ticket",
     "regression": "regression",
+    "stratum_regression": "regression by kind",
     "infrastructure_failures": "infrastructure failures",
     "completeness": "completeness",
 }

@@ -287,15 +287,31 @@ class CommandCheck(Model):
 Check = Annotated[StateCheck | SqlCheck | OutputCheck | CommandCheck, Field(discriminator="kind")]
 
 
+class PassHat(Model):
+    """``share`` of the tickets, on average, would pass ``k`` times in a row."""
+
+    k: Annotated[int, Field(ge=2, le=100)]
+    share: Share
+
+
 class Gate(Model):
-    """Thresholds; one that is not set is not checked."""
+    """What the results must reach; what is not set is not checked."""
+
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"pass_hat", "stratum_regression", "cost_rise", "run_dollars", "quarantined"})
 
     pass_rate: Share | None = None
+    pass_hat: PassHat | None = Field(None, description="needs run.repeats of at least k")
     boundary_violations: Annotated[int, Field(ge=0)] | None = 0
     cost_per_ticket: Dollars | None = None
+    cost_rise: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None, description="cost per ticket may rise by this share over the baseline's"
+    )
+    run_dollars: Dollars | None = Field(None, description="what the run may have cost in all")
     seconds_per_ticket: Seconds | None = None
     infrastructure_failures: Share = Field(0.05, description="above this share there is no verdict")
+    quarantined: Share = Field(0.1, description="above this share of quarantined tickets there is no verdict")
     regression: Share | None = Field(None, description="pass rate may fall this much below the baseline's")
+    stratum_regression: Share | None = Field(None, description="no stratum's pass rate may fall by more than this")
 
 
 class RunSettings(Model):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-
 from podctl.evidence.results import Comparison, RunInfo, RunResult, TicketFlip
 from podctl.stats.fidelity import differences
-from podctl.stats.proportions import mcnemar_worse
+from podctl.stats.paired import paired
 from podctl.stats.summary import by_ticket, mean_dollars, mean_seconds, money_of
 
 
 def compare(baseline: RunResult, run: RunResult) -> Comparison:
-    """Over tickets with an attempt that counts in both runs; a ticket's outcome is its repeats' majority, and a tie fails."""
-    before, after = by_ticket(baseline.attempts), by_ticket(run.attempts)
+    """Over tickets with an attempt that counts in both runs and that are not in quarantine.
+
+    A ticket flips when its repeats' majority does, a tie being a failure; ``p_worse`` is of all its repeats.
+    """
+    aside = run.info.quarantine
+    before, after = (by_ticket(a for a in one.attempts if a.ticket not in aside) for one in (baseline, run))
+    pairs = paired(before, after)
     common = before.keys() & after.keys()
     strata = {a.ticket: a.stratum for a in run.attempts}
     flips = tuple(
@@ -29,34 +31,32 @@ def compare(baseline: RunResult, run: RunResult) -> Comparison:
         for ticket in sorted(common, key=lambda ticket: (strata[ticket], ticket))
         if majority(before[ticket]) != majority(after[ticket])
     )
-    worse = sum(flip.direction == "worse" for flip in flips)
     old = [a for a in baseline.attempts if a.cause.counts and a.ticket in common]
     new = [a for a in run.attempts if a.cause.counts and a.ticket in common]
     return Comparison(
         baseline_run=baseline.info.id,
         baseline_agent=f"{baseline.info.agent_name} {baseline.info.agent_version}",
         common_tickets=len(common),
-        baseline_rate=_mean_share(before[ticket] for ticket in common),
-        rate=_mean_share(after[ticket] for ticket in common),
+        baseline_rate=pairs.rate_before if pairs else 0.0,
+        rate=pairs.rate if pairs else 0.0,
         flips=flips,
-        p_worse=mcnemar_worse(worse, len(flips) - worse) if common else None,
+        p_worse=pairs.p_worse if pairs else None,
         baseline_dollars_per_ticket=mean_dollars(money_of(old), len(old)),
         dollars_per_ticket=mean_dollars(money_of(new), len(new)),
         baseline_seconds_per_ticket=mean_seconds(old) or 0.0,
         seconds_per_ticket=mean_seconds(new) or 0.0,
-        notes=_differences(baseline.info, run.info, len(before), len(after), len(common)),
+        notes=_differences(baseline.info, run.info, len(before), len(after), len(common)) + _aside(run),
     )
+
+
+def _aside(run: RunResult) -> tuple[str, ...]:
+    tickets = sorted({a.ticket for a in run.attempts} & run.info.quarantine.keys())
+    return (f"quarantined tickets are not compared: {', '.join(tickets[:10])}",) if tickets else ()
 
 
 def majority(counts: tuple[int, int]) -> bool:
     passed, of = counts
     return 2 * passed > of
-
-
-def _mean_share(counts: Iterable[tuple[int, int]]) -> float:
-    # Each ticket weighs the same, whether or not infrastructure took some of its repeats.
-    shares = [passed / of for passed, of in counts]
-    return math.fsum(shares) / len(shares) if shares else 0.0
 
 
 def _differences(old: RunInfo, new: RunInfo, before: int, after: int, common: int) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Shares of successes: how sure one can be of them, and whether one version is worse than another."""
+"""Shares of successes, and how sure one can be of them."""
 
 from __future__ import annotations
 
@@ -51,42 +51,35 @@ def clustered_se(clusters: Sequence[tuple[int, int]]) -> float:
     return math.sqrt(groups / (groups - 1) * spread) / trials
 
 
-def clustered_wilson(clusters: Sequence[tuple[int, int]], confidence: float = 0.95) -> Interval:
-    """Wilson's interval at the effective sample size of clustered trials, corrected for few clusters.
+def effective_size(clusters: Sequence[tuple[int, int]], confidence: float = 0.95) -> float:
+    """How many independent trials clustered ones are worth.
 
     n_eff = p(1−p)/se² · (t_{n−1}/t_{G−1})² (Korn and Graubard 1998), never above the trials made; where every ticket
-    agrees (p is 0 or 1) the variance cannot be seen and the tickets themselves are the sample.
-    Without repeats this is the plain interval.
+    agrees (p is 0 or 1) the variance cannot be seen and the tickets themselves are the sample. Without repeats: the trials.
     """
     groups = [(passed, of) for passed, of in clusters if of > 0]
     trials = sum(of for _, of in groups)
-    passed = sum(passed for passed, _ in groups)
+    share = sum(passed for passed, _ in groups) / trials if trials else 0.0
     if all(of == 1 for _, of in groups):
-        return wilson(passed, trials, confidence)
-    share = passed / trials
+        return float(trials)
     if share in (0.0, 1.0) or len(groups) == 1:
-        return wilson(share * len(groups), len(groups), confidence)
+        return float(len(groups))
     se = clustered_se(groups)
     if se == 0:
-        return wilson(passed, trials, confidence)
+        return float(trials)
     # Here and not above: most commands need none of it. scipy.stats would take a second and twice the memory.
     from scipy.special import stdtrit
 
     tail = 0.5 + confidence / 2
     correction = float(stdtrit(trials - 1, tail) / stdtrit(len(groups) - 1, tail)) ** 2
-    effective = min(float(trials), share * (1 - share) / se**2 * correction)
+    return min(float(trials), share * (1 - share) / se**2 * correction)
+
+
+def clustered_wilson(clusters: Sequence[tuple[int, int]], confidence: float = 0.95) -> Interval:
+    """Wilson's interval at the effective size of clustered trials; without repeats the plain interval."""
+    effective = effective_size(clusters, confidence)
+    share = sum(passed for passed, _ in clusters) / max(1, sum(of for _, of in clusters))
     return wilson(share * effective, effective, confidence)
-
-
-def mcnemar_worse(worse: int, better: int) -> float:
-    """Exact one-sided McNemar: the chance of at least ``worse`` of the flips going that way by luck (McNemar 1947)."""
-    if worse < 0 or better < 0:
-        raise ValueError("counts of flips cannot be negative")
-    if worse == 0:
-        return 1.0
-    from scipy.special import bdtrc
-
-    return float(bdtrc(worse - 1, worse + better, 0.5))
 
 
 def pass_hat_k(passed: int, of: int, k: int) -> float:

@@ -92,6 +92,7 @@ def project_for(root: Path, port: int, *, agent: str = AGENT, texts: Sequence[st
         agent=agent,
         tickets=[ticket(f"t{n}", text) for n, text in enumerate(texts)],
         scenario={
+            "gate": {"pass_rate": 1.0},
             "checks": [{"kind": "state"}, {"kind": "output", "name": "text", "path": "output.text", "equals": "Hello pod"}],
             "model": {
                 "mode": "live",

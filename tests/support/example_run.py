@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from decimal import Decimal
 
 from podctl.evidence.causes import Cause
@@ -18,9 +19,7 @@ from podctl.evidence.results import (
     TicketFlip,
 )
 from podctl.spec.models import Gate
-from podctl.stats.compare import compare
-from podctl.stats.gate import judge
-from podctl.stats.summary import summarize
+from podctl.stats.gate import judged
 
 START_NS = 1_763_700_000_000_000_000
 STRATA = {
@@ -186,9 +185,8 @@ def example_run(
                 made.append(_attempt(rng, f"SUP-{20000 + position * 37}", stratum, position, repeat, skill, quirks))
     result = tuple(made)
     values: dict[str, object] = {"agent_version": version, "repeats": repeats, "sample_size": 48 * scale, **fields}
-    verdict, findings = judge(summarize(result), GATE)
     spent = sum((a.dollars for a in result if a.dollars is not None), Decimal(0))
-    return RunResult(info(**values), "finished", result, verdict, findings, spent_dollars=spent)
+    return judged(RunResult(info(**values), "finished", result, "inconclusive", spent_dollars=spent), GATE)
 
 
 def example_comparison(scale: int = 1, repeats: int = 1, **fields: object) -> RunResult:
@@ -197,13 +195,8 @@ def example_comparison(scale: int = 1, repeats: int = 1, **fields: object) -> Ru
         version="2.0.3", skill=0.5, seed=8, scale=scale, repeats=repeats, quirks=False,
         id="run-20251114-1130-x1c9", agent_digest="sha256:" + "77aa00bc" * 8,
     )  # fmt: skip
-    run = example_run(scale=scale, repeats=repeats, **fields)
-    comparison = compare(baseline, run)
-    verdict, findings = judge(summarize(run.attempts), GATE, comparison)
-    return RunResult(
-        run.info, run.status, run.attempts, verdict, findings, comparison, run.spent_dollars,
-        notes=("pod-3 was replaced once: its database server had gone away",),
-    )  # fmt: skip
+    run = judged(example_run(scale=scale, repeats=repeats, **fields), GATE, baseline)
+    return replace(run, notes=("pod-3 was replaced once: its database server had gone away",))
 
 
 def example_records(attempt_id: str, rows: int = 14) -> list[Record]:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podctl.stats.proportions import clustered_se, clustered_wilson, mcnemar_worse, pass_hat_k, wilson
+from podctl.stats.paired import mcnemar_worse
+from podctl.stats.proportions import clustered_se, clustered_wilson, pass_hat_k, wilson
 
 
 def test_wilson_as_newcombe_published_it() -> None:
