@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
@@ -149,39 +149,52 @@ class Phones:
         """
         if not text.isascii():
             text = "".join(str(int(sign)) if sign.isdecimal() else sign for sign in text if sign.isascii() or sign.isdecimal())
-        return self.of(text.encode()).decode()
+        return self.many([text.encode()])[0].decode()
 
-    def of(self, text: bytes) -> bytes:
-        """The same for ASCII."""
-        shape = text.translate(_TO_ZERO)
-        form = _shape(shape)
-        digits = b"".join(form.runs(text))
-        if not digits:
-            return b"000%04d" % (self._keyed.number(normalised(text.decode())) % 10**4)
-        # The first digits say the country and the kind of number.
-        key = shape, digits[:7]
-        plan = self._plans.get(key)
-        if plan is None:
-            if len(self._plans) >= 1 << 16:
-                self._plans.clear()
-            plan = self._plans[key] = _plan(text.decode(), digits.decode())
-        state = self._keyed.start.copy()
-        state.update(digits[plan.known :][-9:])
-        number, at = divmod(int.from_bytes(state.digest()[:8]), len(plan.ranges))
-        least, size = plan.ranges[at]
-        return form.form % form.parted(digits[: plan.known] + b"%0*d" % (plan.length, least + number % size))
+    def many(self, texts: Iterable[bytes]) -> list[bytes]:
+        """The same for many at once, all of ASCII."""
+        plans, subscribers = [], []
+        for text in texts:
+            digits = text.translate(None, _NO_DIGITS)
+            # The first digits say the country and the kind of number.
+            key = text.translate(_TO_ZERO), digits[:7]
+            plan = self._plans.get(key)
+            if plan is None:
+                if len(self._plans) >= 1 << 16:
+                    self._plans.clear()
+                plan = self._plans[key] = _plan(text.decode(), digits.decode())
+            plans.append(plan)
+            subscribers.append(digits[plan.known :][-9:] if digits else text.strip().lower())
+        found = []
+        for plan, number in zip(plans, self._keyed.numbers(subscribers), strict=True):
+            number, at = divmod(number, len(plan.ranges))
+            least, size = plan.ranges[at]
+            found.append(plan.written(least + number % size))
+        return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Plan:
-    """``known`` first digits stay; ``length`` more follow, out of one of the ``ranges`` (least number, how many)."""
+    """``known`` first digits stay; what follows comes out of one of the ``ranges`` (least number, how many), ``written`` with them."""
 
     known: int
-    length: int
     ranges: tuple[tuple[int, int], ...]
+    written: Callable[[int], bytes]
 
 
 def _plan(text: str, digits: str) -> _Plan:
+    if not digits:
+        return _Plan(0, ((0, 10**4),), b"000%04d".__mod__)
+    known, length, ranges = _ranges(text, digits)
+    form = _shape(text.encode().translate(_TO_ZERO))
+    kept = digits[:known].encode()
+    if form.form.count(b"%b") == 1:
+        return _Plan(known, ranges, form.form.replace(b"%b", kept + b"%%0%dd" % length).__mod__)
+    return _Plan(known, ranges, lambda number: form.form % form.parted(kept + b"%0*d" % (length, number)))
+
+
+def _ranges(text: str, digits: str) -> tuple[int, int, tuple[tuple[int, int], ...]]:
+    """How many first digits stay, how many follow, and the ranges that those come out of."""
     trunk = 2 if digits.startswith("00") else 0
     if trunk or text.lstrip().startswith("+"):
         code = _country(digits[trunk:])
@@ -194,12 +207,12 @@ def _plan(text: str, digits: str) -> _Plan:
         code, known = "", 0
     length = len(digits) - known
     if code == "1" and length == 10:
-        return _Plan(known, length, _AREAS)
+        return known, length, _AREAS
     patterns = [pattern for pattern in _RESERVED.get(code, ()) if len(pattern) == length]
     patterns = [pattern for pattern in patterns if pattern[0] == digits[known]] or patterns
     ranges = tuple((int(pattern.replace("x", "0")), 10 ** pattern.count("x")) for pattern in patterns)
     # No national number starts with three zeros; short ones (extensions) may.
-    return _Plan(known, length, ranges or ((0, 10 ** (length - 3 if length >= 7 else length)),))
+    return known, length, ranges or ((0, 10 ** (length - 3 if length >= 7 else length)),)
 
 
 def _country(digits: str) -> str:
@@ -216,6 +229,7 @@ def _any(number: int, length: int) -> str:
 
 
 _TO_ZERO = bytes(48 if 48 <= byte < 58 else byte for byte in range(256))
+_NO_DIGITS = bytes(byte for byte in range(256) if not 48 <= byte < 58)
 
 
 def _digits(text: str) -> str:

@@ -6,10 +6,13 @@ Fields with escapes or beyond ASCII go the way of single values (``other``). `No
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import methodcaller
+from string import ascii_letters, ascii_lowercase
 
-from podctl.masking.codes import TO_BASE32, Ids, Phones
+from podctl.masking.codes import TO_BASE32, Ids
 from podctl.masking.copytext import NULL
 from podctl.masking.people import Names
+from podctl.masking.prf import Keyed
 from podctl.masking.values import TOKENS, ValueMasks
 from podctl.masking.words import FIRST_NAMES, LAST_NAMES, PARTICLES, TITLES
 
@@ -21,61 +24,73 @@ def columnwise(masks: ValueMasks, mask: str, other: FieldMask, whole_numbers: bo
     """``other`` masks a field that is neither null nor empty; ``whole_numbers``: the column is of an integer type."""
     if mask in TOKENS:
         before, after = TOKENS[mask]
-        return _tokens(masks, mask, before.encode(), after.encode(), other)
+        return _at_once(_tokens(masks.keyed(mask), before.encode(), after.encode()), _plain, other)
     if mask == "name":
-        return _names(masks.names, other)
+        return _at_once(_names(masks.names, other), _two_words, other)
     if mask == "id" and whole_numbers:
         return _ids(masks.ids, other)
     if mask == "phone":
-        return _phones(masks.phones, other)
+        return _at_once(masks.phones.many, _plain, other)
     return None
 
 
-def _tokens(masks: ValueMasks, mask: str, before: bytes, after: bytes, other: FieldMask) -> ColumnMask:
-    start = masks.keyed(mask).start
+def _at_once(many: ColumnMask, which: Callable[[list[bytes]], list[bool] | None], other: FieldMask) -> ColumnMask:
+    """By ``many`` the fields that ``which`` says, all where it gives None; the rest by ``other``."""
 
     def masked(fields: list[bytes]) -> list[bytes]:
-        found = []
-        for field in fields:
-            if not field.isascii() or b"\\" in field:
-                found.append(field if field == NULL else other(field))
-            elif field:
-                state = start.copy()
-                state.update(field.strip().lower())
-                found.append(before + state.digest()[:13].translate(TO_BASE32) + after)
-            else:
-                found.append(field)
-        return found
+        chosen = which(fields)
+        if chosen is None:
+            return many(fields)
+        those = [field for field, one in zip(fields, chosen, strict=True) if one]
+        made = iter(many(those) if those else [])
+        return [
+            next(made) if one else field if field in (NULL, b"") else other(field)
+            for field, one in zip(fields, chosen, strict=True)
+        ]
+
+    return masked
+
+
+def _plain(fields: list[bytes]) -> list[bool] | None:
+    """Those of ASCII without escapes."""
+    together = b"".join(fields)
+    if together.isascii() and b"\\" not in together and all(fields):
+        return None
+    return [field.isascii() and b"\\" not in field and field != b"" for field in fields]
+
+
+def _two_words(fields: list[bytes]) -> list[bool] | None:
+    """Those of two words of letters."""
+    together = b" ".join(fields)
+    if (
+        set(map(_spaces, fields)) == {1}
+        and not together.translate(None, _LETTERS_AND_SPACE)
+        and b"  " not in together
+        and together[:1] != b" " != together[-1:]
+    ):
+        return None
+    return [field.count(b" ") == 1 and all(word.isalpha() for word in field.split(b" ")) for field in fields]
+
+
+def _tokens(keyed: Keyed, before: bytes, after: bytes) -> ColumnMask:
+    def masked(fields: list[bytes]) -> list[bytes]:
+        digests = keyed.digests([field.strip().lower() for field in fields])
+        signs = b"".join(digests).translate(TO_BASE32)
+        return [before + signs[at : at + 13] + after for at in range(0, len(signs), 16)]
 
     return masked
 
 
 def _names(names: Names, other: FieldMask) -> ColumnMask:
-    """Two words of letters are looked up word by word; everything else is for `Names`."""
-    first, last = _Words(names, True), _Words(names, False)
+    """Of two words each; what has an initial, a title or a particle among them is for `Names`."""
+    first, last = _Words(names.keyed(True), FIRST_NAMES), _Words(names.keyed(False), LAST_NAMES)
 
     def masked(fields: list[bytes]) -> list[bytes]:
-        found = []
-        for field in fields:
-            given, _, family = field.partition(b" ")
-            if given.isalpha() and family.isalpha():
-                one, two = first[given], last[family]
-                if one and two:
-                    found.append(one + b" " + two)
-                    continue
-            found.append(field if field in (NULL, b"") else other(field))
-        return found
+        words = b" ".join(fields).split(b" ")
+        masks = zip(fields, first.masked(words[::2]), last.masked(words[1::2]), strict=True)
+        return [given + b" " + family if given and family else other(field) for field, given, family in masks]
 
     return masked
-
-
-def _phones(phones: Phones, other: FieldMask) -> ColumnMask:
-    def one(field: bytes) -> bytes:
-        if field and field.isascii() and b"\\" not in field:
-            return phones.of(field)
-        return field if field in (NULL, b"") else other(field)
-
-    return lambda fields: list(map(one, fields))
 
 
 def _ids(ids: Ids, other: FieldMask) -> ColumnMask:
@@ -93,27 +108,41 @@ def _ids(ids: Ids, other: FieldMask) -> ColumnMask:
     return masked
 
 
-class _Words(dict[bytes, bytes]):
-    """Word -> its mask as `Names` makes it; empty for initials, titles and particles, which are masked otherwise."""
+class _Words:
+    """Words of letters to their masks as `Names` makes them; empty for initials, titles and particles, which are masked otherwise."""
 
-    def __init__(self, names: Names, first: bool) -> None:
-        super().__init__()
-        self._start = names.keyed(first).start
-        self._names = [name.encode() for name in (FIRST_NAMES if first else LAST_NAMES)]
+    def __init__(self, keyed: Keyed, names: tuple[str, ...]) -> None:
+        self._keyed = keyed
+        self._names = [name.encode() for name in names]
+        self._known: dict[bytes, bytes] = {}
 
-    def __missing__(self, word: bytes) -> bytes:
-        if len(self) >= 1 << 16:
-            self.clear()
-        small = word.lower()
-        if len(word) == 1 or small in _OTHERWISE:
-            name = b""
-        else:
-            state = self._start.copy()
-            state.update(small)
-            name = self._names[int.from_bytes(state.digest()[:8]) % len(self._names)]
-            name = name.upper() if word.isupper() else name.lower() if word == small else name
-        self[word] = name
-        return name
+    def masked(self, words: list[bytes]) -> list[bytes]:
+        fresh = set(words).difference(self._known)
+        if len(fresh) > len(words) * _RARE:
+            return self._made(words)
+        if len(self._known) + len(fresh) > _REMEMBERED:
+            self._known.clear()
+            fresh = set(words)
+        if fresh:
+            new = list(fresh)
+            self._known.update(zip(new, self._made(new), strict=True))
+        return list(map(self._known.__getitem__, words))
+
+    def _made(self, words: list[bytes]) -> list[bytes]:
+        together = b" ".join(words)
+        small = together.lower().split(b" ")
+        names = [self._names[number] for number in self._keyed.numbers(small, len(self._names))]
+        if together.istitle() and _OTHERWISE.isdisjoint(small):
+            return names
+        return [
+            b"" if low in _OTHERWISE else name.lower() if word == low else name.upper() if word.isupper() else name
+            for word, low, name in zip(words, small, names, strict=True)
+        ]
 
 
-_OTHERWISE = frozenset(word.encode() for word in TITLES | PARTICLES)
+#: Of words that are new, so many that looking them up again saves less than keeping them costs.
+_RARE = 0.9
+_spaces = methodcaller("count", b" ")
+_REMEMBERED = 1 << 16
+_LETTERS_AND_SPACE = ascii_letters.encode() + b" "
+_OTHERWISE = frozenset(word.encode() for word in (*TITLES, *PARTICLES, *ascii_lowercase))

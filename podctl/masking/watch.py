@@ -6,7 +6,7 @@ Raw values stay in this process's memory. Nothing here is written anywhere, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -43,7 +43,7 @@ class ColumnWatch:
                 del self.sample[::2]
                 self._stride *= 2
         if self._learned:
-            self._watch.learn(self.mask, raw)
+            self._watch.learn(self.mask, [raw])
         return result
 
     def absorb(self, values: Collection[bytes], nothing: int = 0) -> None:
@@ -52,9 +52,7 @@ class ColumnWatch:
             if value and value != NULL:
                 self.sample.append(unescape(value).decode())
         if self._learned and self._watch.knowledge.wanted:
-            for value in values:
-                if value and value != NULL:
-                    self._watch.learn(self.mask, unescape(value).decode())
+            self._watch.learn(self.mask, [unescape(value).decode() for value in values if value and value != NULL])
         self.count += len(values) - nothing
         while len(self.sample) > SAMPLE:
             del self.sample[::2]
@@ -65,7 +63,10 @@ class ColumnWatch:
         return self if mask == self.mask else self._watch.column(self.where, "", mask)
 
 
-_LEARNED = frozenset((*_LOOKED_FOR, "first-name", "last-name", "phone"))
+_NAMES = frozenset(("name", "first-name", "last-name"))
+_LEARNED = frozenset((*_LOOKED_FOR, *_NAMES, "phone"))
+_NO_DIGITS = re.compile("[^0-9]+")
+_WITHIN_WORDS = re.compile("['’-]")
 
 
 @dataclass(repr=False)
@@ -82,6 +83,39 @@ class Knowledge:
     #: Whether anything is text, and values of other columns are needed for it.
     wanted: bool = False
     holding: list[Callable[[], None]] = field(default_factory=list)
+
+    def learn(self, mask: str, raws: Sequence[str]) -> None:
+        while raws:
+            # A name is kept whole, and its words.
+            room = (MOST_KNOWN - len(self.values) - len(self.words) - len(self.phones)) // 3
+            if room <= 0:
+                self.not_kept += len(raws)
+                return
+            values = [raw.strip().lower() for raw in raws[:room]]
+            raws = raws[room:]
+            if mask == "phone":
+                digits = [_NO_DIGITS.sub("", value) for value in values]
+                self.phones.update(one[-9:] for one in digits if len(one) >= 7)
+                continue
+            if mask in _NAMES:
+                self._learn_words(mask, values)
+            fewest = _LOOKED_FOR.get(mask)
+            if fewest is not None:
+                for value in values:
+                    if len(value) >= fewest and not value.isdigit() and (mask != "name" or " " in value):
+                        self.values.setdefault(value, mask)
+
+    def _learn_words(self, mask: str, values: Sequence[str]) -> None:
+        first = "last-name" if mask == "last-name" else "first-name"
+        rest = "first-name" if mask == "first-name" else "last-name"
+        for value in values:
+            kind = first
+            for part in value.split():
+                if not part.isalpha():
+                    part = part.strip(".,;()")
+                if len(part) >= 4 and (part.isalpha() or _WITHIN_WORDS.sub("", part).isalpha()):
+                    self.words.setdefault(part, kind)
+                kind = rest
 
     def gather(self) -> None:
         """Take what tables hold; what is learned after is not in text that is masked before."""
@@ -100,30 +134,10 @@ class Watch:
         where = f"{table}.{column}" if column else table
         return self._columns.setdefault((where, mask), ColumnWatch(where, mask, self))
 
-    def learn(self, mask: str, raw: str) -> None:
-        """A value that text may have, too."""
-        known = self.knowledge
-        if not known.wanted:
-            return
-        if len(known.values) + len(known.words) + len(known.phones) >= MOST_KNOWN:
-            known.not_kept += 1
-            return
-        value = raw.strip().lower()
-        if mask == "phone":
-            digits = re.sub("[^0-9]", "", value)
-            if len(digits) >= 7:
-                known.phones.add(digits[-9:])
-            return
-        if mask in ("name", "first-name", "last-name"):
-            parts = [part.strip(".,;()") for part in value.split()]
-            for at, part in enumerate(parts):
-                if len(part) >= 4 and re.sub("['’-]", "", part).isalpha():
-                    known.words.setdefault(
-                        part, "first-name" if mask == "first-name" or (mask == "name" and at == 0) else "last-name"
-                    )
-        fewest = _LOOKED_FOR.get(mask)
-        if fewest is not None and len(value) >= fewest and not value.isdigit() and (mask != "name" or " " in value):
-            known.values.setdefault(value, mask)
+    def learn(self, mask: str, raws: Sequence[str]) -> None:
+        """Values that text may have, too."""
+        if self.knowledge.wanted and mask in _LEARNED:
+            self.knowledge.learn(mask, raws)
 
     def holds(self, hand_over: Callable[[], None]) -> None:
         """``hand_over`` is called before anybody looks at what was masked."""

@@ -41,7 +41,7 @@ def mask_tickets(tickets: Iterable[Ticket], policy: Masking, key: MaskingKey, wa
     _refuse_unclassified(waiting, masks, rules)
     for ticket in waiting:  # before any text is masked: a name in one ticket may stand in another's text
         for rule, value in _fields(ticket, masks, rules).leaves(ticket.fields):
-            masks.watch.learn(rule.mask, value)
+            masks.watch.learn(rule.mask, [value])
     return [_masked(ticket, masks, rules) for ticket in waiting]
 
 

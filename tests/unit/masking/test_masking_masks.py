@@ -274,7 +274,7 @@ def test_normalising_folds_case_forms_and_space() -> None:
 
 
 FIELDS = {
-    "name": st.sampled_from(["Zoe Quill", "zoe quill", "ZOE QUILL", "Dr Zoe", "Zoe van", "Z Quill", "van Quill", "Zoë Quill", "Quill, Zoe", "Zoe  Quill", "Zoe"]) | text,
+    "name": st.sampled_from(["Zoe Quill", "zoe quill", "ZOE QUILL", "Dr Zoe", "Zoe van", "Z Quill", "van Quill", "Zoë Quill", "Quill, Zoe", "Zoe  Quill", "Zoe", "\x0bZoe Quill", "McZoe O Quill"]) | text,
     "email": st.sampled_from(["a@b.c", " A@B.C", "ä@b.c", "\x1ca@b.c\x1f"]) | text,
     "phone": st.from_regex(r"\+?[0-9() .-]{1,20}", fullmatch=True) | text,
     "id": st.integers(-(2**63), 2**63 - 1).map(str) | st.integers(-50, 50).map(str),

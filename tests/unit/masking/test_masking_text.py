@@ -28,7 +28,7 @@ def mask_of(*known: tuple[str, str], **patterns: TextPattern) -> TextMask:
     watch = Watch()
     watch.knowledge.wanted = True
     for mask, value in known:
-        watch.learn(mask, value)
+        watch.learn(mask, [value])
     return TextMask(MASKS, watch, patterns)
 
 
