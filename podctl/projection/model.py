@@ -163,10 +163,9 @@ class Cap:
 
 @dataclass(frozen=True)
 class MixShift:
-    """Dollars per ticket at the mix of the run's population and at the volume's; what differs is the mix alone."""
+    """Dollars per ticket at the mix of the run's population; what differs from the projection's ``per_ticket`` is the mix alone."""
 
     population: Estimate
-    volume: Estimate
 
 
 @dataclass(frozen=True)
