@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diff": ("evidence", "The rows an attempt changed, against what it should have changed."),
     "export": ("evidence", "Write a run's evidence as OTLP, ATIF or JUnit."),
     "verify": ("evidence", "Check that a run's evidence is what was sealed."),
+    "compare": ("compare", "Hold agents together that worked the same sample, ticket by ticket."),
+    "trend": ("compare", "An agent's versions over time: pass rate, cost and time of each run."),
     "report": ("evidence", "Write the report of a run again."),
     "doctor": ("doctor", "Say what this machine can isolate, and what to type where it cannot."),
     "gc": ("gc", "Remove what dead runs left, and print a receipt."),

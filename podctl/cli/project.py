@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     "--replications", type=click.IntRange(1_000, 1_000_000), default=10_000, show_default=True, help="Of the bootstrap."
 )
 @click.option("--strict", is_flag=True, help="Exit with 5 when the total is unknown or has no range.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the page for those who decide, too.")
+@click.option("--pdf", type=click.Path(path_type=Path, dir_okay=False), help="Write that page as PDF, too.")
 @output_option("json")
 @store_option
 def project_command(run: str, volume: str, store: StorePlace, strict: bool, output: str, **given: Any) -> int:
@@ -39,6 +42,7 @@ def project_command(run: str, volume: str, store: StorePlace, strict: bool, outp
     podctl project latest --volume 20000
     podctl project latest --volume volume.yaml
     podctl project latest --volume volume.yaml -o json
+    podctl project latest --volume volume.yaml --html decision.html --pdf decision.pdf
 
     A Volume file says how many tickets of each stratum there will be, and what people, pods and rework cost:
     docs/projection.md. Without one, only what the models cost is in the total.
@@ -61,6 +65,13 @@ def project_command(run: str, volume: str, store: StorePlace, strict: bool, outp
         click.echo(json.dumps(to_json(made), indent=2, allow_nan=False))
     else:
         click.echo(encodable(render_projection(made), sys.stdout.encoding), nl=False)
+    if given["html"] or given["pdf"]:
+        from podctl.reports.files import write_pages
+        from podctl.reports.leadership import render_leadership
+
+        again = shlex.join(["podctl", "project", head.info.id, "--volume", volume, "--seed", str(given["seed"])])
+        for line in write_pages(render_leadership(head, made, command=again), given["html"], given["pdf"]):
+            click.echo(line, err=True)
     return int(ExitCode.INCONCLUSIVE) if strict and made.total.low is None else 0
 
 

@@ -149,3 +149,64 @@ def calibration_chart(calibration: Calibration) -> Markup:
 
 def _up(share: float) -> float:
     return 188 - 180 * share
+
+
+@dataclass(frozen=True)
+class Ranged:
+    """A value that is not below 0, with its range where it has one."""
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+#: Presentation attributes are for renderers that do not apply the page's style sheet inside of a drawing; style sheets come first.
+_RANGES = Markup(
+    '<svg class="chart" viewBox="0 0 340 {height}" role="img"><title>{title}</title><desc>{desc}</desc>{rows}'
+    '<line class="axis" stroke="#bbb" x1="8" y1="{base}" x2="332" y2="{base}"/>'
+    '<text x="8" y="{under}" font-size="11">0</text>'
+    '<text x="332" y="{under}" font-size="11" text-anchor="end">{most}</text></svg>'
+)
+_RANGE_ROW = Markup(
+    '<text x="8" y="{text}" font-size="11">{name}</text>'
+    '<rect class="bar" fill="#46688a" x="8" y="{top}" width="{width:.1f}" height="8"/>{whisker}'
+)
+_RANGE_WHISKER = Markup(
+    '<path class="mark" stroke="#1d1c1a" fill="none" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {top}V{bottom}M{high:.1f} {top}V{bottom}"/>'
+)
+_ROW = 32
+
+
+def ranges(rows: Sequence[Ranged], unit: Callable[[float], str], title: str, most: float = 0.0) -> Markup:
+    """A bar a row from 0, and its range as a line with two ends. ``most`` is the axis' end; 0: the largest there is.
+
+    Empty when there is nothing to draw a bar of.
+    """
+    end = most or max((max(row.value, row.high or 0.0) for row in rows), default=0.0)
+    if end <= 0:
+        return Markup("")
+
+    def across(value: float) -> float:
+        return 8 + 324 * min(1.0, max(0.0, value / end))
+
+    drawn, said = [], []
+    for at, row in enumerate(rows):
+        top, bounds, range_text = _ROW * at + 17, Markup(""), ""
+        if row.low is not None and row.high is not None:
+            range_text = f" ({unit(row.low)} to {unit(row.high)})"
+            bounds = _RANGE_WHISKER.format(low=across(row.low), high=across(row.high), middle=top + 4, top=top, bottom=top + 8)
+        drawn.append(
+            _RANGE_ROW.format(text=top - 4, name=visible(row.name, 48), top=top, width=across(row.value) - 8, whisker=bounds)
+        )
+        said.append(f"{visible(row.name, 80)}: {unit(row.value)}{range_text}")
+    base = _ROW * len(rows)
+    return _RANGES.format(
+        title=title,
+        desc="; ".join(said),
+        rows=Markup("").join(drawn),
+        base=base,
+        under=base + 14,
+        height=base + 18,
+        most=unit(end),
+    )

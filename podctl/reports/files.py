@@ -22,6 +22,7 @@ from podctl.reports.jsonreport import render_json
 from podctl.reports.junit import render_junit
 from podctl.reports.markdown import render_markdown
 from podctl.reports.model import Report, build_report
+from podctl.reports.pdf import render_pdf, renderer
 from podctl.reports.timeline import TimelineRow, timeline
 
 _KEPT = "the run and its evidence are as they were"
@@ -53,6 +54,19 @@ def write_reports(result: RunResult, store: StoreReader, extra: Mapping[str, Pat
     return report, written
 
 
+def write_pages(html: str, html_path: Path | None, pdf_path: Path | None) -> list[str]:
+    """A page as HTML, as PDF or as both; a line a file, which says what made it. The PDF is made before anything is written."""
+    made = render_pdf(html) if pdf_path is not None else b""
+    written = []
+    if html_path is not None:
+        _write(html_path, html, _KEPT)
+        written.append(f"html: {html_path}")
+    if pdf_path is not None:
+        _write(pdf_path, made, _KEPT)
+        written.append(f"pdf: {pdf_path}, by {renderer()}")
+    return written
+
+
 def export(result: RunResult, store: StoreReader, form: str, out: Path) -> int:
     """Write a run's evidence for other tools; the number of files."""
     if form == "junit":
@@ -70,12 +84,12 @@ def _again(result: RunResult) -> str:
     return f"podctl run {result.info.settings.get('scenario', 'SCENARIO')}"
 
 
-def _write(path: Path, text: str, kept: str, again: str = "") -> None:
+def _write(path: Path, content: str | bytes, kept: str, again: str = "") -> None:
     """``kept`` says what a failure does not touch, ``again`` what to type after it."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         point("report.drafted")
         temporary.replace(path)
     except OSError as error:

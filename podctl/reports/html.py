@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from podctl.evidence.results import AttemptResult
-from podctl.reports import charts, wording
+from podctl.reports import charts
 from podctl.reports.model import LISTED_ATTEMPTS, LISTED_FLIPS, LISTED_STRATA, Report
-from podctl.reports.text import visible
+from podctl.reports.page import ENVIRONMENT
+from podctl.reports.wording import VERDICT_WORD
 from podctl.stats import units
 from podctl.stats.summary import Quantiles
-
-#: Longest text of one cell or line; the detail budget of `reports.model` counts on it.
-CLIP = 400
 
 
 def render_html(report: Report) -> str:
     """The whole page. It is well-formed XML too, whatever the strings in the run are."""
     summary = report.summary
     counted = [a for a in report.run.attempts if a.cause.counts]
-    return _ENVIRONMENT.get_template("report.html.j2").render(
+    return ENVIRONMENT.get_template("report.html.j2").render(
+        title=f"{VERDICT_WORD[report.run.verdict]}: {report.run.info.agent_name} {report.run.info.agent_version}, {report.run.info.scenario}",
+        is_simulated=report.simulated,
         report=report,
         run=report.run,
         info=report.run.info,
@@ -60,69 +54,3 @@ def _distribution(values: list[float], quantiles: Quantiles | None, unit: Any, n
 
 def _float_dollars(value: float) -> str:
     return units.dollars(Decimal(f"{value:.6g}"))
-
-
-def _moment(ns: int) -> str:
-    return datetime.fromtimestamp(ns // 10**9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if ns else "not yet"
-
-
-def _change(old: Any, new: Any) -> str:
-    """A relative change, ``+12 %``; empty where one side is unknown or nothing to divide by."""
-    if old is None or new is None or not old:
-        return ""
-    return f"{(float(new) / float(old) - 1) * 100:+.0f} %".replace("-", "−")
-
-
-def _points(old: float, new: float) -> str:
-    return f"{(new - old) * 100 + 0.0:+.1f} points".replace("-", "−")
-
-
-def _reproduced(attempt: AttemptResult) -> str:
-    return f"{attempt.id}, try {attempt.tries}" if attempt.tries > 1 else attempt.id
-
-
-def _show(value: Any) -> Any:
-    """Every string that a template prints passes here: nothing an agent wrote is ever obeyed, wherever it appears.
-
-    A figure and its percent sign stay on one line.
-    """
-    return visible(value).replace(" %", "\u00a0%") if type(value) is str else value
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_show,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        clip=lambda text, limit=CLIP: visible(str(text), limit),
-        percent=units.percent,
-        interval=units.interval_text,
-        dollars=units.dollars,
-        seconds=units.seconds,
-        plural=lambda count, one, many="": units.plural(count, one, many),
-        number=lambda n: f"{n:,}",
-        money=wording.money_text,
-        cause=wording.cause_label,
-        reason=wording.reason,
-        finding=wording.finding_label,
-        moment=_moment,
-        attempt=_reproduced,
-        css=lambda name: Markup((Path(__file__).parent / "templates" / name).read_text("utf-8")),
-    )
-    environment.globals.update(
-        change=_change,
-        points=_points,
-        glyphs=wording.VERDICT_GLYPH,
-        words=wording.VERDICT_WORD,
-        cost_text=wording.cost_text,
-        fidelity_text=wording.fidelity_text,
-    )
-    return environment
-
-
-_ENVIRONMENT = _environment()

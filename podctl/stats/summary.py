@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol
 
 from podctl.evidence.causes import Cause
 from podctl.evidence.records import Tokens
@@ -109,7 +110,22 @@ def crosses_boundary(attempt: AttemptResult) -> bool:
     )
 
 
-def by_ticket(attempts: Iterable[AttemptResult]) -> dict[str, tuple[int, int]]:
+class Ended(Protocol):
+    """What figures need of an attempt: an `AttemptResult`, or a store's line about one."""
+
+    @property
+    def ticket(self) -> str: ...
+    @property
+    def cause(self) -> Cause: ...
+    @property
+    def passed(self) -> bool: ...
+    @property
+    def dollars(self) -> Decimal | None: ...
+    @property
+    def wall_s(self) -> float: ...
+
+
+def by_ticket(attempts: Iterable[Ended]) -> dict[str, tuple[int, int]]:
     """Ticket -> (passed, of) over the attempts that count; tickets without any are absent."""
     counts: dict[str, tuple[int, int]] = {}
     for attempt in attempts:
@@ -119,7 +135,7 @@ def by_ticket(attempts: Iterable[AttemptResult]) -> dict[str, tuple[int, int]]:
     return counts
 
 
-def rate_of(attempts: Iterable[AttemptResult]) -> Rate:
+def rate_of(attempts: Iterable[Ended]) -> Rate:
     clusters = list(by_ticket(attempts).values())
     passed, of = sum(p for p, _ in clusters), sum(n for _, n in clusters)
     if of == 0:
@@ -127,7 +143,7 @@ def rate_of(attempts: Iterable[AttemptResult]) -> Rate:
     return Rate(passed, of, len(clusters), passed / of, clustered_wilson(clusters))
 
 
-def money_of(attempts: Iterable[AttemptResult]) -> Money:
+def money_of(attempts: Iterable[Ended]) -> Money:
     amounts = [attempt.dollars for attempt in attempts]
     return Money(sum((a for a in amounts if a is not None), Decimal(0)), sum(a is None for a in amounts))
 
@@ -144,7 +160,7 @@ def mean_dollars(money: Money, count: int) -> Decimal | None:
     return None if count == 0 or money.total is None else money.total / count
 
 
-def mean_seconds(attempts: Sequence[AttemptResult]) -> float | None:
+def mean_seconds(attempts: Sequence[Ended]) -> float | None:
     return math.fsum(a.wall_s for a in attempts) / len(attempts) if attempts else None
 
 
