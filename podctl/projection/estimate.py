@@ -27,6 +27,7 @@ from podctl.projection.model import (
     Period,
     Projection,
     StratumProjection,
+    Timing,
     TokenKind,
     Unit,
 )
@@ -34,6 +35,7 @@ from podctl.projection.model import Volume as Projected
 from podctl.projection.rates import HandlingTimes, Rates, handling_times, rates_of
 from podctl.projection.resampling import Floats
 from podctl.projection.sample import COLUMNS, Drawn, Sampled
+from podctl.projection.timing import timing
 from podctl.spec.volume import Volume
 from podctl.stats.units import plural
 
@@ -68,13 +70,14 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Settings:
-    """How it is computed. ``caps``: whether caps are tried where the volume names none."""
+    """How it is computed, and what of it. ``caps``: whether caps are tried where the volume names none."""
 
     level: float = 0.95
     replications: int = 10_000
     seed: int = 1
     coverage: bool = True
     caps: bool = True
+    timing: bool = True
 
 
 @dataclass(frozen=True)
@@ -253,6 +256,7 @@ class _Projecting:
             coverage=self._coverage(total),
             mix=self._mix(),
             baseline=self._human_baseline(total),
+            timing=self._timing(),
         )
         return replace(
             made,
@@ -541,6 +545,15 @@ class _Projecting:
             return None
         figures = self._fewer([cell for stratum in own for cell in self._cells_of(stratum)], 4)
         return MixShift(self._summed(figures.together(_DOLLARS, "dollars", scales=False)))
+
+    def _timing(self) -> Timing | None:
+        """None where the time of some tickets is not known."""
+        if self._uncovered or not self._settings.timing:
+            return None
+        whole = [math.fsum(stratum.tickets[number] for stratum in self._plan.covered) for number in range(self._volume.periods)]
+        most = whole.index(max(whole))
+        busiest = {stratum.name: stratum.tickets[most] for stratum in self._plan.covered}
+        return timing(self._cells, busiest, self._volume, self._sample.info.pods, self._settings.seed)
 
     def _human_baseline(self, total: Estimate) -> HumanBaseline | None:
         if self._baseline is None:

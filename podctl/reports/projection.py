@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from podctl.projection.model import Estimate, Projection, StratumProjection, Timing
+from podctl.projection.model import Estimate, Projection, SteadyState, StratumProjection, Timing
 from podctl.reports.text import columns, visible
-from podctl.stats.units import dollars, percent, plural
+from podctl.stats.units import dollars, percent, plural, seconds
 
 PART_LABEL = {
     "models": "models",
@@ -17,6 +17,8 @@ PART_LABEL = {
     "rework": "rework of wrong outcomes",
 }
 _LISTED = 40
+#: Units that stand once beside two numbers.
+_BARE = {"tickets": "number", "tokens": "number", "pods": "number"}
 
 
 def render_projection(projection: Projection) -> str:
@@ -35,7 +37,8 @@ def render_projection(projection: Projection) -> str:
         lines += ["", *_timing(projection.timing)]
     lines += ["", *_facts(projection), ""]
     lines += [f"! {visible(warning.text)}" for warning in projection.warnings]
-    lines += [f"* {visible(text)}" for text in projection.assumptions]
+    spoken = projection.assumptions + (projection.timing.assumptions if projection.timing is not None else ())
+    lines += [f"* {visible(text)}" for text in spoken]
     return "\n".join(lines) + "\n"
 
 
@@ -69,7 +72,8 @@ def range_text(estimate: Estimate) -> str:
     """``$10,900 – $15,200``; ``-`` without one."""
     if estimate.low is None or estimate.high is None:
         return "-"
-    return f"{_shown(estimate.low, estimate.unit)} – {_shown(estimate.high, estimate.unit)}"
+    unit = _BARE.get(estimate.unit, estimate.unit)
+    return f"{_shown(estimate.low, unit)} – {_shown(estimate.high, unit)}"
 
 
 def money(value: float | None) -> str:
@@ -86,10 +90,15 @@ def _shown(value: float, unit: str) -> str:
         return money(value)
     if unit == "share":
         return percent(value)
+    if unit == "seconds":
+        return seconds(value)
     if unit == "hours":
         return f"{value:,.0f} h" if abs(value) >= 100 else f"{value:,.1f} h" if abs(value) >= 1 else f"{value * 60:,.1f} min"
-    text = f"{value:,.0f}" if abs(value) >= 10 or value == round(value) else f"{value:.1f}"
-    return f"{text} {unit}" if unit in ("tokens", "tickets", "pods") else text
+    return f"{_number(value)} {unit}" if unit in _BARE else _number(value)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 10 or value == round(value) else f"{value:.2g}"
 
 
 def _money(projection: Projection) -> list[str]:
@@ -187,14 +196,19 @@ def _timing(timing: Timing) -> list[str]:
         pods = timing.deadline.pods
         found.append(f"deadline  {hours}: " + (plural(pods, "pod") if pods is not None else f"not met: {timing.deadline.why}"))
     if timing.steady is not None:
-        steady = timing.steady
-        state = (
-            f"busy {percent(steady.busy)}, 95 % wait less than {amount(steady.wait_p95)}, {amount(steady.in_system)} under way"
-            if steady.stable
-            else f"the queue grows without end, held up by {steady.bound_by}"
-        )
-        found.append(f"arrivals  {steady.per_hour:,.1f} tickets an hour on {plural(steady.pods, 'pod')}: {state}")
+        found.append(_arrivals(timing.steady))
     return found
+
+
+def _arrivals(steady: SteadyState) -> str:
+    text = f"arrivals  {_number(steady.per_hour)} tickets an hour on {plural(steady.pods, 'pod')}: "
+    if not steady.stable:
+        return (
+            f"{text}the queue grows by {_number(steady.growth_per_hour)} an hour without end, held up by {steady.bound_by}; "
+            f"{plural(steady.least_pods, 'pod')} at least keep up"
+        )
+    text += f"{steady.bound_by} {percent(steady.busy)} used, 95 % wait less than {amount(steady.wait_p95)}, {amount(steady.in_system)} there on average"
+    return text + (f"; too many in {percent(steady.overloaded)} of redrawn samples" if steady.overloaded else "")
 
 
 def _facts(projection: Projection) -> Iterator[str]:

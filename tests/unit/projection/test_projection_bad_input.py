@@ -20,7 +20,7 @@ from podctl.spec.load import load_volume
 from podctl.spec.problems import SpecMistakes
 from podctl.spec.volume import Volume
 
-QUICK = Settings(replications=1000, coverage=False)
+QUICK = Settings(replications=1000, coverage=False, timing=False)
 POPULATION = {name: kind.there for name, kind in KINDS.items()}
 HEAD = "apiVersion: podctl/v1\nkind: Volume\nname: v\n"
 

@@ -18,7 +18,8 @@ from podctl.projection.estimate import Settings, project
 from podctl.projection.model import Estimate, Projection, from_json, to_json
 from podctl.spec.volume import Volume
 
-QUICK = Settings(replications=1000, coverage=False)
+QUICK = Settings(replications=1000, coverage=False, timing=False)
+TIMED = replace(QUICK, timing=True)
 RATES = {
     "people": {"dollars_per_hour": 60, "fallback": "20m", "approval": {"share": 0.5, "time": "2m"}},
     "rework": {"time": "30m", "dollars": 5},
@@ -299,3 +300,43 @@ def test_nothing_depends_on_the_order_of_numpys_sums() -> None:
     turned = Made(run.info, list(reversed(run.attempts)))
     assert made(turned).total.value == pytest.approx(made(run).total.value)
     assert np.isfinite(made(turned).total.high or 0)
+
+
+def test_the_time_is_that_of_a_simulation_beside_a_division() -> None:
+    of = volume(tickets=3000, period="day", work={"pods": [1, 8, 2000], "deadline": "2h", "reset": 2})
+    found = made(run_of(), of, TIMED)
+    assert found.timing is not None
+    one, eight, many = found.timing.clearing
+    hours = (found.pod_hours.value or 0) + 3000 * 2 / 3600
+    assert one.divided == pytest.approx(hours, rel=0.1)
+    assert one.hours.value == pytest.approx(one.divided, rel=0.01)
+    assert (eight.pods, eight.hours.unit, eight.bound_by) == (8, "hours", "pods")
+    # So many pods wait for the longest ticket: what a division would say is wrong.
+    assert (many.hours.value or 0) > 3 * many.divided and many.bound_by == "last tickets"
+    assert found.timing.deadline is not None and 1 < (found.timing.deadline.pods or 0) < 30
+    assert found.timing.steady is not None and found.timing.steady.per_hour == pytest.approx(125)
+
+
+def test_a_providers_limit_bounds_the_time_whatever_the_pods() -> None:
+    run = run_of()
+    work = {"pods": [100], "provider": {"tokens_per_minute": 10_000}, "deadline": "1h"}
+    projection = made(run, volume(tickets=200, period="day", work=work), TIMED)
+    found, tokens = projection.timing, sum(kind.tokens.value or 0 for kind in projection.tokens)
+    assert found is not None
+    assert (found.clearing[0].hours.value or 0) * 60 == pytest.approx(tokens / 10_000, rel=0.25)
+    assert found.clearing[0].bound_by == "tokens"
+    assert found.deadline is not None and found.deadline.pods is None and "tokens" in found.deadline.why
+
+
+def test_arrivals_that_are_too_many_make_a_queue_without_end() -> None:
+    found = made(run_of(), volume(tickets=200_000, period="day", work={"pods": [1]}), TIMED).timing
+    assert found is not None and found.steady is not None
+    assert not found.steady.stable and found.steady.wait_p95.value is None
+    assert found.steady.least_pods > 1 and found.steady.growth_per_hour > 0
+
+
+def test_larger_backlogs_are_simulated_in_proportion() -> None:
+    some, more = (made(run_of(), volume(tickets=tickets), TIMED).timing for tickets in (100_000, 1_000_000))
+    assert some is not None and more is not None
+    assert more.clearing[0].hours.value == pytest.approx(10 * (some.clearing[0].hours.value or 0), rel=0.05)
+    assert any("in proportion" in text for text in more.assumptions)
