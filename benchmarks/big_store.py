@@ -23,30 +23,30 @@ _START = 1_795_000_000 * 10**9
 _STRATA = ("refund", "cancel", "address", "fraud")
 
 
-def make_store(directory: Path, attempts: int, records_each: int) -> None:
+def make_store(directory: Path, attempts: int, records_each: int, run: str = RUN) -> None:
     """One finished run. A fifth of the attempts failed their check, one in forty crossed the boundary, one in fifty failed for
     infrastructure's reasons; every attempt has ``records_each`` records in its sealed evidence."""
     store = Store.open(directory, SystemClock())
     planned = [Planned(f"{at:05d}-1", f"T-{at:05d}", _STRATA[at % 4], at, 1) for at in range(attempts)]
-    store.create_run(_info(attempts), planned, Owner.current())
-    results = [_finish(store, attempt, records_each) for attempt in planned]
+    store.create_run(_info(attempts, run), planned, Owner.current())
+    results = [_finish(store, attempt, records_each, run) for attempt in planned]
     spent = sum((result.dollars or Decimal(0) for result in results), Decimal(0))
     with store._database.writing() as connection:  # start_try and finish_try commit to disk each time
-        connection.execute(insert(tries), [_try(result) for result in results])
-    store.finish_run(RUN, RunResult(_info(attempts), "finished", tuple(results), "fail", spent_dollars=spent))
+        connection.execute(insert(tries), [_try(result, run) for result in results])
+    store.finish_run(run, RunResult(_info(attempts, run), "finished", tuple(results), "fail", spent_dollars=spent))
     store.close()
 
 
-def _info(attempts: int) -> RunInfo:
+def _info(attempts: int, run: str) -> RunInfo:
     strata = dict.fromkeys(_STRATA, (attempts // 4, attempts * 4))
     settings = {"limits": {"wall": "120s"}, "checks": [{"kind": "state"}]}
     return RunInfo(
-        RUN, "large", "agent", "1", "9f" * 32, "shop", "local", "made up", "51" * 32, attempts, attempts * 16, strata, 1, 8, 1,
+        run, "large", "agent", "1", "9f" * 32, "shop", "local", "made up", "51" * 32, attempts, attempts * 16, strata, 1, 8, 1,
         _START, _START + 3600 * 10**9, settings=settings,
     )  # fmt: skip
 
 
-def _finish(store: Store, planned: Planned, records_each: int) -> AttemptResult:
+def _finish(store: Store, planned: Planned, records_each: int, run: str) -> AttemptResult:
     at = planned.position
     cause = Cause.BOUNDARY_VIOLATION if at % 40 == 7 else Cause.SANDBOX_FAILED if at % 50 == 3 else Cause.COMPLETED
     passed = cause is Cause.COMPLETED and at % 5 != 2
@@ -62,7 +62,7 @@ def _finish(store: Store, planned: Planned, records_each: int) -> AttemptResult:
         )
     elif not passed:
         diff += (DiffEntry("missing", "shop-db", "orders", "update", {"id": at}, "note", "", None, "refund issued"),)
-    directory = store.attempt_directory(RUN, planned.id)
+    directory = store.attempt_directory(run, planned.id)
     directory.mkdir(parents=True)
     lines = [encode(record) for record in _records(planned, cause, passed, records_each)]
     heads = list(links(lines))
@@ -181,8 +181,8 @@ def _middle(position: int, step: int) -> tuple[str, str, str, dict[str, Any]]:
     return "gateway", "agent", "decision", {"decision": decision}
 
 
-def _try(result: AttemptResult) -> dict[str, Any]:
+def _try(result: AttemptResult, run: str) -> dict[str, Any]:
     return {
-        "run": RUN, "attempt": result.id, "number": 1, "started_ns": result.started_ns, "ended_ns": result.ended_ns,
+        "run": run, "attempt": result.id, "number": 1, "started_ns": result.started_ns, "ended_ns": result.ended_ns,
         "cause": result.cause.value, "dollars": str(result.dollars), "dollars_upper": str(result.dollars), "tokens": "{}",
     }  # fmt: skip

@@ -170,7 +170,7 @@ _RANGES = Markup(
 )
 _RANGE_ROW = Markup(
     '<text x="8" y="{text}" font-size="11">{name}</text>'
-    '<rect class="bar" fill="#46688a" x="8" y="{top}" width="{width:.1f}" height="8"/>{whisker}'
+    '<rect class="bar" fill="#46688a" fill-opacity="0.55" x="8" y="{top}" width="{width:.1f}" height="8"/>{whisker}'
 )
 _RANGE_WHISKER = Markup(
     '<path class="mark" stroke="#1d1c1a" fill="none" d="M{low:.1f} {middle}H{high:.1f}M{low:.1f} {top}V{bottom}M{high:.1f} {top}V{bottom}"/>'

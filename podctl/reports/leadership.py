@@ -200,7 +200,9 @@ def _time(projection: Projection) -> Row:
     if timing is not None and timing.steady is not None:
         steady = timing.steady
         arriving = f"{steady.per_hour:,.4g} tickets an hour on {plural(steady.pods, 'pod')}"
-        kept = f"95 % wait less than {amount(steady.wait_p95)}" if steady.stable else "the queue grows without end"
+        kept = f"95 % wait less than {amount(steady.wait_p95)}"
+        if not steady.stable:
+            kept = f"the queue grows without end; {plural(steady.least_pods, 'pod')} at least keep up"
         lines.append(f"{arriving}: {kept}.")
     work = [f"{_with_range(projection.pod_hours)} of pods"]
     if projection.human_hours.value or projection.human_hours.at_least:

@@ -18,6 +18,7 @@ LAST = {
     "pods": "sandbox: 1,000 times",
     "memory": "one pod more",
     "store": "podctl report",
+    "reports": "  the pull-request comment",
     "throughput": "  no services",
     "growth": "2 pods",
     "gateway": "gateway adds to a stream",
@@ -35,7 +36,7 @@ def test_every_benchmark_is_tried_here_but_docker() -> None:
     "names",
     [
         ("cli", "pods", "memory", "store", "gateway"),
-        pytest.param(("throughput", "growth", "capture", "data", "masking"), marks=pytest.mark.campaign),
+        pytest.param(("throughput", "growth", "capture", "data", "masking", "reports"), marks=pytest.mark.campaign),
     ],
 )
 def test_benchmarks_measure_something(names: tuple[str, ...]) -> None:

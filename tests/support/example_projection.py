@@ -20,6 +20,7 @@ from podctl.projection.model import (
     Part,
     Period,
     Projection,
+    SteadyState,
     StratumProjection,
     Timing,
     TokenKind,
@@ -75,7 +76,10 @@ def example_projection(**changed: Any) -> Projection:
         baseline=HumanBaseline("handling times of 4,100 tickets", 11.5, 2300, 92_000, around(87_000)),
         timing=Timing(
             tuple(Clearing(pods, around(230 / pods * 1.3, "hours", 0.1), 230 / pods, "pods" if pods < 16 else "tokens a minute") for pods in (4, 8, 16)),
-            None,
+            SteadyState(
+                pods=8, per_hour=18.0, stable=True, busy=0.62, least_pods=5, growth_per_hour=0.0, overloaded=0.02,
+                wait_mean=around(0.02, "hours"), wait_p95=around(0.3, "hours"), in_system=around(6.1, "tickets"), bound_by="pods",
+            ),
             Deadline(24.0, 12),
             ("the provider's limits are those of the volume file",),
         ),

@@ -12,7 +12,7 @@ from example_projection import around, example_projection, projection_saying
 from example_run import example_comparison, run_saying
 
 from podctl.evidence.results import GateFinding, RunResult
-from podctl.projection.model import Estimate, Timing, Warned
+from podctl.projection.model import Deadline, Estimate, Timing, Warned
 from podctl.reports.leadership import Row, leadership, render_leadership
 
 RUN = replace(example_comparison(), attempts=())
@@ -86,6 +86,12 @@ def test_a_verdict_is_a_word_with_what_it_rests_on() -> None:
 def test_time_leads_with_the_latest_end() -> None:
     assert row("Time").strong == "up to 85.2 h on 4 pods"
     assert "A deadline of 24 h needs 12 pods." in said("Time")
+    assert "18 tickets an hour on 8 pods: 95 % wait less than 18.0 min." in said("Time")
+    timing = example_projection().timing
+    assert timing is not None and timing.steady is not None
+    growing = replace(timing, steady=replace(timing.steady, stable=False), deadline=Deadline(24, None, "the provider's limit"))
+    assert "the queue grows without end; 5 pods at least keep up." in said("Time", timing=growing)
+    assert "A deadline of 24 h is not met: the provider's limit." in said("Time", timing=growing)
     assert "Work: 212 h" in said("Time", timing=None) and row("Time", timing=Timing()).strong == ""
 
 

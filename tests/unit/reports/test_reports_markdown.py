@@ -85,7 +85,7 @@ def test_no_text_breaks_a_table_or_leaves_its_code_span(text: str) -> None:
             assert not set("@<>[]") & set(outside), outside
 
 
-@pytest.mark.parametrize("text", ["w" * 400, "\u202e" * 400])
+@pytest.mark.parametrize("text", ["w" * 400, "\u202e" * 400, "𝄞" * 400])
 def test_it_never_grows_over_the_limit(text: str) -> None:
     run = example_comparison(scale=60)
     loud = tuple(type(a)(**{**vars(a), "detail": text, "ticket": f"{a.ticket}{text}"}) for a in run.attempts)
@@ -93,6 +93,7 @@ def test_it_never_grows_over_the_limit(text: str) -> None:
         build_report(RunResult(run.info, "finished", loud, "fail", run.findings, run.comparison, notes=(text,) * 50))
     )
     assert len(page) <= MAX_CHARACTERS
+    assert len(page.encode()) <= 2**18  # a job summary may have four times that
     assert page.rstrip().endswith("in the full report._")
     assert page.splitlines()[0] == marker(run.info.scenario)
 
