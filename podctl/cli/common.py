@@ -125,12 +125,9 @@ def open_store(place: StorePlace) -> StoreReader:
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Plain columns: readable by eyes, cut and awk."""
-    from podctl.evidence.safe import printable
+    from podctl.reports.text import columns
 
-    cells = [list(headings), *([printable(str(cell)) for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
-    click.echo("\n".join(lines))
+    click.echo("\n".join(columns(headings, rows)))
 
 
 def emit_json(kind: str, items: Any) -> None:

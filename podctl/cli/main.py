@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Run an agent version over the sampled tickets, and say whether it may go on."),
     "merge": ("merge", "Put the shards of a run together, and judge the whole."),
     "demo": ("demo", "Run the example shop: two versions of an agent, compared."),
+    "project": ("project", "Cost and time for the real workload, from a run's sample."),
     "data": ("data", "Take seeds out of live databases: what tickets need of them, masked."),
     "get": ("get", "List runs, attempts of a run, or pods on this machine."),
     "describe": ("get", "Show one run or one pod in full."),

@@ -68,10 +68,12 @@ def _checked(value: Any) -> str:
     return type(value).__name__
 
 
+#: As `podctl.spec.shape.KINDS`, which help need not import.
+_KINDS = ("Scenario", "Topology", "Tickets", "Agent", "Boundary", "Capture", "Masking", "Volume")
+
+
 @click.command("schema")
-@click.argument(
-    "kind", required=False, type=click.Choice(["Scenario", "Topology", "Tickets", "Agent", "Boundary", "Capture", "Masking"])
-)
+@click.argument("kind", required=False, type=click.Choice(_KINDS))
 def schema_command(kind: str | None) -> int:
     """Print the JSON Schema of a kind of spec, or of all.
 

@@ -10,7 +10,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from podctl.evidence.store_problems import HEAD, StoreProblem, in_words, no_atte
 from podctl.evidence.store_rows import AttemptSummary, RunSummary, decimal, known_dollars, status_of
 from podctl.evidence.store_text import loaded, storable
 
+#: Tickets whose attempts are read at once by `StoreReader.each_attempt`.
+_PART = 1_000
 #: Seconds to wait for a writer before giving up.
 WAIT_S = 10.0
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -53,26 +55,37 @@ class StoreReader:
     def load_run(self, run: str) -> RunResult:
         """A run that has not finished comes with the attempts that have ended and what was spent so far."""
         with self._reading() as query:
-            found = query(
-                "SELECT info, status, owner, verdict, findings, comparison, notes, spent_dollars FROM runs WHERE id = :run",
-                run=run,
-            )
-            if not found:
-                raise no_run(run)
-            info, status, owner, verdict, findings, comparison, notes, spent_dollars = found[0]
+            head = _head(query, run)
             ended = query("SELECT result FROM attempts WHERE run = :run AND state = 'ended' ORDER BY position, repeat", run=run)
-            spent = _dollars(query, run) if status == "running" else decimal(spent_dollars)
-        compared = json.loads(comparison)
-        return RunResult(
-            info=codec.from_json(RunInfo, json.loads(info)),
-            status=status_of(status, owner),
-            attempts=tuple(codec.from_json(AttemptResult, json.loads(text)) for (text,) in ended),
-            verdict=verdict,
-            findings=tuple(codec.from_json(GateFinding, finding) for finding in json.loads(findings)),
-            comparison=None if compared is None else codec.from_json(Comparison, compared),
-            spent_dollars=spent,
-            notes=tuple(json.loads(notes)),
-        )
+        return replace(head, attempts=tuple(_result(text) for (text,) in ended))
+
+    def load_head(self, run: str) -> RunResult:
+        """As `load_run`, without its attempts."""
+        with self._reading() as query:
+            return _head(query, run)
+
+    def each_attempt(self, run: str) -> Iterator[AttemptResult]:
+        """Those that have ended, in order; a part is read at a time, so of a run under way what ends meanwhile may be among them."""
+        after = -1
+        while True:
+            with self._reading() as query:
+                # By position, which is a ticket's: its repeats come together.
+                some = query(
+                    "SELECT position, result FROM attempts WHERE run = :run AND state = 'ended' AND position > :after"
+                    " AND position <= :until ORDER BY position, repeat",
+                    run=run,
+                    after=after,
+                    until=after + _PART,
+                )
+                left = query(
+                    "SELECT min(position) FROM attempts WHERE run = :run AND state = 'ended' AND position > :until",
+                    run=run,
+                    until=after + _PART,
+                )
+            yield from (_result(text) for _, text in some)
+            if left[0][0] is None:
+                return
+            after = left[0][0] - 1
 
     def load_info(self, run: str) -> RunInfo:
         """Of a large run much quicker than `load_run`."""
@@ -91,7 +104,7 @@ class StoreReader:
         if state != "ended":
             what = f"attempt {attempt} of run {run} has not ended"
             raise StoreProblem(what, code="attempt-not-ended", cause=f"it is {state}")
-        return codec.from_json(AttemptResult, json.loads(result))
+        return _result(result)
 
     def list_attempts(self, run: str) -> list[AttemptSummary]:
         """Those that have ended, in order; of a large run much quicker than `load_run`."""
@@ -128,7 +141,7 @@ class StoreReader:
                 ticket=storable(name),
                 repeat=repeat,
             )
-        return codec.from_json(AttemptResult, json.loads(found[0][0])) if found else None
+        return _result(found[0][0]) if found else None
 
     def list_runs(self) -> list[RunSummary]:
         """Newest first."""
@@ -251,6 +264,31 @@ def _sqlite_reading(path: Path, wait_s: float) -> Iterator[Query]:
             yield lambda statement, **parameters: connection.execute(statement, parameters).fetchall()
     except sqlite3.Error as error:
         raise in_words(error, str(path), wait_s) from error
+
+
+def _head(query: Query, run: str) -> RunResult:
+    found = query(
+        "SELECT info, status, owner, verdict, findings, comparison, notes, spent_dollars FROM runs WHERE id = :run",
+        run=run,
+    )
+    if not found:
+        raise no_run(run)
+    info, status, owner, verdict, findings, comparison, notes, spent_dollars = found[0]
+    compared = json.loads(comparison)
+    return RunResult(
+        info=codec.from_json(RunInfo, json.loads(info)),
+        status=status_of(status, owner),
+        attempts=(),
+        verdict=verdict,
+        findings=tuple(codec.from_json(GateFinding, finding) for finding in json.loads(findings)),
+        comparison=None if compared is None else codec.from_json(Comparison, compared),
+        spent_dollars=_dollars(query, run) if status == "running" else decimal(spent_dollars),
+        notes=tuple(json.loads(notes)),
+    )
+
+
+def _result(text: str) -> AttemptResult:
+    return codec.from_json(AttemptResult, json.loads(text))
 
 
 def _dollars(query: Query, run: str) -> Any:

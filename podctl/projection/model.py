@@ -163,10 +163,9 @@ class Cap:
 
 @dataclass(frozen=True)
 class MixShift:
-    """Dollars per ticket at the mix of the run's population and at the volume's; what differs is the mix alone."""
+    """Dollars per ticket at the mix of the run's population; what differs from the projection's ``per_ticket`` is the mix alone."""
 
     population: Estimate
-    volume: Estimate
 
 
 @dataclass(frozen=True)
@@ -195,13 +194,21 @@ class Clearing:
 
 @dataclass(frozen=True)
 class SteadyState:
-    """Tickets that keep arriving, ``per_hour``, worked by ``pods``. Unstable: the queue grows without end, and waits are unknown."""
+    """Tickets that keep arriving, ``per_hour``, worked by ``pods``. Unstable: the queue grows by ``growth_per_hour`` without end, and
+    waits are unknown.
+
+    ``busy``: share of what `bound_by` can do; ``least_pods`` that could keep up; ``overloaded``: the share of redrawn samples in which
+    the queue grows without end.
+    """
 
     pods: int
     per_hour: float
     stable: bool
     busy: float
-    wait_p50: Estimate
+    least_pods: int
+    growth_per_hour: float
+    overloaded: float
+    wait_mean: Estimate
     wait_p95: Estimate
     in_system: Estimate
     bound_by: str

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
+
+from podctl.evidence.safe import printable
 
 #: More marks than this on one letter are not writing but drawing over the neighbours.
 MAX_MARKS = 4
@@ -40,6 +43,13 @@ def _spell_out(text: str, keep: str) -> str:
         else:
             shown.append(character)
     return "".join(shown)
+
+
+def columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Plain columns: readable by eyes, cut and awk."""
+    cells = [list(headings), *([printable(str(cell)) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def value_text(value: Any, limit: int = 120) -> str:

@@ -15,6 +15,7 @@ from podctl.spec.models import Agent, Model, Scenario, Tickets, Topology
 from podctl.spec.problems import Mark, Problem, printable, shown
 from podctl.spec.shape import closest
 from podctl.spec.source import Document, Item, stat_kind
+from podctl.spec.volume import Volume
 
 #: Names that mean something else inside a pod.
 RESERVED = ("gateway", "localhost")
@@ -22,6 +23,10 @@ RESERVED = ("gateway", "localhost")
 SOURCES = (".csv", ".json", ".jsonl", ".ndjson", ".parquet")
 _OF_DATABASES = ("url", "host", "port", "user", "password", "name")
 _OF_SERVICES = ("url", "host", "port")
+#: Caps that a volume may ask about.
+_CAPS = 10
+#: Names that a message lists.
+_LISTED = 10
 #: What only a service that runs from an image has.
 _OF_IMAGES = ("arguments", "working_directory", "files", "writable", "user", "aliases")
 
@@ -73,6 +78,8 @@ def check(document: Document, model: type[Model], replaced: Collection[str] = ()
         _agent(document.root, report)
     elif model is Capture:
         _capture(document.root, report)
+    elif model is Volume:
+        _volume(document.root, report)
     elif model is Scenario:
         _scenario(document.root, report, replaced)
     return report.problems
@@ -391,6 +398,61 @@ def _capture(root: Item, report: Report) -> None:
                 _compiles(pattern, pattern.value, report.add)
     if root.text("masking", "") and root.text("unmasked", "") and root.entries is not None:
         report.add(root.entries["unmasked"][0], "masking and unmasked are both given", "keep one of them")
+
+
+def _volume(root: Item, report: Report) -> None:
+    of_population = root.text("of", "future") == "population"
+    given = [name for name in ("tickets", "strata") if root.get(name) is not None]
+    if of_population:
+        for name in [name for name in ("tickets", "strata", "periods", "growth", "uncertainty") if root.get(name) is not None]:
+            report.add(_at(root, name), f"`{name}` is for future tickets: of the population every ticket is known")
+    elif len(given) != 1:
+        at = _at(root, given[1]) if given else root.at
+        report.add(at, f"expected `tickets` or `strata`, found {'both' if given else 'neither'}")
+    if len(root.list("caps")) > _CAPS:
+        report.add(_at(root, "caps"), f"expected at most {_CAPS} caps, found {len(root.list('caps'))}")
+    people, baseline = root.get("people"), root.get("baseline")
+    if baseline is not None and baseline.entries is not None:
+        ways = [name for name in ("time", "strata", "tickets") if baseline.get(name) is not None]
+        if len(ways) != 1:
+            found = " and ".join(ways) or "none"
+            report.add(_at(root, "baseline"), f"expected exactly one of time, strata, tickets; given: {found}")
+        if (tickets := baseline.get("tickets")) is not None:
+            report.path(tickets.get("file"), "file")
+    rework = root.get("rework")
+    if rework is not None and rework.get("time") is not None and people is None:
+        report.add(_at(root, "rework"), "a person's time has no price without people.dollars_per_hour", "add people:")
+
+
+def check_strata(document: Document, population: Collection[str]) -> list[Problem]:
+    """A volume's strata against those of a run's population: each named once, none that only the volume knows, unless `like` one."""
+    report, root = Report(document), document.root
+    strata = root.mapping("strata")
+    for name, (at, item) in strata.items():
+        like = item.get("like")
+        if like is None and name not in population:
+            hint = closest(name, population) or f"add like: with one of the run's: {_listed(population)}"
+            report.add(at, f"the run's population has no stratum `{printable(name, 60)}`", hint)
+        elif like is not None and isinstance(like.value, str) and like.value not in population:
+            hint = closest(like.value, population) or f"one of {_listed(population)}"
+            report.add(like.at, f"the run's population has no stratum `{printable(like.value, 60)}`", hint)
+    if strata and (missing := [name for name in population if name not in strata]):
+        report.add(_at(root, "strata"), f"nothing is said of {_listed(missing)}", "write 0 where no such tickets will come")
+    baseline = root.get("baseline")
+    for name, (at, _) in ({} if baseline is None else baseline.mapping("strata")).items():
+        if name not in population and name not in strata:
+            hint = closest(name, population)
+            report.add(at, f"neither the run nor the volume has a stratum `{printable(name, 60)}`", hint)
+    return report.problems
+
+
+def _listed(names: Collection[str]) -> str:
+    some = [printable(name, 60) for name in list(names)[:_LISTED]]
+    return ", ".join(some) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+
+
+def _at(root: Item, name: str) -> Mark:
+    return root.entries[name][0] if root.entries is not None and name in root.entries else root.at
 
 
 def _compiles(item: Item, pattern: str, add: Callable[[Mark, str], None]) -> None:

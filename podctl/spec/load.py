@@ -10,11 +10,12 @@ from pydantic import BaseModel
 
 from podctl.errors import SpecError
 from podctl.spec.bundle import Bundle
-from podctl.spec.checks import absolute, check, check_across
+from podctl.spec.checks import absolute, check, check_across, check_strata
 from podctl.spec.models import Agent, Boundary, Model, Scenario, Tickets, Topology
 from podctl.spec.problems import Problem, SpecMistakes, printable
 from podctl.spec.shape import KINDS, validate
 from podctl.spec.source import Document, read
+from podctl.spec.volume import Volume
 
 ROLES: dict[str, type[Model]] = {"topology": Topology, "tickets": Tickets, "agent": Agent, "boundary": Boundary}
 
@@ -30,6 +31,16 @@ def load_model(path: Path, model: type[M], absent: tuple[str, ...] = ()) -> M:
     value, problems = _value(document, model, absent)
     if value is None or problems:
         raise SpecMistakes(problems)
+    return value
+
+
+def load_volume(path: Path, population: Mapping[str, int]) -> Volume:
+    """A Volume file against the strata of a run's population (stratum -> tickets). Raises `SpecError`, as `load_model` does."""
+    document = read(path)
+    value, problems = _value(document, Volume)
+    problems += check_strata(document, population)
+    if value is None or problems:
+        raise SpecMistakes(_ordered(problems, document))
     return value
 
 

@@ -17,6 +17,7 @@ from podctl.spec.masking import Masking
 from podctl.spec.models import Agent, Boundary, Model, Scenario, Tickets, Topology
 from podctl.spec.problems import Mark, Problem, printable
 from podctl.spec.source import Document, Item
+from podctl.spec.volume import Volume
 
 KINDS: dict[str, type[Model]] = {
     "Scenario": Scenario,
@@ -26,6 +27,7 @@ KINDS: dict[str, type[Model]] = {
     "Boundary": Boundary,
     "Capture": Capture,
     "Masking": Masking,
+    "Volume": Volume,
 }
 
 M = TypeVar("M", bound=Model)

@@ -30,6 +30,7 @@ _KNOWN = {
     "minimum",
     "maximum",
     "exclusiveMinimum",
+    "exclusiveMaximum",
     "minItems",
     "items",
 }
@@ -56,7 +57,8 @@ def valid(value: Any, schema: Any, root: dict[str, Any]) -> bool:
         return "pattern" not in schema or re.search(schema["pattern"], value) is not None
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high, above = schema.get("minimum", value), schema.get("maximum", value), schema.get("exclusiveMinimum")
-        return bool(low <= value <= high and (above is None or value > above))
+        below = schema.get("exclusiveMaximum")
+        return bool(low <= value <= high and (above is None or value > above) and (below is None or value < below))
     if isinstance(value, list):
         return len(value) >= schema.get("minItems", 0) and all(valid(item, schema.get("items", True), root) for item in value)
     return not isinstance(value, dict) or _object(value, schema, root)

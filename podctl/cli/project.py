@@ -1,0 +1,95 @@
+"""From a run's sample to the real workload."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from podctl.cli.common import open_store, output_option, store_option
+from podctl.errors import ExitCode, PodctlError
+
+if TYPE_CHECKING:
+    from podctl.evidence.store_read import StorePlace
+
+
+@click.command("project")
+@click.argument("run", default="latest")
+@click.option(
+    "--volume",
+    required=True,
+    metavar="FILE|N|population",
+    help="A Volume file; how many tickets, by the mix of the run's population; or that population itself, once.",
+)
+@click.option("--level", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True, help="How sure ranges are.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same seed gives the same figures.")
+@click.option(
+    "--replications", type=click.IntRange(1_000, 1_000_000), default=10_000, show_default=True, help="Of the bootstrap."
+)
+@click.option("--strict", is_flag=True, help="Exit with 5 when the total is unknown or has no range.")
+@output_option("json")
+@store_option
+def project_command(run: str, volume: str, store: StorePlace, strict: bool, output: str, **given: Any) -> int:
+    """Project a run's sample to the real workload: what it will cost and take, with the range of each figure.
+
+    \b
+    podctl project latest --volume 20000
+    podctl project latest --volume volume.yaml
+    podctl project latest --volume volume.yaml -o json
+
+    A Volume file says how many tickets of each stratum there will be, and what people, pods and rework cost:
+    docs/projection.md. Without one, only what the models cost is in the total.
+    """
+    import time
+
+    from podctl.projection.estimate import Known, Settings, project
+    from podctl.projection.model import to_json
+    from podctl.projection.sample import sampled
+    from podctl.reports.projection import render_projection
+    from podctl.reports.text import encodable
+
+    opened = open_store(store)
+    head = opened.load_head(opened.find_run(run))
+    sample = sampled(head.info, opened.each_attempt(head.info.id))
+    wanted = _volume(volume, sample.population)
+    known = Known(_measured(wanted), head.status, time.time_ns())
+    made = project(sample, wanted, Settings(given["level"], given["replications"], given["seed"]), known)
+    if output == "json":
+        click.echo(json.dumps(to_json(made), indent=2, allow_nan=False))
+    else:
+        click.echo(encodable(render_projection(made), sys.stdout.encoding), nl=False)
+    return int(ExitCode.INCONCLUSIVE) if strict and made.total.low is None else 0
+
+
+def _volume(given: str, population: dict[str, int]) -> Any:
+    """The Volume that was named. Raises `SpecError`."""
+    from podctl.spec.load import load_volume
+    from podctl.spec.volume import Volume
+
+    head = {"apiVersion": "podctl/v1", "kind": "Volume"}
+    if given == "population":
+        return Volume.model_validate({**head, "name": "population", "of": "population"})
+    if given.isdecimal() and given.isascii():
+        return Volume.model_validate({**head, "name": "tickets", "tickets": int(given[:13])})
+    path = Path(given)
+    if not path.is_file() and not path.suffix:
+        raise PodctlError(
+            f"--volume {given!r} is neither a number of tickets nor a file",
+            code="usage",
+            hint="a number such as 20000, a file of kind Volume, or population",
+            exit_code=ExitCode.USAGE,
+        )
+    return load_volume(path, population)
+
+
+def _measured(volume: Any) -> Any:
+    """What tickets of the volume's baseline say that people took; None where it names none. Raises `SpecError`."""
+    baseline = volume.baseline
+    if baseline is None or baseline.tickets is None:
+        return None
+    from podctl.tickets.handling import handling_times
+
+    return handling_times(baseline.tickets)
