@@ -84,7 +84,7 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
             problems += found
     problems += check_across(document, documents.get("topology"), documents.get("boundary"), documents.get("agent"))
     if within is not None:
-        _refuse_outside([*_paths(scenario), *_paths(tuple(values.values()))], within)
+        _refuse_outside([*paths_in(scenario), *paths_in(tuple(values.values()))], within)
     if problems or scenario is None:
         raise SpecMistakes(_ordered(problems, document))
     return Bundle(
@@ -147,17 +147,17 @@ def _with_base(value: Any, base: Path) -> Any:
     return value
 
 
-def _paths(value: Any) -> Iterator[Path]:
+def paths_in(value: Any) -> Iterator[Path]:
     """Every path in a spec."""
     if isinstance(value, Path):
         yield value
     elif isinstance(value, BaseModel):
-        yield from _paths(tuple(getattr(value, name) for name in type(value).model_fields))
+        yield from paths_in(tuple(getattr(value, name) for name in type(value).model_fields))
     elif isinstance(value, dict):
-        yield from _paths(tuple(value.values()))
+        yield from paths_in(tuple(value.values()))
     elif isinstance(value, tuple):
         for item in value:
-            yield from _paths(item)
+            yield from paths_in(item)
 
 
 def _refuse_outside(paths: Iterable[Path], root: Path) -> None:
