@@ -13,7 +13,7 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.checks import absolute, check, check_across, check_strata
 from podctl.spec.models import Agent, Boundary, Model, Scenario, Tickets, Topology
 from podctl.spec.problems import Problem, SpecMistakes, printable
-from podctl.spec.shape import KINDS, validate
+from podctl.spec.shape import KINDS, of_the_whole, validate
 from podctl.spec.source import Document, read
 from podctl.spec.volume import Volume
 
@@ -103,6 +103,8 @@ def _value(document: Document, model: type[M], replaced: tuple[str, ...] = ()) -
     if document.root.entries is not None and document.root.text("kind", model.__name__) == model.__name__:
         taken = {problem.at for problem in problems}
         problems += [problem for problem in check(document, model, replaced) if problem.at not in taken]
+        if value is None and not problems:
+            problems = of_the_whole(document, model)
     problems.sort(key=lambda problem: problem.at)
     return (None if value is None else _absolute(value, document.path.parent)), problems
 
