@@ -29,6 +29,8 @@ _NOT_MIRRORED = {
 _ENTRY = re.compile(r"^\d+; \d+ (\d+) (.+)$")
 #: What a server sets of columns; some of 15 keep a mark of their own there, which no other server knows.
 _COLUMN_OPTIONS = re.compile(r"^(ALTER TABLE ONLY .+ ALTER COLUMN .+ SET \()([^)]*)(\);\n)", re.MULTILINE)
+#: Bounds of pg_dump's own session, which a server older than pg_dump need not know. podctl's sessions have none.
+_TIMEOUTS = re.compile(r"^SET \w+_timeout = 0;$\n?", re.MULTILINE)
 _RESTRICT = re.compile(r"^\\(?:un)?restrict .*\n", re.MULTILINE)
 
 
@@ -71,6 +73,8 @@ def dump(
             [str(binaries / "pg_restore"), f"--section={section}", f"--use-list={chosen}", "--no-owner", "--no-privileges", "--file=-", str(archive)],
             timeout,
         )  # fmt: skip
+        header, first, rest = script.partition("\nSET client_encoding")
+        script = _TIMEOUTS.sub("", header) + first + rest
         parts.append(_COLUMN_OPTIONS.sub(_portable, _RESTRICT.sub("", script)))
     archive.unlink()
     chosen.unlink()

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tickets": ("tickets", "Show the population and the sample; freeze a sample; pull tickets from where they are kept."),
     "run": ("run", "Run an agent version over the sampled tickets, and say whether it may go on."),
     "merge": ("merge", "Put the shards of a run together, and judge the whole."),
+    "ci": ("ci", "Try every agent that a change touches against what it was; write all reports."),
     "demo": ("demo", "Run the example shop: two versions of an agent, compared."),
     "project": ("project", "Cost and time for the real workload, from a run's sample."),
     "data": ("data", "Take seeds out of live databases: what tickets need of them, masked."),
@@ -50,7 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 #: Commands that remove what dead runs left, or whose output is no place to speak of it.
-REMOVING = ("run", "demo", "gc", "completion", "controller")
+REMOVING = ("run", "ci", "demo", "gc", "completion", "controller")
 
 
 class Lazy(click.Group):

@@ -53,22 +53,25 @@ def merge_command(shards: tuple[str, ...], store: StorePlace, strict: bool, outp
 
 def _pieces(store: Store, given: str) -> list[Piece]:
     """Raises `PodctlError`."""
-    from podctl.clock import SystemClock
     from podctl.controller.merging import piece_of, pieces_in
-    from podctl.evidence.store import Store
 
     directory = Path(given)
-    if (directory / "store.db").is_file():
-        return pieces_in(Store.open(directory, SystemClock()))
     if directory.parent.name == "runs" and (directory.parents[1] / "store.db").is_file():
-        return [piece_of(Store.open(directory.parents[1], SystemClock()), directory.name)]
-    if directory.is_dir():
-        from podctl.errors import SpecError
+        return [piece_of(store_in(directory.parents[1]), directory.name)]
+    return pieces_in(store_in(directory)) if directory.is_dir() else [piece_of(store, given)]
 
+
+def store_in(directory: Path) -> Store:
+    """One that is there. Raises `PodctlError`."""
+    from podctl.clock import SystemClock
+    from podctl.errors import SpecError
+    from podctl.evidence.store import Store
+
+    if not (directory / "store.db").is_file():
         raise SpecError(
-            f"{given} is no store",
+            f"{directory} is no store",
             code="merge-no-store",
             cause="there is no store.db in it",
             hint="name what --store named when the shard was made, or the .podctl that it left",
         )
-    return [piece_of(store, given)]
+    return Store.open(directory, SystemClock())

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class Prepared:
     population: int
     left_out: tuple[str, ...] = ()
     shard: Shard | None = None  # only its attempts are planned; the sample is the whole one
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def run_dollars(self) -> Decimal:
@@ -251,6 +252,7 @@ class RunController:
             settings=printed_settings(bundle),
             fidelity=likeness(bundle, servers),
             shard=prepared.shard,
+            labels=dict(prepared.labels),
         )
         self._store.create_run(info, _stored(prepared.planned), Owner.current())
         point("run.stored")

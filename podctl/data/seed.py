@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from podctl.data.captured import AFTER, BEFORE, copy_in, refresh_views, verified
+from podctl.data.captured import AFTER, BEFORE, CapturedSeed, copy_in, refresh_views, verified
 from podctl.data.catalog import Catalog, Table, read_catalog
 from podctl.data.connect import Connection, first_line, is_the_machines, server_failed
 from podctl.data.sqltext import SqlTextProblem, Statement, split_statements
@@ -59,6 +59,14 @@ async def load_seed(connection: Connection, seed: Seed) -> None:
 
 async def _load_captured(connection: Connection, directory: Path) -> None:
     manifest = verified(directory)
+    try:
+        await _load_parts(connection, directory, manifest)
+    except SeedProblem as problem:
+        problem.hint = problem.hint or _older(connection.info.server_version // 10_000, manifest)
+        raise
+
+
+async def _load_parts(connection: Connection, directory: Path, manifest: CapturedSeed) -> None:
     await _run_script(connection, directory / BEFORE)
     await connection.execute("DISCARD ALL")
     for table in manifest.tables:
@@ -73,6 +81,14 @@ async def _load_captured(connection: Connection, directory: Path) -> None:
         await refresh_views(connection)
     except psycopg.Error as error:
         raise _failed(directory / AFTER, None, error) from error
+
+
+def _older(major: int, manifest: CapturedSeed) -> str:
+    """What to type where the server that a seed is loaded into is older than the one that it was captured from."""
+    captured = manifest.engine_version.partition(".")[0]
+    if manifest.engine != "postgresql" or not captured.isdecimal() or int(captured) <= major:
+        return ""
+    return f"it was captured from PostgreSQL {captured}, and this server is {major}: use an image with PostgreSQL {captured}"
 
 
 def _read(path: Path) -> bytes:

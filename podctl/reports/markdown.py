@@ -47,10 +47,10 @@ def _literal(text: str) -> str:
     return text.replace("$", "\\$")
 
 
-def render_markdown(report: Report) -> str:
-    """At most `MAX_CHARACTERS`; what does not fit is counted in a last line."""
+def render_markdown(report: Report, most: int = MAX_CHARACTERS) -> str:
+    """At most ``most`` characters; what does not fit is counted in a last line."""
     lines: list[str] = []
-    room = MAX_CHARACTERS - _ROOM_FOR_ENDING
+    room = most - _ROOM_FOR_ENDING
     dropped = 0
     for line in _lines(report):
         room -= len(line) + 1

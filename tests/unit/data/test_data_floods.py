@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from conftest import Server
+from data_server import Server
 
 from podctl.data.connect import connect
 from podctl.data.database import MAX_LOG, MAX_WAL, PostgresDatabase, end_floods

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import psycopg
-from conftest import Server
+from data_server import Server
 
 from podctl.data.connect import connect
 from podctl.data.database import PostgresDatabase

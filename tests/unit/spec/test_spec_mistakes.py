@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydantic import model_validator
 
 from podctl.errors import SpecError
 from podctl.spec.load import load_model
@@ -309,3 +311,29 @@ def test_values_are_read_as_yaml_1_2_does(place: Path) -> None:
 def test_windows_line_ends_and_a_byte_order_mark_do_not_move_positions(place: Path) -> None:
     place.write_bytes(b"\xef\xbb\xbf" + (T + "x: 1\n").replace("\n", "\r\n").encode())
     assert [(p.at.line, p.at.column) for p in mistakes(place, Topology).problems] == [(4, 1)]
+
+
+class Paired(Model):
+    """A kind of file whose model judges it as a whole."""
+
+    apiVersion: Literal["podctl/v1"]
+    kind: Literal["Paired"]
+    left: int
+    right: int
+
+    @model_validator(mode="after")
+    def _fit(self) -> Paired:
+        if self.left > self.right:
+            raise ValueError("left lies beyond right")
+        return self
+
+
+def test_what_a_model_says_of_a_whole_file_is_told_at_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "pair.yaml"
+    path.write_text("apiVersion: podctl/v1\nkind: Paired\nleft: 2\nright: 1\n")
+    with pytest.raises(SpecMistakes) as caught:
+        load_model(path, Paired)
+    assert [(problem.at.line, problem.message) for problem in caught.value.problems] == [(1, "left lies beyond right")]
+    path.write_text("apiVersion: podctl/v1\nkind: Paired\nleft: 2\n")
+    with pytest.raises(SpecMistakes, match="`right` is missing here"):
+        load_model(path, Paired)
