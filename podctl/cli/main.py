@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ci": ("ci", "Try every agent that a change touches against what it was; write all reports."),
     "demo": ("demo", "Run the example shop: two versions of an agent, compared."),
     "project": ("project", "Cost and time for the real workload, from a run's sample."),
+    "prices": ("prices", "Pin what models cost, show it, and compare it with today's list prices."),
+    "reprice": ("prices", "What a run's tokens cost at other prices."),
     "data": ("data", "Take seeds out of live databases: what tickets need of them, masked."),
     "get": ("get", "List runs, attempts of a run, or pods on this machine."),
     "describe": ("get", "Show one run or one pod in full."),
