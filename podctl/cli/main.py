@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "project": ("project", "Cost and time for the real workload, from a run's sample."),
     "prices": ("prices", "Pin what models cost, show it, and compare it with today's list prices."),
     "reprice": ("prices", "What a run's tokens cost at other prices."),
+    "bills": ("bills", "Enter what projected months really cost, and see how often the stated ranges held."),
     "data": ("data", "Take seeds out of live databases: what tickets need of them, masked."),
     "get": ("get", "List runs, attempts of a run, or pods on this machine."),
     "describe": ("get", "Show one run or one pod in full."),
