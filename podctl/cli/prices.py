@@ -12,9 +12,10 @@ from podctl.cli.common import emit_json, open_store, output_option, store_option
 from podctl.errors import ExitCode, SpecError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from decimal import Decimal
 
-    from podctl.evidence.results import RunResult
+    from podctl.evidence.results import AttemptResult, RunResult
     from podctl.evidence.store_read import StorePlace, StoreReader
     from podctl.prices.reprice import Book, Calls, Repricing
     from podctl.spec.prices import AgreedPrice, ComputeRates, Price, PriceLock, Prices
@@ -188,13 +189,7 @@ def reprice_command(
     try:
         found = reprice(result.attempts, book, renamed, calls, compute)
     except LookupError as error:
-        raise SpecError(
-            f"nobody knows the price of {error.args[0]}",
-            code="price-unknown",
-            cause=f"looked for in {source}",
-            unchanged="nothing was computed",
-            hint="write what it costs into a Prices file, and name it with --prices (docs/prices.md)",
-        ) from error
+        raise _no_price(error, source) from error
     notes = [*found.notes, *_notes(result, renamed)]
     if output == "json":
         emit_json("Repricing", [{"run": run, "simulated": _simulated(result), "prices": source, "notes": notes} | plain(found)])
@@ -323,6 +318,33 @@ def _calls(opened: StoreReader, run: str) -> Calls:
     from podctl.evidence.usage import uses_of
 
     return lambda attempt: uses_of(read_attempt(opened.evidence_directory(run, attempt.id)))
+
+
+def at_prices(opened: StoreReader, run: str, file: Path) -> tuple[Iterator[AttemptResult], str]:
+    """A run's attempts at the prices of a file, one at a time, and what prices those are. Raises `SpecError`."""
+    from podctl.prices.reprice import repriced
+
+    book, _, source = _book(file, date.today())
+    calls = _calls(opened, run)
+
+    def attempts() -> Iterator[AttemptResult]:
+        for attempt in opened.each_attempt(run):
+            try:
+                yield repriced(attempt, book, {}, calls)
+            except LookupError as error:
+                raise _no_price(error, source) from error
+
+    return attempts(), source
+
+
+def _no_price(error: LookupError, source: str) -> SpecError:
+    return SpecError(
+        f"nobody knows the price of {error.args[0]}",
+        code="price-unknown",
+        cause=f"looked for in {source}",
+        unchanged="nothing was computed",
+        hint="write what it costs into a Prices file, and name it with --prices (docs/prices.md)",
+    )
 
 
 def _book(file: Path | None, day: date) -> tuple[Book, ComputeRates | None, str]:
