@@ -25,7 +25,7 @@ _STRATA = ("refund", "cancel", "address", "fraud")
 
 def make_store(directory: Path, attempts: int, records_each: int, run: str = RUN) -> None:
     """One finished run. A fifth of the attempts failed their check, one in forty crossed the boundary, one in fifty failed for
-    infrastructure's reasons; every attempt has ``records_each`` records in its sealed evidence."""
+    infrastructure's reasons; every attempt has ``records_each`` records in its sealed evidence, or none at all."""
     store = Store.open(directory, SystemClock())
     planned = [Planned(f"{at:05d}-1", f"T-{at:05d}", _STRATA[at % 4], at, 1) for at in range(attempts)]
     store.create_run(_info(attempts, run), planned, Owner.current())
@@ -62,15 +62,11 @@ def _finish(store: Store, planned: Planned, records_each: int, run: str) -> Atte
         )
     elif not passed:
         diff += (DiffEntry("missing", "shop-db", "orders", "update", {"id": at}, "note", "", None, "refund issued"),)
-    directory = store.attempt_directory(run, planned.id)
-    directory.mkdir(parents=True)
-    lines = [encode(record) for record in _records(planned, cause, passed, records_each)]
-    heads = list(links(lines))
-    (directory / "evidence.jsonl").write_bytes(b"".join(lines))
-    chain_path(directory / "evidence.jsonl").write_text("".join(f"{head}\n" for head in heads))
-    for stream in ("stdout", "stderr"):
-        (directory / stream).write_bytes(b"")
-    (directory / "result.json").write_text('{"status": "done", "answer": {"refunded": true}}')
+    root = (
+        _keep_evidence(store.attempt_directory(run, planned.id), _records(planned, cause, passed, records_each))
+        if records_each
+        else ""
+    )
     return AttemptResult(
         planned.id, planned.ticket, planned.stratum, 1, at, cause, passed,
         detail="" if passed else "1 change missing",
@@ -80,8 +76,21 @@ def _finish(store: Store, planned: Planned, records_each: int, run: str) -> Atte
         phases={"reset": 0.08, "grant": 0.01, "agent": 4.1, "evidence": 0.03, "grade": 0.01},
         boundary_attempts=int(cause is Cause.BOUNDARY_VIOLATION), model_calls=6, http_calls=9, statements=30, changes=2,
         confidence=0.5 + at % 50 / 100, pod=f"abc123-{at % 8}", started_ns=_START + at * 10**8,
-        ended_ns=_START + at * 10**8 + 4 * 10**9, evidence_root=heads[-1],
+        ended_ns=_START + at * 10**8 + 4 * 10**9, evidence_root=root,
     )  # fmt: skip
+
+
+def _keep_evidence(directory: Path, records: list[Record]) -> str:
+    """The head of its chain."""
+    directory.mkdir(parents=True)
+    lines = [encode(record) for record in records]
+    heads = list(links(lines))
+    (directory / "evidence.jsonl").write_bytes(b"".join(lines))
+    chain_path(directory / "evidence.jsonl").write_text("".join(f"{head}\n" for head in heads))
+    for stream in ("stdout", "stderr"):
+        (directory / stream).write_bytes(b"")
+    (directory / "result.json").write_text('{"status": "done", "answer": {"refunded": true}}')
+    return heads[-1]
 
 
 def _records(planned: Planned, cause: Cause, passed: bool, number: int) -> list[Record]:

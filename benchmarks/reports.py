@@ -21,8 +21,8 @@ def measure(effort: Effort) -> list[Row]:
     some, many = effort.pick(20, 2_000, 10_000), effort.pick(40, 10_000, 100_000)
     small, large = effort.directory / "small", effort.directory / "large"
     make_store(small, some, 40)
-    make_store(small, some, 1, OTHER)
-    make_store(large, many, 1)
+    make_store(small, some, 0, OTHER)
+    make_store(large, many, 0)
     written = effort.directory / "written"
     rows = []
     for name, arguments in {

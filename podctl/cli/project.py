@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from podctl.cli.common import open_store, output_option, store_option
+from podctl.cli.prices import at_prices
 from podctl.errors import ExitCode, PodctlError
 
 if TYPE_CHECKING:
@@ -30,12 +31,16 @@ if TYPE_CHECKING:
 @click.option(
     "--replications", type=click.IntRange(1_000, 1_000_000), default=10_000, show_default=True, help="Of the bootstrap."
 )
+@click.option("--prices", type=click.Path(path_type=Path), help="A Prices file or a lock: the run's tokens at those prices.")
+@click.option("--what-if", is_flag=True, help="Do not keep it: no bill will be compared with it.")
 @click.option("--strict", is_flag=True, help="Exit with 5 when the total is unknown or has no range.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the page for those who decide, too.")
 @click.option("--pdf", type=click.Path(path_type=Path, dir_okay=False), help="Write that page as PDF, too.")
 @output_option("json")
 @store_option
-def project_command(run: str, volume: str, store: StorePlace, strict: bool, output: str, **given: Any) -> int:
+def project_command(
+    run: str, volume: str, store: StorePlace, prices: Path | None, what_if: bool, strict: bool, output: str, **given: Any
+) -> int:
     """Project a run's sample to the real workload: what it will cost and take, with the range of each figure.
 
     \b
@@ -45,9 +50,11 @@ def project_command(run: str, volume: str, store: StorePlace, strict: bool, outp
     podctl project latest --volume volume.yaml --html decision.html --pdf decision.pdf
 
     A Volume file says how many tickets of each stratum there will be, and what people, pods and rework cost:
-    docs/projection.md. Without one, only what the models cost is in the total.
+    docs/projection.md. Without one, only what the models cost is in the total. The projection is kept, so that
+    the bill can be compared with it: podctl bills.
     """
     import time
+    from dataclasses import replace
 
     from podctl.projection.estimate import Known, Settings, project
     from podctl.projection.model import to_json
@@ -57,22 +64,53 @@ def project_command(run: str, volume: str, store: StorePlace, strict: bool, outp
 
     opened = open_store(store)
     head = opened.load_head(opened.find_run(run))
-    sample = sampled(head.info, opened.each_attempt(head.info.id))
+    attempts, priced = opened.each_attempt(head.info.id), ""
+    if prices is not None:
+        attempts, priced = at_prices(opened, head.info.id, prices)
+    sample = sampled(head.info, attempts)
     wanted = _volume(volume, sample.population)
     known = Known(_measured(wanted), head.status, time.time_ns())
     made = project(sample, wanted, Settings(given["level"], given["replications"], given["seed"]), known)
+    if priced:
+        made = replace(made, assumptions=(*made.assumptions, f"The run's tokens are priced again: {priced}."))
     if output == "json":
         click.echo(json.dumps(to_json(made), indent=2, allow_nan=False))
     else:
         click.echo(encodable(render_projection(made), sys.stdout.encoding), nl=False)
     if given["html"] or given["pdf"]:
+        from podctl.cli.bills import ledger
+        from podctl.projection.ledger import calibration
         from podctl.reports.files import write_pages
-        from podctl.reports.leadership import render_leadership
+        from podctl.reports.leadership import render_leadership, track_record
 
-        again = shlex.join(["podctl", "project", head.info.id, "--volume", volume, "--seed", str(given["seed"])])
-        for line in write_pages(render_leadership(head, made, command=again), given["html"], given["pdf"]):
+        page = render_leadership(
+            head, made, track_record(calibration(*ledger(opened))), _again(head.info.id, volume, prices, given)
+        )
+        for line in write_pages(page, given["html"], given["pdf"]):
             click.echo(line, err=True)
+    if not what_if:
+        _keep(store, to_json(made))
     return int(ExitCode.INCONCLUSIVE) if strict and made.total.low is None else 0
+
+
+def _again(run: str, volume: str, prices: Path | None, given: dict[str, Any]) -> str:
+    """What prints the same figures again."""
+    options = {"--volume": volume, "--level": given["level"], "--seed": given["seed"], "--replications": given["replications"]}
+    if prices is not None:
+        options["--prices"] = prices
+    return shlex.join(["podctl", "project", run, *(str(part) for option in options.items() for part in option)])
+
+
+def _keep(place: StorePlace, body: dict[str, Any]) -> None:
+    from podctl.clock import SystemClock
+    from podctl.evidence.store import Store
+    from podctl.projection.ledger import projection_id
+
+    opened = Store.at(place, SystemClock())
+    name = projection_id(body)
+    new = opened.keep_projection(name, body)
+    opened.close()
+    click.echo(f"{'kept' if new else 'kept before'} as {name}: podctl bills --help says how its bill is entered", err=True)
 
 
 def _volume(given: str, population: dict[str, int]) -> Any:

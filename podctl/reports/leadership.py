@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from podctl.evidence.results import GateFinding, RunResult, Verdict
+from podctl.projection.ledger import Calibration, tally_text
 from podctl.projection.model import Estimate, Part, Projection, StratumProjection, Unit
 from podctl.reports import charts
 from podctl.reports.page import ENVIRONMENT
@@ -72,6 +73,16 @@ def render_leadership(head: RunResult, projection: Projection, track_record: Seq
         else "",
         listed=LISTED,
     )
+
+
+def track_record(found: Calibration) -> list[str]:
+    """How earlier projections compare with bills, in sentences; empty without a bill that counts."""
+    lines = []
+    if found.as_stated is not None:
+        lines.append(f"Earlier projections against their bills: {tally_text(found.as_stated)}.")
+    if found.per_ticket is not None:
+        lines.append(f"For the tickets that really came: {tally_text(found.per_ticket)}.")
+    return lines
 
 
 def leadership(head: RunResult, projection: Projection, track_record: Sequence[str] = ()) -> Leadership:

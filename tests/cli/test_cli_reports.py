@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from example_run import START_NS, example_run
@@ -71,9 +72,19 @@ def test_a_trend_is_of_the_latest_scenario_or_the_named(project: Project) -> Non
 
 
 def test_a_projection_is_a_page_too(project: Project) -> None:
-    shown = project.podctl("project", NEW, "--volume", "20000", "--html", "pages/decision.html", "--replications", "1000")
+    command = ("project", NEW, "--volume", "20000", "--replications", "1000")
+    shown = project.podctl(*command, "--html", "pages/decision.html")
     assert shown.returncode == 0, shown.stderr
     page = (project.root / "pages" / "decision.html").read_text()
+    assert "No projection of this kind has been held against a bill yet." in page
     first = shown.stdout.splitlines()[0]
     assert page.split("<h1><strong>")[1].split("<")[0].replace("\u00a0", " ") in first
-    assert f"podctl project {NEW} --volume 20000 --seed 1" in page
+    assert f"podctl project {NEW} --volume 20000 --level 0.95 --seed 1 --replications 1000" in page
+    kept = shown.stderr.split("kept as ")[1].split(":")[0]
+    today = datetime.now(UTC).date()
+    bill = f"projection,since,until,dollars\n{kept},{today},{today},600\n"
+    (project.root / "bills.csv").write_text(bill)
+    entered = project.podctl("bills", "import", "bills.csv")
+    assert entered.returncode == 0, entered.stderr
+    assert project.podctl(*command, "--html", "again.html", "--what-if").returncode == 0
+    assert "Earlier projections against their bills: 1 of 1 bill within" in (project.root / "again.html").read_text()

@@ -12,8 +12,10 @@ from example_projection import around, example_projection, projection_saying
 from example_run import example_comparison, run_saying
 
 from podctl.evidence.results import GateFinding, RunResult
+from podctl.projection.ledger import Calibration, Tally
 from podctl.projection.model import Deadline, Estimate, Timing, Warned
-from podctl.reports.leadership import Row, leadership, render_leadership
+from podctl.reports.leadership import Row, leadership, render_leadership, track_record
+from podctl.stats.proportions import Interval
 
 RUN = replace(example_comparison(), attempts=())
 HOSTILE = "</title></style><script>alert(1)</script>{{ 7*7 }}<img src=x onerror=alert(1)>\u202e\x00"
@@ -154,3 +156,11 @@ def test_hundreds_of_kinds_and_warnings_do_not_grow_the_page() -> None:
 def test_a_projection_of_another_run_is_refused() -> None:
     with pytest.raises(ValueError, match="run-1"):
         render_leadership(RUN, example_projection(run="run-1"))
+
+
+def test_a_track_record_is_the_ledgers() -> None:
+    tally = Tally(9, 8, 1, 0, 0.95, Interval(0.56, 0.98), 0.04, (-0.02, 0.1))
+    lines = track_record(Calibration(tally, tally, 2, 0, ()))
+    assert lines[0].startswith("Earlier projections against their bills: 8 of 9 bills within the stated range (95 % should be;")
+    assert lines[1].startswith("For the tickets that really came: 8 of 9")
+    assert track_record(Calibration(None, None, 3, 1, ())) == []
