@@ -23,7 +23,20 @@ from benchmarks.machine import share
 from benchmarks.table import Row, render
 
 #: In the order of the table; each is a module here with ``measure(effort)``.
-NAMES = ("cli", "pods", "memory", "store", "throughput", "growth", "gateway", "capture", "data", "masking", "containers")
+NAMES = (
+    "cli",
+    "pods",
+    "memory",
+    "store",
+    "throughput",
+    "growth",
+    "gateway",
+    "capture",
+    "data",
+    "masking",
+    "projection",
+    "containers",
+)
 #: Measured when named: they need KUBECONFIG and PODCTL_IMAGE, and kubectl to compare with.
 ON_REQUEST = ("cluster", "at_once", "controller")
 
