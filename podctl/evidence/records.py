@@ -17,7 +17,7 @@ KINDS: dict[str, Layer] = {
     "sql.statement": "execution",  # database, user, statement, params, ms, sqlstate, error
     "row.change": "execution",  # database, table, op, key{}, old{}, new{}, user, xid, statement, trigger?
     "http.call": "execution",  # service, method, path, status, ms, request_bytes, response_bytes, request_body, response_body
-    "model.call": "execution",  # provider, model, response_model, stream, status, tokens{}, dollars, ms, first_byte_ms, request_digest, source, simulated, finish_reasons, tool_calls[], messages, error
+    "model.call": "execution",  # provider, model, response_model, stream, status, tokens{}, long_cache_write, dollars, price_source, ms, first_byte_ms, request_digest, source, simulated, finish_reasons, tool_calls[], messages, error
     "tool.call": "execution",  # tool, arguments, result, ms, span_id
     "boundary.attempt": "execution",  # via (sql|http|tcp|model), target, detail, sqlstate
     "gateway.refused": "execution",  # what, reason

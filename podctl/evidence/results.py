@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from podctl.evidence.causes import Cause
 from podctl.evidence.records import Tokens
+from podctl.evidence.usage import ModelUse
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 
@@ -56,6 +57,7 @@ class AttemptResult:
     checks: tuple[CheckResult, ...] = ()
     tokens: Tokens = Tokens()
     dollars: Decimal | None = Decimal(0)  # None: unknown, never 0
+    models: tuple[ModelUse, ...] | None = None  # each model's part of tokens and dollars; None: older than this count
     simulated: bool = False  # some figure comes from the scripted model
     wall_s: float = 0.0
     cpu_s: float = 0.0

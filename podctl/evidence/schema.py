@@ -105,3 +105,22 @@ files = Table(
     Column("start", BigInteger, primary_key=True),  # of this piece, in bytes
     Column("content", LargeBinary, nullable=False),
 )
+
+projections = Table(
+    "projections",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("run", String(128), nullable=False),  # which may be in another store
+    Column("made_ns", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),  # JSON, ASCII
+)
+
+bills = Table(
+    "bills",
+    metadata,
+    Column("projection", String(64), ForeignKey("projections.id"), primary_key=True),
+    Column("what", String(32), primary_key=True),
+    Column("period", Integer, primary_key=True),
+    Column("entered_ns", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from podctl.clock import Clock
@@ -24,7 +24,7 @@ from podctl.evidence.database import Database, open_sqlite, open_url
 from podctl.evidence.owner import Owner
 from podctl.evidence.records import Tokens
 from podctl.evidence.results import AttemptResult, RunInfo, RunResult
-from podctl.evidence.schema import attempts, runs, tries
+from podctl.evidence.schema import attempts, bills, projections, runs, tries
 from podctl.evidence.shared import SharedFiles, fetch
 from podctl.evidence.store_problems import UNCHANGED, StoreProblem, no_attempt, no_run, unusable
 from podctl.evidence.store_read import NAME, WAIT_S, Query, StorePlace, StoreReader
@@ -218,6 +218,26 @@ class Store(StoreReader):
             if self._files is not None:
                 self._files.forget(run)  # what the failed transaction sent is not there
             raise
+
+    # ---- projections and bills -------------------------------------------------------
+
+    def keep_projection(self, id: str, body: Mapping[str, Any]) -> bool:
+        """``body``: a projection's JSON form. False when one of this id is kept already; it stays as it was first stated."""
+        row = {"id": id, "run": body["run"], "made_ns": body["madeNs"], "body": json.dumps(body)}
+        with self._database.writing() as connection:
+            if connection.execute(select(projections.c.id).where(projections.c.id == id)).first() is not None:
+                return False
+            connection.execute(insert(projections), row)
+        return True
+
+    def enter_bills(self, entered: Sequence[Mapping[str, Any]]) -> None:
+        """All of them or, on an error, none; each replaces one for the same ``projection``, ``what`` and ``period``."""
+        names = ("projection", "what", "period", "entered_ns")
+        with self._database.writing() as connection:
+            for bill in entered:
+                same = [bills.c[name] == bill[name] for name in names[:3]]
+                connection.execute(delete(bills).where(*same))
+                connection.execute(insert(bills), {name: bill[name] for name in names} | {"body": json.dumps(bill)})
 
     # ---- files, where machines share the store --------------------------------------
 

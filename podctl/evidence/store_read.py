@@ -192,6 +192,17 @@ class StoreReader:
         cut = [run for run, status, owner in found if status == "running" and status_of(status, owner) == "interrupted"]
         return cut[0] if cut else None
 
+    def kept_projections(self) -> list[tuple[str, dict[str, Any]]]:
+        """(id, JSON form) of every projection that was kept, oldest first."""
+        with self._reading() as query:
+            found = query("SELECT id, body FROM projections ORDER BY made_ns, id")
+        return [(name, json.loads(body)) for name, body in found]
+
+    def entered_bills(self) -> list[dict[str, Any]]:
+        """Bills as they were given to `Store.enter_bills`, by projection and period."""
+        with self._reading() as query:
+            return [json.loads(body) for (body,) in query("SELECT body FROM bills ORDER BY projection, what, period")]
+
     # ---- files ----------------------------------------------------------------------
 
     def run_directory(self, run: str) -> Path:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from podctl.evidence.log import EvidenceProblem, RecordWriter
 from podctl.evidence.records import Tokens
+from podctl.evidence.usage import use_of
 from podctl.gateway.budget import OverBudget, Purse, Reservation, reserve
 from podctl.gateway.contract import AttemptPass, LimitName, RunTotals, Totals, declared_confidence
 from podctl.gateway.replies import Bodies
@@ -131,14 +132,15 @@ class Attempt:
         """Settles the call, then records it; ``None`` is unknown and counts at the reservation."""
         reservation = self._calls.pop(call_id)
         reservation.settle(None if tokens is None else tokens.total, dollars)
-        self.totals = self.totals.spent(tokens, dollars, reservation.tokens, reservation.dollars)
+        spent = self.totals.spent(tokens, dollars, reservation.tokens, reservation.dollars)
+        self.totals = spent.used(use_of(data, tokens, dollars))
         self.count(provider_failures=int(bool(data.get("provider_failure"))))
-        spent = {
+        costs = {
             "tokens": None if tokens is None else tokens.to_json(),
             "dollars": None if dollars is None else str(dollars),
             "reserved": {"tokens": reservation.tokens, "dollars": str(reservation.dollars)},
         }
-        self.record("model.call", {**data, **spent})
+        self.record("model.call", {**data, **costs})
 
     def with_calls_under_way(self) -> Totals:
         totals = self.totals

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from podctl.errors import PodctlError
+from podctl.evidence import codec
 from podctl.evidence.records import Record, Tokens
+from podctl.evidence.usage import ModelUse, merged, use_of
 from podctl.spec.models import Upstream
 
 #: ``http`` and ``raw`` lead to services, ``tcp`` to a database: what an agent may do there its role says.
@@ -137,6 +139,7 @@ class Totals:
     simulated: bool = False
     confidence: float | None = None
     limits_hit: tuple[str, ...] = ()
+    models: tuple[ModelUse, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -145,6 +148,7 @@ class Totals:
             "dollars": _text(self.dollars),
             "dollars_upper": str(self.dollars_upper),
             "limits_hit": list(self.limits_hit),
+            "models": [codec.to_json(use) for use in self.models],
         }
 
     @staticmethod
@@ -156,6 +160,7 @@ class Totals:
                 "dollars": _decimal(value["dollars"]),
                 "dollars_upper": Decimal(value["dollars_upper"]),
                 "limits_hit": tuple(value["limits_hit"]),
+                "models": tuple(codec.from_json(ModelUse, use) for use in value["models"]),
             }
         )
 
@@ -169,6 +174,10 @@ class Totals:
             dollars=None if dollars is None or self.dollars is None else self.dollars + dollars,
             dollars_upper=self.dollars_upper + (reserved if dollars is None else dollars),
         )
+
+    def used(self, use: ModelUse) -> Totals:
+        """These totals with what one settled call used of its model."""
+        return replace(self, models=merged((*self.models, use)))
 
 
 @dataclass(frozen=True)
@@ -227,9 +236,10 @@ def totals_of(records: Iterable[Record]) -> Totals:
     totals = replace(Totals(confidence=confidence, model_calls=len(started)), **counts)
     for call_id, start in started.items():
         end = finished.get(call_id, {})
-        tokens = None if end.get("tokens") is None else Tokens.from_json(end["tokens"])
+        tokens, dollars = None if end.get("tokens") is None else Tokens.from_json(end["tokens"]), _decimal(end.get("dollars"))
         reserved = start["reserved"]
-        totals = totals.spent(tokens, _decimal(end.get("dollars")), reserved["tokens"], Decimal(reserved["dollars"]))
+        totals = totals.spent(tokens, dollars, reserved["tokens"], Decimal(reserved["dollars"]))
+        totals = totals.used(use_of(end or start, tokens, dollars))
         totals = replace(
             totals,
             simulated=totals.simulated or bool(start.get("simulated")),

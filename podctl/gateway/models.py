@@ -20,7 +20,7 @@ from podctl.gateway.attempts import Attempt
 from podctl.gateway.budget import OverBudget
 from podctl.gateway.contract import GatewayConfig
 from podctl.gateway.outcome import Hold, Outcome, cost, noting, provider_failed, told, with_usage
-from podctl.gateway.prices import PriceBook, upper_bound
+from podctl.gateway.prices import PriceBook, load_lock, upper_bound
 from podctl.gateway.recordings import Recording, Recordings
 from podctl.gateway.replies import AgentStream, TooLong, read_capped, refusal
 from podctl.gateway.screen import Api, output_bound, screen
@@ -52,11 +52,11 @@ class Refused(Exception):
 
 class ModelDoor:
     def __init__(self, config: GatewayConfig) -> None:
-        """Raises `SpecError` when the script cannot be used."""
+        """Raises `SpecError` when the script or the price lock cannot be used."""
         upstream = config.upstream
         self._config = config
         self._mode = upstream.mode
-        self._book = PriceBook(upstream.prices)
+        self._book = PriceBook(upstream.prices, None if upstream.price_lock is None else load_lock(upstream.price_lock))
         self._live = LiveProvider(config) if self._mode in ("live", "record") else None
         self._script = load_script(upstream.script or Path("script")) if self._mode == "scripted" else None
         self._recordings = Recordings(upstream.recordings or Path("recordings"))
@@ -122,7 +122,8 @@ class ModelDoor:
             into, out = len(call.sent), output_bound(call.api, call.body, self._config.default_output)
             tokens, dollars = into + out, upper_bound(rates, into, out)
         else:
-            reason = f"nobody knows the price of {call.model}: add it to the scenario under model.prices"
+            where = "model.prices" if self._config.upstream.price_lock is None else "model.prices, or to its price lock"
+            reason = f"nobody knows the price of {call.model}: add it to the scenario under {where}"
             raise _refuse(attempt, 400, "podctl_unknown_price", call.model, reason)
         try:
             return Hold(attempt.reserve(tokens, dollars), rates, recording)

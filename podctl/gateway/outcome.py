@@ -100,6 +100,7 @@ def told(call: Call, outcome: Outcome) -> dict[str, Any]:
         "error": outcome.error,
         "provider_failure": outcome.provider_failure,
         "first_byte_ms": outcome.first_byte_ms,
+        "long_cache_write": reading.long_cache_write,
     }
     if room.cut:
         told["messages_truncated"] = True

@@ -1,16 +1,19 @@
-"""What tokens cost: the scenario's table first, then genai-prices."""
+"""What tokens cost: the scenario's table first, then its price lock, or genai-prices where it has none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Protocol
 
 from podctl.evidence.records import Tokens
-from podctl.spec.models import Price
-
-_MILLION = Decimal(1_000_000)
+from podctl.prices.lock import check_not_ended
+from podctl.prices.money import dollars_of_call
+from podctl.spec.load import load_model
+from podctl.spec.prices import Price, PriceLock
 
 
 class Rates(Protocol):
@@ -18,7 +21,7 @@ class Rates(Protocol):
 
     @property
     def source(self) -> str:
-        """Where the price comes from: ``scenario`` or ``genai-prices``."""
+        """Where the price comes from: ``scenario``, ``price lock DAY`` or ``genai-prices``."""
 
     def dollars(self, tokens: Tokens, long_cache_write: int = 0) -> Decimal:
         """``long_cache_write`` of ``tokens.cache_write`` were written to live an hour."""
@@ -26,17 +29,13 @@ class Rates(Protocol):
 
 @dataclass(frozen=True)
 class TableRates:
-    """A row of the scenario's table. Cache kinds without a price cost what input costs; reasoning is output."""
+    """A row of the scenario's table or of its price lock."""
 
     price: Price
     source: str = "scenario"
 
     def dollars(self, tokens: Tokens, long_cache_write: int = 0) -> Decimal:
-        price = self.price
-        read = price.input if price.cache_read is None else price.cache_read
-        write = price.input if price.cache_write is None else price.cache_write
-        cost = tokens.input * price.input + tokens.cache_read * read + tokens.cache_write * write
-        return (cost + (tokens.output + tokens.reasoning) * price.output) / _MILLION
+        return dollars_of_call(self.price, tokens, long_cache_write)
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,21 @@ class GenaiRates:
 
 
 class PriceBook:
-    def __init__(self, table: Mapping[str, Price]) -> None:
+    """With a lock nothing is priced that neither it nor ``table`` has."""
+
+    def __init__(self, table: Mapping[str, Price], lock: PriceLock | None = None) -> None:
         self._table = table
+        self._lock = lock
         self._known: dict[tuple[str, str], GenaiRates | None] = {}
 
     def find(self, provider: str, model: str) -> Rates | None:
         """The model's price, or None when nobody knows it."""
         if model in self._table:
             return TableRates(self._table[model])
+        if self._lock is not None:
+            locked = self._lock.models.get(model)
+            paid = None if locked is None else locked.paid
+            return None if paid is None else TableRates(paid, f"price lock {self._lock.day}")
         if model.startswith("scripted-"):
             return None
         key = (provider, model)
@@ -88,3 +94,10 @@ def upper_bound(rates: Rates, input_tokens: int, output_tokens: int) -> Decimal:
     plain = rates.dollars(Tokens(input=input_tokens, output=output_tokens))
     written = rates.dollars(Tokens(cache_write=input_tokens, output=output_tokens))
     return max(plain, written, rates.dollars(Tokens(cache_write=input_tokens, output=output_tokens), input_tokens))
+
+
+def load_lock(path: Path) -> PriceLock:
+    """Raises `SpecError` when it cannot be read, or something in it was agreed until a day that is over."""
+    locked = load_model(path, PriceLock)
+    check_not_ended(locked, datetime.now(UTC).date())
+    return locked

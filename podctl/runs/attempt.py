@@ -314,6 +314,7 @@ class Attempt:
             checks=tuple(checks),
             tokens=totals.tokens,
             dollars=totals.dollars,
+            models=totals.models,
             simulated=totals.simulated,
             wall_s=exit_.wall_s if exit_ else 0.0,
             cpu_s=exit_.cpu_s if exit_ else 0.0,

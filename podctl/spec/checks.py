@@ -376,6 +376,8 @@ def _upstream(root: Item, report: Report) -> None:
         report.path(model.get("script"), "file")
     if mode == "replay":
         report.path(model.get("recordings"), "directory")
+    if given("price_lock"):
+        report.path(model.get("price_lock"), "file")
 
 
 def _output_check(item: Item, report: Report) -> None:

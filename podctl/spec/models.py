@@ -15,6 +15,7 @@ from podctl.spec.base import API_VERSION as API_VERSION
 from podctl.spec.base import Bytes, Dollars, Port, Seconds, Share
 from podctl.spec.base import Model as Model
 from podctl.spec.base import Name as Name
+from podctl.spec.prices import Price as Price
 from podctl.spec.tickets import Sample as Sample
 from podctl.spec.tickets import Tickets as Tickets
 
@@ -216,21 +217,14 @@ class Limits(Model):
     spans: Annotated[int, Field(ge=0)] = 2_000
 
 
-class Price(Model):
-    """Dollars for a million tokens."""
-
-    input: Dollars
-    output: Dollars
-    cache_read: Dollars | None = None
-    cache_write: Dollars | None = None
-
-
 class Upstream(Model):
     """Where the gateway sends model calls.
 
     ``scripted`` is a built-in model whose answers are computed, never intelligent; it is labelled
     *simulated* wherever its figures appear. ``none`` refuses every model call.
     """
+
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"price_lock"})
 
     mode: Literal["none", "scripted", "live", "record", "replay"] = "none"
     openai_url: str | None = Field(None, description="base URL of an OpenAI-compatible server, with /v1")
@@ -239,7 +233,10 @@ class Upstream(Model):
     anthropic_key_env: str = "ANTHROPIC_API_KEY"
     script: Path | None = Field(None, description="YAML for mode scripted: patterns and answers")
     recordings: Path | None = Field(None, description="directory for modes record and replay")
-    prices: dict[str, Price] = Field(default_factory=dict, description="model -> price; others by genai-prices")
+    prices: dict[str, Price] = Field(
+        default_factory=dict, description="model -> price; others by price_lock, or without one by genai-prices"
+    )
+    price_lock: Path | None = Field(None, description="a file that podctl prices lock wrote; models that it lacks are refused")
 
 
 class StateCheck(Model):

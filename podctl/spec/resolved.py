@@ -31,15 +31,17 @@ def resolved(bundle: Bundle) -> dict[str, Any]:
 
 
 def spec_digest(bundle: Bundle) -> str:
-    """sha256 over the canonical JSON of `resolved` and the contents of every seed file, the agent's part left out:
+    """sha256 over the canonical JSON of `resolved` and the contents of every seed file and of the price lock, the agent's part left out:
     the agent has a digest of its own, and two versions are compared under the same one of these.
 
-    Raises `SpecError` when a seed file cannot be read.
+    Raises `SpecError` when one of these files cannot be read.
     """
     spec = {**resolved(bundle)}
     del spec["agent"]
     spec["scenario"] = {name: value for name, value in spec["scenario"].items() if name != "agent"}
-    value = {"spec": spec, "seeds": [_contents(path) for path in seed_files(bundle)]}
+    value = {"spec": spec, "seeds": [_contents(path, "seed") for path in seed_files(bundle)]}
+    if bundle.scenario.model.price_lock is not None:
+        value["prices"] = _contents(bundle.scenario.model.price_lock, "price lock")
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
@@ -57,13 +59,15 @@ def _files(seed: Seed) -> list[Path]:
     return [*captured, *seed.sql, *(path for _, path in sorted(seed.csv.items()))]
 
 
-def _contents(path: Path) -> str:
+def _contents(path: Path, what: str) -> str:
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise SpecError(
-            f"cannot read the seed {printable(shown(path))}", code="seed-unreadable", cause=str(error.strerror)
+            f"cannot read the {what} {printable(shown(path))}",
+            code=f"{what.replace(' ', '-')}-unreadable",
+            cause=str(error.strerror),
         ) from error
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from podctl.spec.capture import Capture
 from podctl.spec.masking import Masking
 from podctl.spec.models import Agent, Boundary, Model, Scenario, Tickets, Topology
+from podctl.spec.prices import PriceLock, Prices
 from podctl.spec.problems import Mark, Problem, printable
 from podctl.spec.source import Document, Item
 from podctl.spec.volume import Volume
@@ -28,6 +29,8 @@ KINDS: dict[str, type[Model]] = {
     "Capture": Capture,
     "Masking": Masking,
     "Volume": Volume,
+    "Prices": Prices,
+    "PriceLock": PriceLock,
 }
 
 M = TypeVar("M", bound=Model)

@@ -116,10 +116,40 @@ def test_tokens_and_dollars_are_what_the_server_said(tmp_path: Path, provider: A
     for attempt in result.attempts:
         assert attempt.tokens.to_json() == {"input": 100, "cache_read": 20, "cache_write": 0, "output": 20, "reasoning": 10}
         assert attempt.dollars == DOLLARS
+        (used,) = attempt.models or ()
+        assert (used.model, used.calls, used.unknown, used.tokens, used.dollars) == (
+            "house-model",
+            1,
+            0,
+            attempt.tokens,
+            DOLLARS,
+        )
+        assert (used.largest_input, used.long_cache_write) == (120, 0)
     assert result.spent_dollars == 4 * DOLLARS
     assert {entry["key"] for entry in Provider.seen} == {"Bearer sk-real-key-4e1f7a"}
     kept = [path for path in project.store.rglob("*") if path.is_file()]
     assert all(b"sk-real-key-4e1f7a" not in path.read_bytes() for path in kept), "the real key was written down"
+
+
+def test_a_lock_prices_a_run_and_an_old_run(tmp_path: Path, provider: Any) -> None:
+    project = project_for(tmp_path / "p", provider.server_port, texts=QUESTIONS[:1], prices={}, price_lock="prices.lock")
+    prices = "apiVersion: podctl/v1\nkind: Prices\nmodels:\n  house-model: {price: {input: 4, cache_read: 2, output: 16}}\n"
+    (project.root / "prices.yaml").write_text(prices)
+    missing = project.podctl("run", "scenario.yaml", "-q", **KEY)
+    assert missing.returncode == 2 and "prices.lock" in missing.stderr
+    assert project.podctl("prices", "lock", "prices.yaml").returncode == 0
+    finished = project.podctl("run", "scenario.yaml", "-q", **KEY)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    (attempt,) = project.run().attempts
+    assert attempt.dollars == 2 * DOLLARS
+    assert [use.price_source.split()[:2] for use in attempt.models or ()] == [["price", "lock"]]
+    (project.root / "cheaper.yaml").write_text(prices.replace("input: 4", "input: 0").replace("output: 16", "output: 0"))
+    again = json.loads(project.podctl("reprice", "--prices", "cheaper.yaml", "-o", "json").stdout)["items"][0]
+    assert Decimal(again["before"]) == 2 * DOLLARS
+    assert Decimal(again["total"]["paid"]) == Decimal(40) / 1_000_000
+    assert Decimal(again["total"]["uncached"]) == 0
+    refused = project.podctl("reprice")
+    assert refused.returncode == 2 and "house-model" in refused.stderr
 
 
 def test_without_a_price_nothing_is_called(tmp_path: Path, provider: Any) -> None:

@@ -28,7 +28,7 @@ def url(postgres: str) -> Iterator[str]:
     yield postgres
     engine = create_engine(postgres.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE IF EXISTS files, tries, attempts, runs, alembic_version")
+        connection.exec_driver_sql("DROP TABLE IF EXISTS bills, projections, files, tries, attempts, runs, alembic_version")
     engine.dispose()
 
 

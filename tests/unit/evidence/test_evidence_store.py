@@ -18,6 +18,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
+from sqlalchemy.exc import IntegrityError
 
 import podctl.evidence.database
 from podctl.clock import ManualClock, SystemClock
@@ -96,7 +97,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if url:
         engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
         with engine.begin() as connection:
-            connection.exec_driver_sql("DROP TABLE files, tries, attempts, runs, alembic_version")
+            connection.exec_driver_sql("DROP TABLE bills, projections, files, tries, attempts, runs, alembic_version")
         engine.dispose()
 
 
@@ -304,6 +305,20 @@ def test_files_of_an_earlier_try_are_set_aside(store: Store) -> None:
     assert (directory / "stdout").read_text() == "second"  # a refused start moves nothing
     store.start_try("r-1", "0000-1", 3)
     assert (directory / "tries" / "2" / "stdout").read_text() == "second"
+
+
+def test_projections_are_kept_once_and_bills_entered_whole(store: Store) -> None:
+    body = {"run": "r-1", "madeNs": 5, "total": HOSTILE}
+    assert store.keep_projection("p1", body) is True
+    assert store.keep_projection("p1", {**body, "madeNs": 6}) is False
+    assert store.kept_projections() == [("p1", body)]
+    bill = {"projection": "p1", "what": "total", "period": 1, "entered_ns": 1, "dollars": "5"}
+    with pytest.raises(IntegrityError):
+        store.enter_bills([bill, {**bill, "projection": "nobody"}])
+    assert store.entered_bills() == []
+    store.enter_bills([bill, {**bill, "period": 2}])
+    store.enter_bills([{**bill, "dollars": "6"}])
+    assert [(entered["period"], entered["dollars"]) for entered in store.entered_bills()] == [(1, "6"), (2, "5")]
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(store: Store) -> None:

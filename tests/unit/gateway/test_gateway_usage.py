@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podctl.errors import SpecError
 from podctl.evidence.records import Tokens
 from podctl.gateway.bounds import body_text, bounded
-from podctl.gateway.prices import PriceBook, upper_bound
+from podctl.gateway.prices import PriceBook, load_lock, upper_bound
 from podctl.gateway.screen import output_bound, screen
 from podctl.gateway.usage import StreamReader, anthropic_tokens, openai_tokens, read_body
+from podctl.prices.lock import lock, write_lock
+from podctl.spec.load import load_model
+from podctl.spec.prices import AgreedPrice, Price, PriceLock, Prices, TieredPrice
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 7, "completion_tokens_details": {"reasoning_tokens": 2}}
 
@@ -89,6 +95,20 @@ def test_cache_writes_that_live_an_hour_cost_more() -> None:
     assert rates.dollars(tokens, hour) - rates.dollars(tokens) == Decimal("0.00225")
     assert upper_bound(rates, 1005, 1) >= rates.dollars(tokens, hour)
     assert PriceBook({}).find("openai", "nobody-knows-this") is None
+
+
+def test_with_a_lock_nothing_else_has_a_price(tmp_path: Path) -> None:
+    own = AgreedPrice(price=TieredPrice(input=Decimal(1), output=Decimal(2)), until=date(2026, 1, 31))
+    write_lock(tmp_path / "prices.lock", lock(Prices(apiVersion="podctl/v1", kind="Prices"), {"own": own}, date(2026, 1, 1)))
+    with pytest.raises(SpecError, match="over"):
+        load_lock(tmp_path / "prices.lock")
+    locked = load_model(tmp_path / "prices.lock", PriceLock)
+    book = PriceBook({"named": Price(input=Decimal(3), output=Decimal(3))}, locked)
+    found, named = book.find("openai", "own"), book.find("openai", "named")
+    assert found is not None and found.source == "price lock 2026-01-01"
+    assert found.dollars(Tokens(input=1_000_000, reasoning=1_000_000)) == 3
+    assert named is not None and named.source == "scenario"
+    assert book.find("openai", "gpt-5") is None
 
 
 def test_an_interrupted_anthropic_stream_has_no_usage() -> None:

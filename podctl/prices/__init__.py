@@ -1,0 +1,1 @@
+"""What quantities cost: price locks, list prices, re-pricing what was measured."""
