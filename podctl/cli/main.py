@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tickets": ("tickets", "Show the population and the sample; freeze a sample; pull tickets from where they are kept."),
     "run": ("run", "Run an agent version over the sampled tickets, and say whether it may go on."),
     "merge": ("merge", "Put the shards of a run together, and judge the whole."),
+    "gate": ("gate", "Judge a run again: other thresholds, another baseline, or against itself."),
+    "power": ("gate", "Before spending: what a sample of so many tickets would find."),
     "demo": ("demo", "Run the example shop: two versions of an agent, compared."),
     "data": ("data", "Take seeds out of live databases: what tickets need of them, masked."),
     "get": ("get", "List runs, attempts of a run, or pods on this machine."),

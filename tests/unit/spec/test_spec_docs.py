@@ -20,7 +20,7 @@ SECTIONS = {section.split("\n", 1)[0]: section for section in PAGE.read_text().s
 
 
 def test_every_kind_has_a_section() -> None:
-    assert list(SECTIONS) == ["Scenario", "Topology", "Tickets", "Agent", "Boundary", "Capture", "Masking"]
+    assert list(SECTIONS) == ["Scenario", "Topology", "Tickets", "Agent", "Boundary", "Capture", "Masking", "Quarantine"]
     assert set(SECTIONS) == set(KINDS)
 
 
