@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from podctl.errors import PodctlError
 from podctl.evidence.records import Record, Tokens
+from podctl.evidence.uses import with_uses
 from podctl.spec.models import Upstream
 
 #: ``http`` and ``raw`` lead to services, ``tcp`` to a database: what an agent may do there its role says.
@@ -137,6 +138,7 @@ class Totals:
     simulated: bool = False
     confidence: float | None = None
     limits_hit: tuple[str, ...] = ()
+    uses: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -145,6 +147,7 @@ class Totals:
             "dollars": _text(self.dollars),
             "dollars_upper": str(self.dollars_upper),
             "limits_hit": list(self.limits_hit),
+            "uses": dict(self.uses),
         }
 
     @staticmethod
@@ -217,14 +220,16 @@ def totals_of(records: Iterable[Record]) -> Totals:
         "boundary.attempt": "boundary_attempts",
     }
     confidence = None
+    uses: dict[str, int] = {}
     for record in records:
+        uses = with_uses(uses, record.kind, record.data)
         if record.kind == "model.call":
             (started if record.data.get("status") == "started" else finished)[record.data["call_id"]] = record.data
         elif record.kind in counted:
             counts[counted[record.kind]] += 1
             if record.kind == "decision":
                 confidence = declared_confidence(record.data["decision"], confidence)
-    totals = replace(Totals(confidence=confidence, model_calls=len(started)), **counts)
+    totals = replace(Totals(confidence=confidence, model_calls=len(started), uses=uses), **counts)
     for call_id, start in started.items():
         end = finished.get(call_id, {})
         tokens = None if end.get("tokens") is None else Tokens.from_json(end["tokens"])
