@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Run an agent version over the sampled tickets, and say whether it may go on."),
     "merge": ("merge", "Put the shards of a run together, and judge the whole."),
     "ci": ("ci", "Try every agent that a change touches against what it was; write all reports."),
+    "gate": ("gate", "Judge a run again: other thresholds, another baseline, or against itself."),
+    "power": ("gate", "Before spending: what a sample of so many tickets would find."),
     "demo": ("demo", "Run the example shop: two versions of an agent, compared."),
     "project": ("project", "Cost and time for the real workload, from a run's sample."),
     "prices": ("prices", "Pin what models cost, show it, and compare it with today's list prices."),

@@ -20,7 +20,19 @@ SECTIONS = {section.split("\n", 1)[0]: section for section in PAGE.read_text().s
 
 
 def test_every_kind_has_a_section() -> None:
-    assert list(SECTIONS) == ["Scenario", "Topology", "Tickets", "Agent", "Boundary", "Capture", "Masking", "Volume", "Prices", "PriceLock"]
+    assert list(SECTIONS) == [
+        "Scenario",
+        "Topology",
+        "Tickets",
+        "Agent",
+        "Boundary",
+        "Capture",
+        "Masking",
+        "Quarantine",
+        "Volume",
+        "Prices",
+        "PriceLock",
+    ]
     assert set(SECTIONS) == set(KINDS)
 
 
