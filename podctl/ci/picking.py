@@ -16,6 +16,7 @@ from podctl.errors import SpecError
 from podctl.spec.bundle import Bundle
 from podctl.spec.load import load_bundle, load_model, paths_in
 from podctl.spec.models import Agent
+from podctl.spec.problems import printable
 
 _KIND = re.compile(r"^kind:[ \t]*[\"']?(Scenario|Agent)\b", re.MULTILINE)
 _MOST_BYTES = 1 << 20
@@ -180,7 +181,7 @@ def _normal(path: Path) -> Path:
 def _because(what: str, changed: Sequence[Path], top: Path) -> str:
     names = sorted(dict.fromkeys(str(path.relative_to(top)) if path.is_relative_to(top) else str(path) for path in changed))
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{what}: {', '.join(names[:_NAMED])}{more}"
+    return printable(f"{what}: {', '.join(names[:_NAMED])}{more}", 400)
 
 
 def _environment(bundle: Bundle, top: Path) -> str:
