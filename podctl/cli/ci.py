@@ -122,7 +122,7 @@ def _try(
         with progress_for(quiet) as listener:
             maker = _maker(opened, store, merged, backend, listener)
             for one in plans:
-                say(f"{named(one.head)} against {base}, for {'; '.join(one.case.reasons)}; baseline {one.baseline}")
+                say(f"{named(one.head)}: {'; '.join(one.case.reasons)}; baseline {one.baseline}")
                 tried.append(attempt(one, maker, strict=strict))
                 if tried[-1].code is ExitCode.INTERRUPTED:
                     return int(ExitCode.INTERRUPTED)

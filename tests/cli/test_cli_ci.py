@@ -33,7 +33,7 @@ def test_a_dry_run_lists_what_would_be_run_and_makes_nothing(project: Project) -
         "made now",
         "4",
         "$0",
-        "agent: agent/main.py",
+        "the agent changed (agent/main.py)",
     ]
     assert git(project.root, "status", "--porcelain") == " M agent/main.py\n"
     assert not project.store.exists()

@@ -108,7 +108,7 @@ def test_a_pull_request_is_tried_and_told_by_one_comment(remote: Path, server: G
     )
     summary = (tmp_path / "summary.md").read_text()
     assert summary.startswith((tmp_path / "w/podctl-ci/summary.md").read_text())
-    assert "✕ failed" in summary and "`agent: agent/agent.py`" in summary and "not commented" in summary
+    assert "✕ failed" in summary and "`the agent changed (agent/agent.py)`" in summary and "not commented" in summary
     written = {path.name.partition(".")[2] for path in (tmp_path / "w/podctl-ci").iterdir()}
     assert written == {"html", "json", "junit.xml", "md"}
     (case,) = json.loads((tmp_path / "w/podctl-ci/result.json").read_text())["cases"]
