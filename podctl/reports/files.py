@@ -74,6 +74,11 @@ def _again(result: RunResult) -> str:
     return f"podctl run {result.info.settings.get('scenario', 'SCENARIO')}"
 
 
+def write_page(path: Path, text: str) -> None:
+    """Whole or not at all. Raises `EnvironmentProblem`."""
+    _write(path, text, "the runs and their reports are as they were")
+
+
 def _write(path: Path, text: str, kept: str, again: str = "") -> None:
     """``kept`` says what a failure does not touch, ``again`` what to type after it."""
     temporary = path.with_name(path.name + ".tmp")

@@ -25,7 +25,7 @@ def render_html(report: Report) -> str:
     """The whole page. It is well-formed XML too, whatever the strings in the run are."""
     summary = report.summary
     counted = [a for a in report.run.attempts if a.cause.counts]
-    return _ENVIRONMENT.get_template("report.html.j2").render(
+    return PAGES.get_template("report.html.j2").render(
         report=report,
         run=report.run,
         info=report.run.info,
@@ -125,4 +125,4 @@ def _environment() -> Environment:
     return environment
 
 
-_ENVIRONMENT = _environment()
+PAGES = _environment()

@@ -77,6 +77,8 @@ def _differences(old: RunInfo, new: RunInfo, before: int, after: int, common: in
         notes.append(f"the topologies differ: {old.topology} in the baseline, {new.topology} in this run")
     if old.spec_digest != new.spec_digest:
         notes.append("the spec files differ; what changed besides the agent may explain the difference")
+    if old.labels.get("environment", "") != new.labels.get("environment", ""):
+        notes.append("files around the agent differ, or may: services, seeds, checks, scripts")
     if old.model_mode != new.model_mode:
         notes.append(f"models were {old.model_mode} in the baseline and {new.model_mode} in this run")
     if old.simulated != new.simulated:
