@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from podctl import __version__
 from podctl.capture.building import building
+from podctl.capture.distributions import likeness, looks
 from podctl.capture.engine import Engine, Moment
 from podctl.capture.masked import Masker, RowMasking
 from podctl.capture.named import Naming, by_paths, by_references
@@ -31,6 +32,7 @@ from podctl.data.captured import (
     HISTORY,
     MANIFEST,
     CapturedHistory,
+    CapturedLikeness,
     CapturedSeed,
     CapturedTable,
     contents_digest,
@@ -360,7 +362,8 @@ def _copy(order: Order, directory: Path, said: Said) -> CapturedSeed:
         said(f"copying {name}")
         file = f"tables/{names.index(name) + 1:04}.copy"
         if name in with_rows:
-            tables[name] = _write_table(plan, engine, tables[name], name, directory, file, masker, spec.value_bytes)
+            table = _write_table(plan, engine, tables[name], name, directory, file, masker, spec.value_bytes)
+            tables[name] = table.model_copy(update={"likeness": _likeness(plan, engine, name, masking)})
         if plan.past:
             plan.past.mask(name, masker)
         point("capture.copied")
@@ -432,6 +435,13 @@ def _write_table(
     lost = {edge.label: len(lost) for edge, lost in nulled}
     found = {"file": file, "rows": count, "bytes": size, "sha256": digest.hexdigest(), "why": plan.why(name), "nulled": lost}
     return table.model_copy(update={**found, **known})
+
+
+def _likeness(plan: Plan, engine: Engine, name: str, masking: RowMasking) -> CapturedLikeness | None:
+    table, rows = plan.rules.tables[name], plan.subset.taken[name]
+    columns = looks(table, plan.rules.edges, masking.known(table))
+    sampled = engine.samples(name, columns, list(rows)) if rows and columns else None
+    return None if sampled is None else likeness(columns, *sampled)
 
 
 def _manifest(
