@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import os
 import sys
 from typing import Any
@@ -106,6 +107,8 @@ def podctl(ctx: click.Context, debug: bool) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with its code: expected errors are text, never tracebacks."""
     guard_streams()
+    # What it says of a query that was interrupted is for programmers; without a handler Python prints it.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     try:
         code: Any = podctl.main(args=argv, prog_name="podctl", standalone_mode=False)
         sys.stdout.flush()
