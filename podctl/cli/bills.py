@@ -11,7 +11,7 @@ from podctl.cli.common import emit_json, open_store, output_option, store_option
 
 if TYPE_CHECKING:
     from podctl.evidence.store_read import StorePlace, StoreReader
-    from podctl.projection.ledger import Bill, Kept, Tally
+    from podctl.projection.ledger import Bill, Kept
 
 
 @click.group("bills")
@@ -68,7 +68,7 @@ def show_command(store: StorePlace, output: str) -> int:
     \b
     podctl bills show
     """
-    from podctl.projection.ledger import calibration
+    from podctl.projection.ledger import calibration, tally_text
     from podctl.reports.jsonreport import plain
     from podctl.stats.units import plural
 
@@ -87,9 +87,9 @@ def show_command(store: StorePlace, output: str) -> int:
     if found.as_stated is None:
         click.echo("no bill was compared yet: podctl bills import FILE")
     else:
-        click.echo(f"calibration: {_told(found.as_stated)}")
+        click.echo(f"calibration: {tally_text(found.as_stated)}")
     if found.per_ticket is not None:
-        click.echo(f"for the tickets that really came: {_told(found.per_ticket)}")
+        click.echo(f"for the tickets that really came: {tally_text(found.per_ticket)}")
     if found.simulated:
         click.echo(f"{plural(found.simulated, 'bill')} of simulated projections: in no count")
     return 0
@@ -125,22 +125,6 @@ def _verdict(kept: Kept, bill: Bill | None, figure: Any) -> tuple[str, str]:
     actual = float(bill.dollars)
     side = "above its range" if actual > figure.high else "below its range" if actual < figure.low else "within"
     return _dollars(actual), side + (", simulated" if kept.simulated else "")
-
-
-def _told(tally: Tally) -> str:
-    from podctl.stats.units import interval_text, percent, plural
-
-    text = f"{tally.within} of {plural(tally.of, 'bill')} within the stated range ({percent(tally.level, 0)} should be;"
-    text += f" 95 % interval of the share {interval_text(tally.share)}), {tally.above} above it, {tally.below} below"
-    if tally.bias is not None:
-        side = "above" if tally.bias >= 0 else "below"
-        text += f"; bills were {percent(abs(tally.bias))} {side} what was stated"
-        low, high = tally.bias_interval or (None, None)
-        if low is None or high is None:
-            text += " (too few projections for an interval)"
-        else:
-            text += f" (95 % interval {low * 100:+.1f} to {high * 100:+.1f} %)"
-    return text
 
 
 def _dollars(amount: float | None) -> str:

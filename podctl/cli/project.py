@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from podctl.cli.common import open_store, output_option, store_option
+from podctl.cli.prices import at_prices
 from podctl.errors import ExitCode, PodctlError
 
 if TYPE_CHECKING:
@@ -33,10 +34,14 @@ _DIGITS = 12
 @click.option(
     "--replications", type=click.IntRange(1_000, 1_000_000), default=10_000, show_default=True, help="Of the bootstrap."
 )
+@click.option("--prices", type=click.Path(path_type=Path), help="A Prices file or a lock: the run's tokens at those prices.")
+@click.option("--what-if", is_flag=True, help="Do not keep it: no bill will be compared with it.")
 @click.option("--strict", is_flag=True, help="Exit with 5 when the total is unknown or has no range.")
 @output_option("json")
 @store_option
-def project_command(run: str, volume: str, store: StorePlace, strict: bool, output: str, **given: Any) -> int:
+def project_command(
+    run: str, volume: str, store: StorePlace, prices: Path | None, what_if: bool, strict: bool, output: str, **given: Any
+) -> int:
     """Project a run's sample to the real workload: what it will cost and take, with the range of each figure.
 
     \b
@@ -45,9 +50,11 @@ def project_command(run: str, volume: str, store: StorePlace, strict: bool, outp
     podctl project latest --volume volume.yaml -o json
 
     A Volume file says how many tickets of each stratum there will be, and what people, pods and rework cost:
-    docs/projection.md. Without one, only what the models cost is in the total.
+    docs/projection.md. Without one, only what the models cost is in the total. The projection is kept, so that
+    the bill can be compared with it: podctl bills.
     """
     import time
+    from dataclasses import replace
 
     from podctl.projection.estimate import Known, Settings, project
     from podctl.projection.model import to_json
@@ -57,15 +64,34 @@ def project_command(run: str, volume: str, store: StorePlace, strict: bool, outp
 
     opened = open_store(store)
     head = opened.load_head(opened.find_run(run))
-    sample = sampled(head.info, opened.each_attempt(head.info.id))
+    attempts, priced = opened.each_attempt(head.info.id), ""
+    if prices is not None:
+        attempts, priced = at_prices(opened, head.info.id, prices)
+    sample = sampled(head.info, attempts)
     wanted = _volume(volume, sample.population)
     known = Known(_measured(wanted), head.status, time.time_ns())
     made = project(sample, wanted, Settings(given["level"], given["replications"], given["seed"]), known)
+    if priced:
+        made = replace(made, assumptions=(*made.assumptions, f"The run's tokens are priced again: {priced}."))
     if output == "json":
         click.echo(json.dumps(to_json(made), indent=2, allow_nan=False))
     else:
         click.echo(encodable(render_projection(made), sys.stdout.encoding), nl=False)
+    if not what_if:
+        _keep(store, to_json(made))
     return int(ExitCode.INCONCLUSIVE) if strict and made.total.low is None else 0
+
+
+def _keep(place: StorePlace, body: dict[str, Any]) -> None:
+    from podctl.clock import SystemClock
+    from podctl.evidence.store import Store
+    from podctl.projection.ledger import projection_id
+
+    opened = Store.at(place, SystemClock())
+    name = projection_id(body)
+    new = opened.keep_projection(name, body)
+    opened.close()
+    click.echo(f"{'kept' if new else 'kept before'} as {name}: podctl bills --help says how its bill is entered", err=True)
 
 
 def _volume(given: str, population: dict[str, int]) -> Any:

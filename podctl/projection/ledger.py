@@ -15,13 +15,14 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from podctl.errors import SpecError
 from podctl.evidence.safe import printable
 from podctl.stats.proportions import Interval, clustered_wilson
+from podctl.stats.units import interval_text, percent, plural
 
 NEEDED = ("projection", "since", "until", "dollars")
 OPTIONAL = ("what", "period", "tickets", "currency", "invoice")
@@ -146,6 +147,7 @@ class _Reading:
         self._file = file
         self._kept = kept
         self._now_ns = now_ns
+        self._today = datetime.fromtimestamp(now_ns / 1e9, UTC).date()
 
     def read(self, content: bytes) -> list[tuple[int, Bill]]:
         text = self._text(content)
@@ -219,6 +221,8 @@ class _Reading:
         before = len(self.mistakes)
         kept = self._projection(line, cells["projection"])
         since, until = (self._day(line, name, cells[name]) for name in ("since", "until"))
+        if until and until > self._today + timedelta(days=1):  # somewhere it is tomorrow already
+            self._say(line, f"until: {until} is not over yet: enter a bill when all of it has come")
         if since and until and until < since:
             self._say(line, f"it ends on {until}, before it begins")
         if not _AMOUNT.fullmatch(cells["dollars"]):
@@ -407,3 +411,16 @@ def _bias(means: Sequence[float]) -> tuple[float | None, tuple[float, float] | N
     spread = math.sqrt(math.fsum((one - mean) ** 2 for one in means) / (len(means) - 1) / len(means))
     half = float(stdtrit(len(means) - 1, 0.975)) * spread
     return math.expm1(mean), (math.expm1(mean - half), math.expm1(mean + half))
+
+
+def tally_text(tally: Tally) -> str:
+    """One sentence, without its full stop."""
+    text = f"{tally.within} of {plural(tally.of, 'bill')} within the stated range ({percent(tally.level, 0)} should be;"
+    text += f" 95 % interval of the share {interval_text(tally.share)}), {tally.above} above it, {tally.below} below"
+    if tally.bias is None:
+        return text
+    text += f"; bills were {percent(abs(tally.bias))} {'above' if tally.bias >= 0 else 'below'} what was stated"
+    if tally.bias_interval is None:
+        return text + " (too few projections for an interval)"
+    low, high = tally.bias_interval
+    return text + f" (95 % interval {low * 100:+.1f} to {high * 100:+.1f} %)"

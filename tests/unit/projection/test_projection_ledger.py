@@ -93,6 +93,7 @@ FULL = "projection,since,until,dollars,what,period,tickets,currency\n"
         (HEADER + "{one},01.12.2026,2026-12-31,5\n", "2: since: '01.12.2026' is no day"),
         (HEADER + "{one},2026-12-31,2026-12-01,5\n", "2: it ends on 2026-12-01, before it begins"),
         (HEADER + "{one},2026-10-01,2026-10-31,5\n", "was stated on 2026-11-22, when this period was over"),
+        (HEADER + "{one},2062-12-01,2062-12-31,5\n", "2: until: 2062-12-31 is not over yet"),
         (HEADER + "{three},2026-12-01,2026-12-31,5\n", "2: period: {three} is of 3: which one is this?"),
         (HEADER + "{unknown},2026-12-01,2026-12-31,5\n", "2: {unknown} stated no range"),
         (FULL + "{one},2026-12-01,2026-12-31,5,,,,EUR\n", "2: currency: 'EUR'; projections are in US dollars"),
@@ -204,13 +205,14 @@ def test_the_same_figures_have_one_id() -> None:
 
 def test_the_commands(tmp_path: Path) -> None:
     directory, file = tmp_path / "s", tmp_path / "bills.csv"
-    one, simulated = stated(), stated(seed=2, simulated=True)
+    one, simulated = (Kept(one.id, {**one.body, "madeNs": 0}) for one in (stated(), stated(seed=2, simulated=True)))
     assert "no projection was kept yet" in CliRunner().invoke(podctl, ["bills", "show", "--store", str(directory)]).output
     store = Store.open(directory, SystemClock())
     for kept in (one, simulated):
         store.keep_projection(kept.id, kept.body)
     store.close()
-    file.write_text(HEADER + f"{one.id},2026-12-01,2026-12-31,1250\n{simulated.id},2026-12-01,2026-12-31,1000\n")
+    day = datetime.now(UTC).date()
+    file.write_text(HEADER + f"{one.id},{day},{day},1250\n{simulated.id},{day},{day},1000\n")
     done = CliRunner().invoke(podctl, ["bills", "import", str(file), "--store", str(directory)])
     assert done.output == "2 bills entered; podctl bills show has what they say\n"
     again = CliRunner().invoke(podctl, ["bills", "import", str(file), "--store", str(directory)])
