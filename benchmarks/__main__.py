@@ -35,6 +35,7 @@ NAMES = (
     "data",
     "masking",
     "projection",
+    "gate",
     "containers",
 )
 #: Measured when named: they need KUBECONFIG and PODCTL_IMAGE, and kubectl to compare with.

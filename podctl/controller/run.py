@@ -41,6 +41,7 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.models import StateCheck
 from podctl.spec.resolved import resolved, spec_digest
 from podctl.spec.topology import databases
+from podctl.stats.gate import watched
 from podctl.stats.sequential import Watch
 from podctl.stats.summary import by_ticket
 from podctl.tickets.drawing import drawn_sample
@@ -280,6 +281,7 @@ class RunController:
             "the agent": (before.agent_digest, prepared.identity.digest),
             "the specs": (before.spec_digest, spec_digest(prepared.bundle)),
             "the shard": (before.shard, prepared.shard),
+            "run.fail_fast": (watched(before), prepared.bundle.scenario.run.fail_fast),
         }
         changed = [what for what, (then, now) in same.items() if then != now]
         if changed:
