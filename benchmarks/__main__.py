@@ -35,6 +35,8 @@ NAMES = (
     "capture",
     "data",
     "masking",
+    "projection",
+    "gate",
     "containers",
 )
 #: Measured when named: they need KUBECONFIG and PODCTL_IMAGE, and kubectl to compare with.

@@ -16,7 +16,7 @@ from podctl.evidence.records import Record, Tokens
 from podctl.evidence.results import AttemptResult, CheckResult, DiffEntry, RunInfo, RunResult
 from podctl.evidence.schema import tries
 from podctl.evidence.store import Store
-from podctl.evidence.store_rows import Planned
+from podctl.evidence.store_rows import AttemptState, Planned
 
 RUN = "20261121-120000-abc123"
 _START = 1_795_000_000 * 10**9
@@ -34,6 +34,14 @@ def make_store(directory: Path, attempts: int, records_each: int, run: str = RUN
     with store._database.writing() as connection:  # start_try and finish_try commit to disk each time
         connection.execute(insert(tries), [_try(result, run) for result in results])
     store.finish_run(run, RunResult(_info(attempts, run), "finished", tuple(results), "fail", spent_dollars=spent))
+    store.close()
+
+
+def take_in(directory: Path, info: RunInfo, results: list[AttemptResult]) -> None:
+    """One finished run of these attempts, without their evidence."""
+    store = Store.open(directory, SystemClock())
+    planned = [AttemptState(Planned(one.id, one.ticket, one.stratum, one.position, one.repeat), "ended") for one in results]
+    store.take_in(RunResult(info, "finished", tuple(results), "pass"), planned, [])
     store.close()
 
 

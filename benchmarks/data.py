@@ -21,8 +21,9 @@ import yaml
 from benchmarks.effort import Effort
 from benchmarks.table import Row, spread
 from podctl.backends.local.postgres import programs
-from podctl.capture.capturing import Order, opened, write_seeds
+from podctl.capture.capturing import Order, write_seeds
 from podctl.capture.masked import Masked, RowMasking, Unmasked
+from podctl.capture.planning import opened
 from podctl.capture.postgres_schema import DumpPrograms
 from podctl.data.connect import connect
 from podctl.data.seed import load_seed

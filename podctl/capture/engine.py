@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from podctl.capture.distributions import Look, Sample
 from podctl.capture.past import Kept, Row
 from podctl.capture.rules import Rules
 from podctl.capture.schema import Edge, Schema, Table
@@ -104,6 +105,10 @@ class Engine(Protocol):
 
     def definition(self, rules: Rules, directory: Path, without_extensions: Sequence[str]) -> Definition:
         """``directory`` is for files on the way. Raises `CaptureProblem`."""
+        ...
+
+    def samples(self, table: str, columns: Mapping[str, Look], rows: Sequence[Rowid]) -> tuple[Sample, Sample] | None:
+        """Some rows of the whole table and some of ``rows``, as `distributions.likeness` wants them; None where that costs too much."""
         ...
 
     def now(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +13,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from podctl.capture.distributions import Look
 from podctl.capture.engine import Definition, Facts, Moment, PastRows
 from podctl.capture.generic_schema import Reflected, definition_of, schema_of
 from podctl.capture.generic_values import field_of
@@ -86,6 +87,10 @@ class GenericEngine:
 
     def definition(self, rules: Rules, directory: Path, without_extensions: Sequence[str]) -> Definition:
         return definition_of(self._reflected, rules)
+
+    def samples(self, table: str, columns: Mapping[str, Look], rows: Sequence[Rowid]) -> None:
+        """Not read: its rows cannot be sampled without reading them all."""
+        return
 
     def now(self) -> int:
         return 0

@@ -38,6 +38,10 @@ class RowMasking(Protocol):
         """Table -> its masker, in the order that tables are to be masked in. Raises `MaskingProblem`."""
         ...
 
+    def known(self, table: Table) -> Mapping[str, bool]:
+        """Column -> whether its values come as they are, or masked; those that become nothing, or one and the same, are left out."""
+        ...
+
     @property
     def ids(self) -> Mapping[str, str]:
         """Ids of tickets that are others once `tickets` has masked them."""
@@ -61,6 +65,9 @@ class Unmasked:
 
     def maskers(self, tables: Sequence[Table], edges: Iterable[Edge]) -> Mapping[str, Masker]:
         return {table.shown: bytes for table in tables}
+
+    def known(self, table: Table) -> Mapping[str, bool]:
+        return dict.fromkeys((column.name for column in table.stored), True)
 
     def tickets(self, drawn: Sequence[Ticket], source: Tickets) -> Mapping[str, str]:
         return {}
@@ -88,6 +95,10 @@ class Masked:
         joins = [(self._database, one.child, one.columns, one.parent, one.to) for one in edges]
         check_joins(self._policy, [join for join in joins if join[1] in by_name and join[3] in by_name])
         return maskers
+
+    def known(self, table: Table) -> Mapping[str, bool]:
+        rules = self._policy.rules(self._database, table.shown)
+        return {name: rule.mask == "keep" for name, rule in rules.items() if rule.mask not in ("erase", "constant")}
 
     def tickets(self, drawn: Sequence[Ticket], source: Tickets) -> Mapping[str, str]:
         if self._policy.tickets is None:

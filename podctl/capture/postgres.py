@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from psycopg import sql
 
 from podctl.capture.postgres_catalog import Catalog, Session
+from podctl.capture.postgres_copy import copied_out
 from podctl.capture.postgres_session import explained
 from podctl.capture.problems import CaptureProblem
 from podctl.capture.schema import Edge, Table
@@ -173,11 +174,11 @@ class PostgresRows:
         query = self._selection(target, rows, nulled).as_bytes(self._session)
         held: list[bytes] = []
         size = 0
-        with explained(f"copying {table}"), self._as_stored(), self._session.cursor() as cursor, cursor.copy(query) as copy:
+        with explained(f"copying {table}"), self._as_stored(), closing(copied_out(self._session, query)) as copy:
             for line in copy:
                 if len(line) > largest:
                     raise _too_large(target, len(line), largest)
-                held.append(bytes(line))
+                held.append(line)
                 size += len(line)
                 if size >= _CHUNK:
                     yield b"".join(held), len(held)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import codecs
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
+from podctl.capture.distributions import Look, Sample
 from podctl.capture.engine import Definition, Facts, Moment, PastRows
 from podctl.capture.postgres import PostgresRows
 from podctl.capture.postgres_catalog import Relation, fingerprint, read_catalog, refuse_changed, refuse_unreadable
 from podctl.capture.postgres_past import PostgresPast
+from podctl.capture.postgres_samples import samples
 from podctl.capture.postgres_schema import DumpPrograms, dump
 from podctl.capture.postgres_session import address, begin_snapshot, explained, open_session
 from podctl.capture.problems import CaptureProblem
@@ -162,6 +164,12 @@ class PostgresEngine:
             if count:
                 gone[f"virtual column {column}"] = "it is stored in the copy, with the same values"
         return Definition(before, after + "\n".join(["", *sequences, ""]), gone)
+
+    def samples(self, table: str, columns: Mapping[str, Look], rows: Sequence[Rowid]) -> tuple[Sample, Sample] | None:
+        if self.facts.encoding == "SQL_ASCII":  # words of no certain meaning
+            return None
+        with explained(f"looking at samples of {table}"):
+            return samples(self._session, self._catalog, table, columns, rows)
 
     def now(self) -> int:
         with explained("asking for the time"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from podctl.capture.capturing import Plan, edge_facts
+from podctl.capture.planning import Plan, edge_facts
 from podctl.spec.problems import printable
 from podctl.tickets.past import WHY
 

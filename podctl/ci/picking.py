@@ -16,6 +16,7 @@ from podctl.errors import SpecError
 from podctl.spec.bundle import Bundle
 from podctl.spec.load import load_bundle, load_model, paths_in
 from podctl.spec.models import Agent
+from podctl.spec.problems import printable
 
 _KIND = re.compile(r"^kind:[ \t]*[\"']?(Scenario|Agent)\b", re.MULTILINE)
 _MOST_BYTES = 1 << 20
@@ -128,11 +129,11 @@ def _case(
     before = base.agent(path)
     reasons = []
     if touched:
-        reasons.append(_because("the agent is new" if before is None else "agent", touched, top))
+        reasons.append(_because("the agent is new" if before is None else "the agent changed", touched, top))
         if before is not None and agent_digest(load_model(before, Agent)).digest == identity.digest:
             touched, reasons = [], []  # another version number or description: it acts as it did
     if around:
-        reasons.append(_because("what surrounds it", around, top))
+        reasons.append(_because("what is around it changed", around, top))
     if not reasons:
         return None
     if before is None and instead is not None:
@@ -180,7 +181,7 @@ def _normal(path: Path) -> Path:
 def _because(what: str, changed: Sequence[Path], top: Path) -> str:
     names = sorted(dict.fromkeys(str(path.relative_to(top)) if path.is_relative_to(top) else str(path) for path in changed))
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{what}: {', '.join(names[:_NAMED])}{more}"
+    return printable(f"{what} ({', '.join(names[:_NAMED])}{more})", 400)
 
 
 def _environment(bundle: Bundle, top: Path) -> str:

@@ -160,6 +160,8 @@ def attempt(planned: Plan, maker: Here | PutTogether, *, strict: bool) -> Tried:
         made, code = maker.make(planned.base, None, strict=False)
         if code is ExitCode.INTERRUPTED:
             return Tried(planned, made, code)
+        if made.status != "finished":
+            maker.say(f"what it was did not finish, and is compared as far as it came: {'; '.join(made.notes)}")
         baseline = made.info.id
     maker.say(f"what it is: {named(planned.head)}")
     result, code = maker.make(planned.head, None if part else baseline, strict=strict and not part)

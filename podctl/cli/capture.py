@@ -11,7 +11,7 @@ import click
 from podctl.cli.common import emit_json, is_quiet, output_option, table
 
 if TYPE_CHECKING:
-    from podctl.capture.capturing import Plan
+    from podctl.capture.planning import Plan
     from podctl.capture.postgres_schema import DumpPrograms
     from podctl.data.captured import CapturedSeed
 
@@ -26,7 +26,7 @@ def plan_command(file: Path, output: str) -> int:
     podctl data plan capture.yaml
     podctl data plan capture.yaml -o json | jq '.items.tables'
     """
-    from podctl.capture.capturing import opened
+    from podctl.capture.planning import opened
     from podctl.capture.showing import facts
 
     with opened([file], _programs()) as (source,):
@@ -66,8 +66,9 @@ def capture_command(files: tuple[Path, ...], out: Path, key: Path | None, templa
     podctl data capture orders.yaml billing.yaml -o seeds     # of one moment: seeds/orders, seeds/billing
     """
     from podctl.capture.building import refuse_taken
-    from podctl.capture.capturing import Order, opened, write_seeds
+    from podctl.capture.capturing import Order, write_seeds
     from podctl.capture.masked import masking_of
+    from podctl.capture.planning import opened
     from podctl.controller.trial import LocalTrial
     from podctl.data.captured import MANIFEST
     from podctl.masking.watch import Knowledge

@@ -99,10 +99,9 @@ def _try(
     part = parsed(shard) if shard else None
     repository = Repository.at(Path.cwd())
     commit, head = repository.base(base), repository.head()
-    tree = store.directory / f"base-{commit[:12]}"
+    tree = _own_tree(store.directory.absolute(), commit)
     opened: Store | None = None
     try:
-        shutil.rmtree(tree, ignore_errors=True)  # what one that was killed had checked out
         picked = pick(repository, commit, Path.cwd(), scenarios, tree)
         against = Against(base, commit, name)
         for unused in picked.unused:
@@ -123,7 +122,7 @@ def _try(
         with progress_for(quiet) as listener:
             maker = _maker(opened, store, merged, backend, listener)
             for one in plans:
-                say(f"{named(one.head)} against {base}, for {'; '.join(one.case.reasons)}; baseline {one.baseline}")
+                say(f"{named(one.head)}: {'; '.join(one.case.reasons)}; baseline {one.baseline}")
                 tried.append(attempt(one, maker, strict=strict))
                 if tried[-1].code is ExitCode.INTERRUPTED:
                     return int(ExitCode.INTERRUPTED)
@@ -138,6 +137,15 @@ def _try(
         shutil.rmtree(tree, ignore_errors=True)
         with suppress(OSError):
             store.directory.rmdir()  # when nothing else was put there
+
+
+def _own_tree(store: Path, commit: str) -> Path:
+    """Where the base's agents are checked out; those of processes that were killed are removed."""
+    for left in store.glob("base-*-*"):
+        number = left.name.rpartition("-")[2]
+        if number.isdigit() and not Path(f"/proc/{number}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return store / f"base-{commit[:12]}-{os.getpid()}"
 
 
 def _nothing(picked: Picked, base: str, commit: str) -> str:

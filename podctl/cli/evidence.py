@@ -112,26 +112,44 @@ def verify_command(run: str, store: StorePlace) -> int:
 
 
 @click.command("report")
-@click.argument("run", default="latest")
+@click.argument("run", required=False)
+@click.option("--index", type=click.Path(path_type=Path, file_okay=False), help="A static site of all runs, in this directory.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--json", type=click.Path(path_type=Path, dir_okay=False))
 @store_option
-def report_command(run: str, store: StorePlace, **given: Path | None) -> int:
-    """Write a run's reports again: HTML into the store, others where told.
+def report_command(run: str | None, store: StorePlace, index: Path | None, **given: Path | None) -> int:
+    """Write a run's reports again: HTML into the store, others where told. Or a site of all runs.
 
     \b
     podctl report latest --html report.html --junit junit.xml
+    podctl report --index site
     """
     from podctl.reports.files import write_reports
 
     opened = open_store(store)
-    result = opened.load_run(opened.find_run(run))
+    if index is not None:
+        return _index(opened, index, alone=run is None and not any(given.values()))
+    result = opened.load_run(opened.find_run(run or "latest"))
     extra = {kind: path for kind, path in given.items() if path is not None}
     _, written = write_reports(result, opened, extra)
     for kind, path in written.items():
         click.echo(f"{kind}: {path}")
+    return 0
+
+
+def _index(store: StoreReader, directory: Path, *, alone: bool) -> int:
+    """Raises `PodctlError`."""
+    from podctl.reports.index import write_index
+    from podctl.stats.units import plural
+
+    if not alone:
+        raise PodctlError(
+            "--index is of all runs", code="usage", hint="podctl report --index DIRECTORY", exit_code=ExitCode.USAGE
+        )
+    page, count = write_index(store, directory)
+    click.echo(f"{page}: {plural(count, 'run')}")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import os
 import sys
 from typing import Any
@@ -25,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Run an agent version over the sampled tickets, and say whether it may go on."),
     "merge": ("merge", "Put the shards of a run together, and judge the whole."),
     "ci": ("ci", "Try every agent that a change touches against what it was; write all reports."),
+    "gate": ("gate", "Judge a run again: other thresholds, another baseline, or against itself."),
+    "power": ("gate", "Before spending: what a sample of so many tickets would find."),
     "demo": ("demo", "Run the example shop: two versions of an agent, compared."),
     "project": ("project", "Cost and time for the real workload, from a run's sample."),
     "prices": ("prices", "Pin what models cost, show it, and compare it with today's list prices."),
@@ -106,6 +109,8 @@ def podctl(ctx: click.Context, debug: bool) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit with its code: expected errors are text, never tracebacks."""
     guard_streams()
+    # What it says of a query that was interrupted is for programmers; without a handler Python prints it.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     try:
         code: Any = podctl.main(args=argv, prog_name="podctl", standalone_mode=False)
         sys.stdout.flush()

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @click.command("merge")
 @click.argument("shards", nargs=-1, required=True, metavar="RUN|DIRECTORY...")
-@click.option("--baseline", metavar="RUN", help="Compare with this run, ticket by ticket.")
+@click.option(
+    "--baseline", metavar="RUN|BRANCH", help="Compare with this run, or the latest of this git branch, ticket by ticket."
+)
 @report_options
 @store_option
 def merge_command(shards: tuple[str, ...], store: StorePlace, strict: bool, output: str, **given: Any) -> int:
@@ -41,8 +43,9 @@ def merge_command(shards: tuple[str, ...], store: StorePlace, strict: bool, outp
     from podctl.reports.files import write_reports
 
     opened = Store.at(store, SystemClock())
-    base = load_baseline(opened, given["baseline"]) if given["baseline"] else None
     pieces = [piece for one in shards for piece in _pieces(opened, one)]
+    scenario = pieces[0].result.info.scenario if pieces else ""
+    base = load_baseline(opened, given["baseline"], scenario) if given["baseline"] else None
     result, was_there = merge(pieces, opened, base)
     if was_there:
         say(f"these shards were merged before: run {result.info.id} is judged again")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from decimal import Decimal
 
-    from podctl.evidence.results import AttemptResult, RunResult
+    from podctl.evidence.results import AttemptResult, RunInfo, RunResult
     from podctl.evidence.store_read import StorePlace, StoreReader
     from podctl.prices.reprice import Book, Calls, Repricing
     from podctl.spec.prices import AgreedPrice, ComputeRates, Price, PriceLock, Prices
@@ -73,8 +73,7 @@ def lock_command(
     more = dict(map(_wanted, models))
     if run:
         opened = open_store(store)
-        result = opened.load_run(opened.find_run(run))
-        for model in _called(result, _calls(opened, result.info.id)):
+        for model in _called(opened, opened.find_run(run)):
             more.setdefault(*_wanted(model))
     prices = _prices(file)
     if not more and not prices.models:
@@ -182,31 +181,30 @@ def reprice_command(
     renamed = dict(map(_renaming, models))
     book, compute, source = _book(file, day or date.today())
     opened = open_store(store)
-    result = opened.load_run(opened.find_run(run))
-    run, calls = result.info.id, _calls(opened, result.info.id)
+    head = opened.load_head(opened.find_run(run))
+    run, calls = head.info.id, _calls(opened, head.info.id)
     if renamed:
-        _refuse_uncalled(run, renamed, _called(result, calls))
+        _refuse_uncalled(run, renamed, _called(opened, run))
     try:
-        found = reprice(result.attempts, book, renamed, calls, compute)
+        found = reprice(opened.each_attempt(run), book, renamed, calls, compute)
     except LookupError as error:
         raise _no_price(error, source) from error
-    notes = [*found.notes, *_notes(result, renamed)]
+    notes = [*found.notes, *_notes(head, found, renamed)]
     if output == "json":
-        emit_json("Repricing", [{"run": run, "simulated": _simulated(result), "prices": source, "notes": notes} | plain(found)])
+        emit_json("Repricing", [plain(found) | {"run": run, "prices": source, "notes": notes}])
         return 0
-    _print(result, found, source)
+    _print(head.info, found, source)
     for note in notes:
         click.echo(f"note: {note}")
     return 0
 
 
-def _print(result: RunResult, found: Repricing, source: str) -> None:
+def _print(info: RunInfo, found: Repricing, source: str) -> None:
     from podctl.evidence.records import TOKEN_KINDS
     from podctl.prices.reprice import WAYS
     from podctl.stats.units import dollars, plural, seconds
 
-    info = result.info
-    simulated = ", simulated figures of a scripted model" if _simulated(result) else ""
+    simulated = ", simulated figures of a scripted model" if found.simulated else ""
     agent = f"{info.agent_name} {info.agent_version}"
     click.echo(f"run {info.id}: {agent}, {plural(found.attempts, 'attempt')} on {plural(found.tickets, 'ticket')}{simulated}")
     click.echo(f"prices: {source}")
@@ -239,23 +237,17 @@ def _each(amount: Decimal | None, attempts: int) -> str:
     return dollars(None if amount is None or not attempts else amount / attempts)
 
 
-def _simulated(result: RunResult) -> bool:
-    return result.info.simulated or any(attempt.simulated for attempt in result.attempts)
-
-
-def _notes(result: RunResult, renamed: dict[str, str]) -> list[str]:
+def _notes(head: RunResult, found: Repricing, renamed: dict[str, str]) -> list[str]:
     from podctl.stats.units import dollars, plural
 
     notes = []
     if renamed:
         notes.append("another model would use other tokens and resolve other tickets: this is what the same tokens would cost")
-    again = [attempt for attempt in result.attempts if attempt.tries > 1]
-    if again:
-        notes.append(
-            f"{plural(len(again), 'attempt')} took several tries: the last alone is priced; the run spent {dollars(result.spent_dollars)} on all"
-        )
-    if result.status != "finished":
-        notes.append(f"the run is {result.status}: attempts that have not ended are not in it")
+    if found.again:
+        spent = f"the run spent {dollars(head.spent_dollars)} on all"
+        notes.append(f"{plural(found.again, 'attempt')} took several tries: the last alone is priced; {spent}")
+    if head.status != "finished":
+        notes.append(f"the run is {head.status}: attempts that have not ended are not in it")
     return notes
 
 
@@ -298,11 +290,12 @@ def _lock_file(file: Path) -> PriceLock:
     return load_model(file, PriceLock)
 
 
-def _called(result: RunResult, calls: Calls) -> list[str]:
+def _called(opened: StoreReader, run: str) -> list[str]:
     """The models that a run called."""
     from podctl.prices.reprice import uses_of_attempt
 
-    return sorted({use.model for attempt in result.attempts for use in uses_of_attempt(attempt, calls)})
+    calls = _calls(opened, run)
+    return sorted({use.model for attempt in opened.each_attempt(run) for use in uses_of_attempt(attempt, calls)})
 
 
 def _refuse_uncalled(run: str, renamed: dict[str, str], called: list[str]) -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from podctl.evidence.store_read import StorePlace
 
 
+#: Of a number of tickets.
+_DIGITS = 12
+
+
 @click.command("project")
 @click.argument("run", default="latest")
 @click.option(
@@ -121,8 +125,8 @@ def _volume(given: str, population: dict[str, int]) -> Any:
     head = {"apiVersion": "podctl/v1", "kind": "Volume"}
     if given == "population":
         return Volume.model_validate({**head, "name": "population", "of": "population"})
-    if given.isdecimal() and given.isascii():
-        return Volume.model_validate({**head, "name": "tickets", "tickets": int(given[:13])})
+    if given.isdecimal() and given.isascii() and len(given) <= _DIGITS:
+        return Volume.model_validate({**head, "name": "tickets", "tickets": int(given)})
     path = Path(given)
     if not path.is_file() and not path.suffix:
         raise PodctlError(

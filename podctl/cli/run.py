@@ -36,12 +36,15 @@ def report_options(function: F) -> F:
 @click.command("run")
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--agent", type=click.Path(path_type=Path), help="Another agent file than the scenario's.")
-@click.option("--baseline", metavar="RUN", help="Compare with this run, ticket by ticket.")
+@click.option(
+    "--baseline", metavar="RUN|BRANCH", help="Compare with this run, or the latest of this git branch, ticket by ticket."
+)
 @click.option("--resume", metavar="RUN", help="Go on with a run that did not finish; attempts that ended are not made again.")
 @click.option("--pods", type=click.IntRange(1, 256), help="Pods at once.")
 @click.option("--repeats", type=click.IntRange(1, 100), help="Attempts for each ticket.")
 @click.option("--sample", type=str, metavar="N|all", help="Tickets to draw.")
 @click.option("--seed", type=int, help="Seed of the sample and of the order.")
+@click.option("--fail-fast", is_flag=True, help="With --baseline: end the run once this version is worse for certain.")
 @click.option("--shard", metavar="I/N", help="Make part I of N alone; podctl merge puts the parts together.")
 @report_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -63,6 +66,7 @@ def run_command(scenario: Path, store: StorePlace, strict: bool, quiet: bool, ou
     from podctl.controller.run import prepare
     from podctl.reports.files import write_reports
 
+    _refuse_blind(given["fail_fast"], given["baseline"])
     bundle = load(scenario, given)
     prepared = prepare(bundle, _shard(given["shard"], given["baseline"], strict))
     point("run.prepared")
@@ -85,6 +89,20 @@ def run_command(scenario: Path, store: StorePlace, strict: bool, quiet: bool, ou
     for problem in outcome.teardown_problems:
         say(f"not removed: {problem}")
     return int(exit_code(outcome, strict=strict))
+
+
+def _refuse_blind(fail_fast: bool, baseline: str | None) -> None:
+    """Raises `SpecError`: what there is nothing to compare with cannot be seen to be worse."""
+    from podctl.errors import SpecError
+
+    if fail_fast and not baseline:
+        raise SpecError(
+            "--fail-fast needs --baseline",
+            code="usage",
+            cause="a run ends early when its version is worse than the baseline's",
+            unchanged="nothing was made",
+            hint="name a run or a git branch: --baseline latest",
+        )
 
 
 def files_of(given: dict[str, Any]) -> dict[str, Path]:
@@ -121,6 +139,7 @@ def load(scenario: Path, given: dict[str, Any]) -> Any:
     bundle = load_bundle(scenario, overrides)
     changed = bundle.scenario
     run = {name: given[name] for name in ("pods", "repeats", "seed") if given.get(name) is not None}
+    run |= {"fail_fast": True} if given.get("fail_fast") else {}
     sample = sample_changes(given)
     changed = changed.model_copy(
         update={"run": changed.run.model_copy(update=run), "sample": changed.sample.model_copy(update=sample)}

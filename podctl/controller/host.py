@@ -14,6 +14,7 @@ from podctl.backends.local.backend import LocalBackend
 from podctl.backends.local.state import State
 from podctl.clock import SystemClock
 from podctl.controller.elsewhere import sweep_among
+from podctl.controller.revision import revision_of
 from podctl.controller.run import Prepared, RunController, new_run_id
 from podctl.controller.settle import settle
 from podctl.controller.sweep import Receipt, sweep
@@ -61,7 +62,7 @@ async def _host(
     if receipt.removals:
         say(f"removed {receipt.pods} {'pod' if receipt.pods == 1 else 'pods'} that a dead run had left (podctl gc)")
     store = Store.at(store_at, SystemClock())
-    controller = RunController(store, backend, listener=listener)
+    controller = RunController(store, backend, listener=listener, revision=revision_of(prepared.bundle.path))
     cut_off = store.cut_off()
     if cut_off and not resume:
         say(f"run {cut_off} was cut off before it finished: --resume {cut_off} goes on with it")

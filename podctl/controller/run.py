@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,13 @@ from podctl.agents.identity import AgentIdentity, agent_digest
 from podctl.backends.base import Backend, Finding
 from podctl.clock import Clock, SystemClock
 from podctl.controller.likeness import likeness
+from podctl.controller.revision import Revision
 from podctl.controller.verdict import conclude
 from podctl.data.captured import read_history
 from podctl.errors import EnvironmentProblem, SpecError
 from podctl.evidence.owner import Owner
 from podctl.evidence.reading import read_attempt
-from podctl.evidence.results import AttemptResult, RunInfo, RunResult, Shard
+from podctl.evidence.results import AttemptResult, Quarantined, RunInfo, RunResult, Shard
 from podctl.evidence.store import RunLost, Store
 from podctl.evidence.store_problems import StoreProblem
 from podctl.evidence.store_read import StoreReader
@@ -39,6 +41,9 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.models import StateCheck
 from podctl.spec.resolved import resolved, spec_digest
 from podctl.spec.topology import databases
+from podctl.stats.gate import watched
+from podctl.stats.sequential import Watch
+from podctl.stats.summary import by_ticket
 from podctl.tickets.drawing import drawn_sample
 from podctl.tickets.past import WHY, WithPast, with_past
 from podctl.tickets.references import unknown_databases
@@ -75,6 +80,7 @@ def prepare(bundle: Bundle, shard: tuple[int, int] | None = None) -> Prepared:
     """
     tickets = load_tickets(bundle.tickets)
     _check_references(tickets, bundle)
+    not_there = _not_there(tickets, bundle)
     known = _with_past(tickets, bundle)
     tickets = known.tickets
     drawn = drawn_sample(tickets, bundle.scenario.sample)
@@ -83,7 +89,7 @@ def prepare(bundle: Bundle, shard: tuple[int, int] | None = None) -> Prepared:
     part = None
     if shard is not None:
         part, planned = part_of(planned, *shard, bundle.scenario.limits.run_dollars)
-    return Prepared(bundle, agent_digest(bundle.agent), drawn, planned, len(tickets), tuple(known.lines()), part)
+    return Prepared(bundle, agent_digest(bundle.agent), drawn, planned, len(tickets), (*known.lines(), *not_there), part)
 
 
 def _with_past(tickets: list[Ticket], bundle: Bundle) -> WithPast:
@@ -145,6 +151,7 @@ class RunController:
         listener: Listener = silent,
         sole: bool = False,
         keys: Mapping[str, str] | None = None,
+        revision: Revision | None = None,
     ) -> None:
         self._store = store
         self._backend = backend
@@ -152,6 +159,7 @@ class RunController:
         self._listener = listener
         self._sole = sole
         self._keys = os.environ if keys is None else keys
+        self._revision = revision or Revision()
         self._runner: Runner | None = None
         self.interrupted = False
         self.had_finished = False
@@ -178,7 +186,7 @@ class RunController:
             self._refuse_changed(before.info, prepared)
         not_in_effect = await admit(self._backend, bundle)
         point("run.admitted")
-        base = load_baseline(self._store, baseline) if baseline else None
+        base = load_baseline(self._store, baseline, bundle.scenario.name) if baseline else None
         servers = await self._backend.prepare(bundle)
         point("run.templates-ready")
         info = await self._take_over(before.info) if before is not None else self._begin(prepared, run, servers)
@@ -189,6 +197,9 @@ class RunController:
         keeping = asyncio.create_task(self._keep_files(info.id, ended))
         results: list[AttemptResult] = []
         notes: list[str] = []
+        watch = _watch(prepared, base)
+        if bundle.scenario.run.fail_fast and watch is None:
+            notes.append("run.fail_fast: there is no baseline, so that the run could not end early")
         try:
             spent = self._store.spent(info.id)
             gateway = await Gateway.start(self._gateway_config(prepared, spent.dollars_upper), self._on_gateway_event)
@@ -203,12 +214,13 @@ class RunController:
                 clock=self._clock,
                 listener=self._listener,
                 budget=prepared.run_dollars,
+                watch=watch,
             )
             if self.interrupted:
                 await self._runner.interrupt()
             done = list(self._store.load_run(info.id).attempts)
             results = await self._runner.work(prepared.planned, done, self._store.tries(info.id))
-            notes = self._runner.notes
+            notes += self._runner.notes
             point("run.attempts-made")
         except RunLost:
             lost = True
@@ -222,7 +234,7 @@ class RunController:
             if not lost:
                 await asyncio.shield(self._remove_pods(info.id))
                 point("run.pods-removed")
-        return self._conclude(info, prepared, results, [*prepared.left_out, *not_in_effect, *notes], base)
+        return self._conclude(info, prepared, results, [*prepared.left_out, *not_in_effect, *notes], base, watch)
 
     # ---- parts ----
 
@@ -253,6 +265,10 @@ class RunController:
             fidelity=likeness(bundle, servers),
             shard=prepared.shard,
             labels=dict(prepared.labels),
+            quarantine=_quarantine(prepared),
+            branch=self._revision.branch,
+            revision=self._revision.commit,
+            dirty=self._revision.dirty,
         )
         self._store.create_run(info, _stored(prepared.planned), Owner.current())
         point("run.stored")
@@ -265,6 +281,7 @@ class RunController:
             "the agent": (before.agent_digest, prepared.identity.digest),
             "the specs": (before.spec_digest, spec_digest(prepared.bundle)),
             "the shard": (before.shard, prepared.shard),
+            "run.fail_fast": (watched(before), prepared.bundle.scenario.run.fail_fast),
         }
         changed = [what for what, (then, now) in same.items() if then != now]
         if changed:
@@ -324,7 +341,13 @@ class RunController:
                         self.teardown_problems.append(f"{removal.what}: {removal.detail or 'still there'}")
 
     def _conclude(
-        self, info: RunInfo, prepared: Prepared, results: list[AttemptResult], notes: list[str], base: RunResult | None
+        self,
+        info: RunInfo,
+        prepared: Prepared,
+        results: list[AttemptResult],
+        notes: list[str],
+        base: RunResult | None,
+        watch: Watch | None,
     ) -> RunResult:
         result = conclude(
             replace(info, ended_ns=max(info.started_ns, self._clock.wall_ns())),
@@ -334,6 +357,7 @@ class RunController:
             spent=self._store.spent(info.id).dollars,
             notes=notes,
             base=base,
+            stop=watch.stop(results, len(prepared.planned)) if watch is not None else None,
         )
         point("run.judged")
         self._store.finish_run(info.id, result)
@@ -341,9 +365,41 @@ class RunController:
         return result
 
 
-def load_baseline(store: StoreReader, name: str) -> RunResult:
-    """Raises `StoreProblem` where there is no such run, `SpecError` for a shard: its tickets are no sample."""
-    base = store.load_run(store.find_run(name))
+def _watch(prepared: Prepared, base: RunResult | None) -> Watch | None:
+    if base is None or not prepared.bundle.scenario.run.fail_fast:
+        return None
+    aside = _quarantine(prepared)
+    before = {ticket: counts for ticket, counts in by_ticket(base.attempts).items() if ticket not in aside}
+    return Watch(before, Counter(attempt.ticket.id for attempt in prepared.planned))
+
+
+def _quarantine(prepared: Prepared) -> dict[str, Quarantined]:
+    """Of tickets in the sample."""
+    spec = prepared.bundle.quarantine
+    entries = {} if spec is None else spec.tickets
+    drawn = [ticket.id for ticket in prepared.drawn.tickets if ticket.id in entries]
+    return {one: Quarantined(entries[one].owner, entries[one].reason, entries[one].expires) for one in drawn}
+
+
+def _not_there(tickets: list[Ticket], bundle: Bundle) -> list[str]:
+    """Entries of the quarantine that no ticket answers to are most likely misspelt, or done with."""
+    entries = {} if bundle.quarantine is None else bundle.quarantine.tickets
+    gone = sorted(entries.keys() - {ticket.id for ticket in tickets})
+    return [f"in quarantine, and no ticket of the source: {', '.join(gone[:10])}"] if gone else []
+
+
+def load_baseline(store: StoreReader, name: str, scenario: str = "", besides: str = "") -> RunResult:
+    """A run by its id or its beginning; or the latest finished run of a git branch, except ``besides``, and of ``scenario`` where that is given.
+
+    Raises `StoreProblem` where there is no such run, `SpecError` for a shard: its tickets are no sample; and for a
+    certificate: there are none yet.
+    """
+    try:
+        base = store.load_run(store.find_run(name))
+    except StoreProblem as error:
+        if error.code != "no-such-run" or name == "latest":
+            raise
+        base = store.load_run(_latest_of_branch(store, name, scenario, besides))
     if base.info.shard is not None:
         raise SpecError(
             f"run {base.info.id} is shard {base.info.shard} of a run, and no baseline",
@@ -352,6 +408,28 @@ def load_baseline(store: StoreReader, name: str) -> RunResult:
             hint="name the merged run; podctl get runs lists what there is",
         )
     return base
+
+
+def _latest_of_branch(store: StoreReader, branch: str, scenario: str, besides: str) -> str:
+    for summary in store.list_runs():
+        info = summary.info
+        same = info.branch == branch and info.id != besides and scenario in ("", info.scenario)
+        if same and summary.status == "finished" and info.shard is None:
+            return info.id
+    known = sorted({one.info.branch for one in store.list_runs() if one.info.branch and scenario in ("", one.info.scenario)})
+    if Path(branch).is_file() or branch.startswith("certificate") or branch.endswith((".json", ".pem", ".cert")):
+        what, hint = (
+            f"{branch} is no baseline: certificates do not exist yet",
+            "name a run, or a git branch that runs were made of",
+        )
+    else:
+        what = f"there is neither a run {branch!r} nor a finished run{' of scenario ' if scenario else ''}{scenario} of a git branch {branch!r}"
+        hint = (
+            f"branches with runs: {', '.join(known)}"
+            if known
+            else "no run was started from a git work tree on a branch; podctl get runs"
+        )
+    raise SpecError(what, code="no-baseline", unchanged="nothing was made", hint=hint)
 
 
 async def admit(backend: Backend, bundle: Bundle) -> list[str]:

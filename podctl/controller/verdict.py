@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from podctl.evidence.results import AttemptResult, GateFinding, RunInfo, RunResult
+from podctl.evidence.results import AttemptResult, EarlyStop, GateFinding, RunInfo, RunResult
 from podctl.spec.models import Gate
 from podctl.stats.gate import judged
 
@@ -20,12 +20,16 @@ def conclude(
     spent: Decimal | None,
     notes: Sequence[str],
     base: RunResult | None,
+    stop: EarlyStop | None = None,
 ) -> RunResult:
-    """The run with its verdict. A shard has none: how the others fare is not known where it is made."""
+    """The run with its verdict; with ``stop`` it has ended although attempts are missing.
+
+    A shard has no verdict: how the others fare is not known where it is made.
+    """
     complete = len(attempts) == planned
     result = RunResult(
         info=info,
-        status="finished" if complete else "interrupted",
+        status="finished" if complete or stop else "interrupted",
         attempts=tuple(attempts),
         verdict="inconclusive",
         spent_dollars=spent,
@@ -35,7 +39,7 @@ def conclude(
         result = replace(result, notes=(*result.notes, f"{planned - len(attempts)} of {planned} attempts were not made"))
     if info.shard is not None:
         return replace(result, findings=(_shard_alone(info),))
-    return judged(result, gate, base)
+    return judged(result, gate, base, stop)
 
 
 def _shard_alone(info: RunInfo) -> GateFinding:

@@ -31,6 +31,23 @@ _CHUNK = 1 << 18
 _Sha = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class CapturedColumn(Model):
+    """Shares of nulls in the whole table and in the rows taken, and how far their values are ``apart`` (0 to 1) by ``order`` or ``shares``."""
+
+    nulls_there: float
+    nulls_here: float
+    apart: float | None = None
+    by: Literal["", "order", "shares"] = ""
+
+
+class CapturedLikeness(Model):
+    """What samples of ``there`` rows of the table and ``here`` of those taken say; ``columns``: those that say anything."""
+
+    there: int
+    here: int
+    columns: dict[str, CapturedColumn] = Field(default_factory=dict)
+
+
 class CapturedTable(Model):
     """``rows`` of ``there`` that the source has (``counted``, or as it ``estimated``); ``nulled``: reference -> rows that lost it."""
 
@@ -45,6 +62,7 @@ class CapturedTable(Model):
     there_is: Literal["counted", "estimated"] = "estimated"
     why: str = ""
     nulled: dict[str, int] = Field(default_factory=dict)
+    likeness: CapturedLikeness | None = None
 
 
 class CapturedHistory(Model):

@@ -71,6 +71,7 @@ class AttemptResult:
     changes: int = 0
     processes: int | None = None  # of the agent; None: not recorded
     confidence: float | None = None  # declared by the agent
+    uses: dict[str, int] = field(default_factory=dict)  # routes of services and tools of models, by name
     tries: int = 1
     pod: str = ""
     started_ns: int = 0
@@ -104,6 +105,7 @@ class TicketFlip:
     baseline_of: int
     passed: int
     of: int
+    failure: str = ""  # the kind of failure, now where it is worse, before where it is better
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,39 @@ class EarlyStop:
 
 
 @dataclass(frozen=True)
+class StratumChange:
+    """One stratum's tickets in both runs. ``part_of_fall``: of the whole pass rate's fall, as a share; below 0 it rose."""
+
+    stratum: str
+    tickets: int
+    baseline_rate: float
+    rate: float
+    worse: int
+    better: int
+    chance: float  # of so large a fall by luck, for all strata at once
+    part_of_fall: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """How often something was, for one attempt."""
+
+    name: str
+    before: float
+    now: float
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Where two runs differ; what grew comes first. Reasons are kinds of failures, uses routes and tools."""
+
+    strata: tuple[StratumChange, ...]
+    reasons: tuple[Change, ...]
+    uses: tuple[Change, ...]
+    totals: tuple[Change, ...]  # calls, tokens, statements, row changes
+
+
+@dataclass(frozen=True)
 class Comparison:
     """This run against a baseline run on the tickets both worked."""
 
@@ -143,6 +178,7 @@ class Comparison:
     seconds_per_ticket: float = 0.0
     notes: tuple[str, ...] = ()  # what besides the agent differs between the two runs
     early_stop: EarlyStop | None = None
+    attribution: Attribution | None = None
 
 
 @dataclass(frozen=True)

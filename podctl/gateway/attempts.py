@@ -13,6 +13,7 @@ from typing import Any, Literal
 from podctl.evidence.log import EvidenceProblem, RecordWriter
 from podctl.evidence.records import Tokens
 from podctl.evidence.usage import use_of
+from podctl.evidence.uses import with_uses
 from podctl.gateway.budget import OverBudget, Purse, Reservation, reserve
 from podctl.gateway.contract import AttemptPass, LimitName, RunTotals, Totals, declared_confidence
 from podctl.gateway.replies import Bodies
@@ -85,6 +86,7 @@ class Attempt:
         except EvidenceProblem as problem:
             self._emit({"event": "broken", "attempt": self.id, "cause": problem.cause})
             raise
+        self.totals = replace(self.totals, uses=with_uses(self.totals.uses, kind, data))
 
     @property
     def full(self) -> bool:

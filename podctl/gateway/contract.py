@@ -12,6 +12,7 @@ from podctl.errors import PodctlError
 from podctl.evidence import codec
 from podctl.evidence.records import Record, Tokens
 from podctl.evidence.usage import ModelUse, merged, use_of
+from podctl.evidence.uses import with_uses
 from podctl.spec.models import Upstream
 
 #: ``http`` and ``raw`` lead to services, ``tcp`` to a database: what an agent may do there its role says.
@@ -140,6 +141,7 @@ class Totals:
     confidence: float | None = None
     limits_hit: tuple[str, ...] = ()
     models: tuple[ModelUse, ...] = ()
+    uses: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -149,6 +151,7 @@ class Totals:
             "dollars_upper": str(self.dollars_upper),
             "limits_hit": list(self.limits_hit),
             "models": [codec.to_json(use) for use in self.models],
+            "uses": dict(self.uses),
         }
 
     @staticmethod
@@ -226,14 +229,16 @@ def totals_of(records: Iterable[Record]) -> Totals:
         "boundary.attempt": "boundary_attempts",
     }
     confidence = None
+    uses: dict[str, int] = {}
     for record in records:
+        uses = with_uses(uses, record.kind, record.data)
         if record.kind == "model.call":
             (started if record.data.get("status") == "started" else finished)[record.data["call_id"]] = record.data
         elif record.kind in counted:
             counts[counted[record.kind]] += 1
             if record.kind == "decision":
                 confidence = declared_confidence(record.data["decision"], confidence)
-    totals = replace(Totals(confidence=confidence, model_calls=len(started)), **counts)
+    totals = replace(Totals(confidence=confidence, model_calls=len(started), uses=uses), **counts)
     for call_id, start in started.items():
         end = finished.get(call_id, {})
         tokens, dollars = None if end.get("tokens") is None else Tokens.from_json(end["tokens"]), _decimal(end.get("dollars"))

@@ -17,6 +17,8 @@ from podctl.stats.units import plural
 
 #: Of tables, references and lines of an import so many are told one by one; what is worst comes first.
 TOLD = 40
+#: Rows that a sample needs for its distribution to be judged: chance alone puts 30 rows about 15 % apart from where they come from.
+FEWEST = 30
 _SHARES = {"imported": 1.0, "changed": 0.5, "stubbed": 0.5, "left out": 0.0}
 
 
@@ -37,6 +39,7 @@ def fidelity(
         _versions(seeds, servers),
         _tables(seeds),
         _references(seeds),
+        _distributions(seeds),
         _configuration(carried),
         _clock(seeds),
     )
@@ -139,6 +142,27 @@ def _references(seeds: Mapping[str, CapturedSeed]) -> FidelityPart | None:
             if lost and table.rows
         ),
     )
+
+
+def _distributions(seeds: Mapping[str, CapturedSeed]) -> FidelityPart | None:
+    """One less the larger of how far values and how far shares of nulls are apart; of few rows that is chance, and not judged."""
+
+    def found() -> Iterable[tuple[str, str, float | None]]:
+        for name, seed in seeds.items():
+            for table in seed.tables:
+                if table.likeness is None:
+                    continue
+                looked = f"by samples of {table.likeness.here:,} and {table.likeness.there:,} rows"
+                for column, one in table.likeness.columns.items():
+                    nulls = abs(one.nulls_there - one.nulls_here)
+                    said = [f"values {one.apart * 100:.0f} % apart"] if one.apart is not None else []
+                    if one.nulls_there or one.nulls_here:
+                        said.append(f"null {one.nulls_there * 100:.0f} % there, {one.nulls_here * 100:.0f} % here")
+                    judged = table.likeness.here >= FEWEST
+                    score = 1 - max(one.apart or 0.0, nulls) if judged else None
+                    yield f"{name}.{_shown(table)}.{column}", f"{', '.join(said)}, {looked}", score
+
+    return _part("distributions", found())
 
 
 def _configuration(carried: Sequence[Mapping[str, Any]] | None) -> FidelityPart | None:

@@ -44,11 +44,14 @@ class ModelCost:
 class Repricing:
     """``known`` is what the attempts come to whose cost is known; ``total`` None when some cost is not.
 
-    ``unknown``: way -> why. ``pods`` is None without compute rates.
+    ``unknown``: way -> why. ``pods`` is None without compute rates. ``again``: attempts that took several tries, of which the last
+    alone is here.
     """
 
     attempts: int
     tickets: int
+    again: int
+    simulated: bool
     before: Decimal | None
     known: Mapping[Way, Decimal]
     total: Mapping[Way, Decimal | None]
@@ -66,61 +69,92 @@ def reprice(
     calls: Calls,
     compute: ComputeRates | None = None,
 ) -> Repricing:
-    """Raises LookupError with every model whose price ``book`` does not know."""
-    worked: list[AttemptResult] = []
-    uses: dict[tuple[str, str], list[ModelUse]] = defaultdict(list)
-    costs: dict[tuple[str, str], dict[Way, Decimal | None]] = defaultdict(lambda: dict.fromkeys(WAYS, Decimal(0)))
-    known, total = dict.fromkeys(WAYS, Decimal(0)), dict[Way, Decimal | None](dict.fromkeys(WAYS, Decimal(0)))
-    pods = Decimal(0)
-    untold, hour_unknown, no_price = 0, 0, set[str]()
-    unlisted: dict[Way, set[str]] = defaultdict(set)
+    """Takes attempts one at a time. Raises LookupError with every model whose price ``book`` does not know."""
+    adding = _Adding(book, renamed, calls)
+    pods, seconds = Decimal(0), Decimal(0)
     for attempt in attempts:
-        worked.append(attempt)
+        adding.add(attempt)
+        seconds += Decimal(repr(attempt.wall_s))
         if compute is not None:
             pods += dollars_of_pod(compute, attempt.wall_s, attempt.cpu_s, attempt.max_rss)
-        mine = dict[Way, Decimal | None](dict.fromkeys(WAYS, Decimal(0)))
-        for use in uses_of_attempt(attempt, calls):
-            asked = replace(use, model=renamed.get(use.model, use.model))
-            price = book(asked)
+    return adding.whole(seconds / 3600, None if compute is None else pods)
+
+
+class _Adding:
+    """Attempts so far: what each model was used for, and what that costs each way."""
+
+    def __init__(self, book: Book, renamed: Mapping[str, str], calls: Calls) -> None:
+        self._book = book
+        self._renamed = renamed
+        self._calls = calls
+        self._tickets: set[str] = set()
+        self._attempts = self._again = self._untold = 0
+        self._simulated = self._lives_unknown = False
+        self._before: Decimal | None = Decimal(0)
+        self._total = _nothing()
+        self._known = dict.fromkeys(WAYS, Decimal(0))
+        self._uses: dict[tuple[str, str], ModelUse] = {}
+        self._costs: dict[tuple[str, str], dict[Way, Decimal | None]] = defaultdict(_nothing)
+        self._unlisted: dict[Way, set[str]] = defaultdict(set)
+        self._no_price: set[str] = set()
+
+    def add(self, attempt: AttemptResult) -> None:
+        self._attempts += 1
+        self._again += attempt.tries > 1
+        self._simulated = self._simulated or attempt.simulated
+        self._tickets.add(attempt.ticket)
+        self._before = _sum(self._before, attempt.dollars)
+        mine = _nothing()
+        for use in uses_of_attempt(attempt, self._calls):
+            name = self._renamed.get(use.model, use.model)
+            price = self._book(replace(use, model=name))
             if price is None:
-                no_price.add(asked.model)
+                self._no_price.add(name)
                 continue
-            key = (use.model, asked.model)
-            uses[key].append(replace(use, provider="", price_source=""))
-            untold += use.unknown
-            hour_unknown += use.long_cache_write is None
+            key, whole = (use.model, name), replace(use, provider="", price_source="")
+            self._uses[key] = self._uses[key] + whole if key in self._uses else whole
+            self._untold += use.unknown
+            self._lives_unknown = self._lives_unknown or use.long_cache_write is None
             for way in WAYS:
-                dollars = _priced(price, use, way, attempt, calls)
+                dollars = _priced(price, use, way, attempt, self._calls)
                 if dollars is None and not use.unknown:
-                    unlisted[way].add(asked.model)
-                costs[key][way] = _sum(costs[key][way], dollars)
+                    self._unlisted[way].add(name)
+                self._costs[key][way] = _sum(self._costs[key][way], dollars)
                 mine[way] = _sum(mine[way], dollars)
         for way in WAYS:
-            total[way] = _sum(total[way], mine[way])
-            known[way] += mine[way] or 0
-    if no_price:
-        raise LookupError(", ".join(sorted(no_price)))
-    models = []
-    for key, parts in sorted(uses.items()):
-        (whole,) = merged(parts)
-        models.append(ModelCost(*key, whole.calls, whole.unknown, whole.tokens, whole.dollars, costs[key]))
-    told = [f"{untold:,} of the calls never said their tokens"] if untold else []
-    why = {way: "; ".join([*told, *_unlisted(way, sorted(unlisted[way]))]) for way in WAYS}
-    notes = []
-    if hour_unknown:
-        notes.append("how long written caches live was not recorded: they are taken to live five minutes")
-    return Repricing(
-        attempts=len(worked),
-        tickets=len({attempt.ticket for attempt in worked}),
-        before=_total(attempt.dollars for attempt in worked),
-        known=known,
-        total=total,
-        unknown={way: why[way] for way in WAYS if total[way] is None},
-        models=tuple(models),
-        pod_hours=sum((Decimal(repr(attempt.wall_s)) for attempt in worked), Decimal(0)) / 3600,
-        pods=None if compute is None else pods,
-        notes=tuple(notes),
-    )
+            self._total[way] = _sum(self._total[way], mine[way])
+            self._known[way] += mine[way] or 0
+
+    def whole(self, pod_hours: Decimal, pods: Decimal | None) -> Repricing:
+        if self._no_price:
+            raise LookupError(", ".join(sorted(self._no_price)))
+        told = [f"{self._untold:,} of the calls never said their tokens"] if self._untold else []
+        lives = "how long written caches live was not recorded: they are taken to live five minutes"
+        return Repricing(
+            attempts=self._attempts,
+            tickets=len(self._tickets),
+            again=self._again,
+            simulated=self._simulated,
+            before=self._before,
+            known=self._known,
+            total=self._total,
+            unknown={
+                way: "; ".join([*told, *_unlisted(way, sorted(self._unlisted[way]))])
+                for way in WAYS
+                if self._total[way] is None
+            },
+            models=tuple(
+                ModelCost(*key, use.calls, use.unknown, use.tokens, use.dollars, self._costs[key])
+                for key, use in sorted(self._uses.items())
+            ),
+            pod_hours=pod_hours,
+            pods=pods,
+            notes=(lives,) if self._lives_unknown else (),
+        )
+
+
+def _nothing() -> dict[Way, Decimal | None]:
+    return dict.fromkeys(WAYS, Decimal(0))
 
 
 def repriced(attempt: AttemptResult, book: Book, renamed: Mapping[str, str], calls: Calls, way: Way = "paid") -> AttemptResult:
@@ -167,10 +201,3 @@ def _unlisted(way: Way, models: Sequence[str]) -> list[str]:
 
 def _sum(one: Decimal | None, other: Decimal | None) -> Decimal | None:
     return None if one is None or other is None else one + other
-
-
-def _total(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    total: Decimal | None = Decimal(0)
-    for amount in amounts:
-        total = _sum(total, amount)
-    return total

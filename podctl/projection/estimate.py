@@ -250,7 +250,7 @@ class _Projecting:
             pod_hours=self._complete(figures.amount("hours", "hours")),
             human_hours=self._complete(self._human_hours(figures)),
             strata=tuple(self._stratum(number, stratum) for number, stratum in enumerate(self._plan.strata)),
-            periods=self._periods(),
+            periods=self._periods(total),
             caps=tuple(self._cap(figures, index, cap) for index, cap in enumerate(self._plan.caps)),
             budget=self._budget(figures, total),
             coverage=self._coverage(total),
@@ -440,7 +440,9 @@ class _Projecting:
         resolved, handed_over, wrong = (self._complete(figures.count(name)) for name in ("resolved", "handed_over", "wrong"))
         return Outcomes(resolved, handed_over, wrong, self._complete(figures.share("resolved")))
 
-    def _periods(self) -> tuple[Period, ...]:
+    def _periods(self, total: Estimate) -> tuple[Period, ...]:
+        if self._volume.periods == 1:
+            return (Period(1, self._whole, total),)
         scaled: dict[str, tuple[str, Sequence[float]]] = {}
         for number in range(self._volume.periods):
             tickets = {stratum.name: stratum.tickets[number] for stratum in self._plan.covered}

@@ -239,10 +239,7 @@ class Figures:
             return Estimate(value, "share", why=self.no_range)
         at = self.order[name]
         found = stratified_wilson(
-            [float(values[:, at].sum()) for values in self._values],
-            [len(values) for values in self._values],
-            [weight / whole for weight in self._weights[:, at]],
-            self._spread.level,
+            [values[:, at] for values in self._values], [weight / whole for weight in self._weights[:, at]], self._spread.level
         )
         return Estimate(value, "share", found.low, found.high, self._spread.level, WILSON)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaincinv, ndtr, ndtri
+from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
 
 from podctl.projection.resampling import Floats, Resampled
 from podctl.stats.proportions import Interval, wilson
@@ -136,21 +136,32 @@ def added(one: Ranged, other: Ranged, correlation: Floats | float = 0.0) -> Rang
     )
 
 
-def stratified_wilson(passed: Sequence[float], tickets: Sequence[int], weights: Sequence[float], level: float) -> Interval:
+def stratified_wilson(groups: Sequence[Floats], weights: Sequence[float], level: float) -> Interval:
     """Of a weighted share: Wilson's interval at the effective sample size share (1 − share) / variance (Korn and Graubard 1998).
 
-    ``passed`` of ``tickets`` in each group, weights adding up to 1. A group's variance is taken at (passed + ½) / (tickets + 1), so
-    that 10 of 10 does not count as certainty. Exactly Wilson's where there is one group.
+    ``groups``: each ticket's share, 0 or 1 without repeats; weights add up to 1. Without repeats a group's variance is taken at
+    (passed + ½) / (tickets + 1), so that 10 of 10 does not count as certainty; exactly Wilson's where there is one group. With repeats
+    it is that among tickets' shares, corrected for few tickets by (z / t)².
     """
-    share = math.fsum(weight * some / of for some, of, weight in zip(passed, tickets, weights, strict=True))
-    if len(tickets) == 1:
-        return wilson(passed[0], tickets[0], level)
-    softened = [(some + 0.5) / (of + 1) for some, of in zip(passed, tickets, strict=True)]
-    variance = math.fsum(
-        weight**2 * rate * (1 - rate) / of for rate, of, weight in zip(softened, tickets, weights, strict=True)
-    )
+    tickets = [len(group) for group in groups]
+    share = math.fsum(weight * float(group.mean()) for group, weight in zip(groups, weights, strict=True))
+    softened = [(float(group.sum()) + 0.5) / (len(group) + 1) for group in groups]
     mean = math.fsum(weight * rate for rate, weight in zip(softened, weights, strict=True))
-    effective = mean * (1 - mean) / variance
+    plain = [rate * (1 - rate) / of for rate, of in zip(softened, tickets, strict=True)]
+    repeated = any(bool(((group > 0) & (group < 1)).any()) for group in groups)
+    if not repeated:
+        if len(groups) == 1:
+            return wilson(float(groups[0].sum()), tickets[0], level)
+        effective = mean * (1 - mean) / math.fsum(weight**2 * part for part, weight in zip(plain, weights, strict=True))
+        return wilson(share * effective, effective, level)
+    among = [
+        min(part, float(group.var(ddof=1)) / len(group)) if group.std() > 0 else part
+        for group, part in zip(groups, plain, strict=True)
+    ]
+    variance = math.fsum(weight**2 * part for part, weight in zip(among, weights, strict=True))
+    freedom = max(1, sum(tickets) - len(tickets))
+    few = (float(ndtri(0.5 + level / 2)) / float(stdtrit(freedom, 0.5 + level / 2))) ** 2
+    effective = mean * (1 - mean) / variance * few
     return wilson(share * effective, effective, level)
 
 

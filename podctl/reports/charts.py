@@ -117,6 +117,32 @@ def _across(share: float) -> float:
     return 6 + 128 * share
 
 
+_TREND = Markup(
+    '<svg class="chart" viewBox="0 0 460 150" role="img"><title>Share of attempts that passed, run by run</title><desc>{desc}</desc>'
+    '<rect class="frame" x="44" y="8" width="412" height="112"/><line class="axis" x1="44" y1="64" x2="456" y2="64"/>{points}'
+    '<text x="38" y="14" text-anchor="end">100 %</text><text x="38" y="68" text-anchor="end">50 %</text>'
+    '<text x="38" y="122" text-anchor="end">0 %</text><text x="44" y="140">{first}</text>'
+    '<text x="456" y="140" text-anchor="end">{last}</text></svg>'
+)
+
+
+def trend(runs: Sequence[tuple[str, float, Interval]]) -> Markup:
+    """(version, share, interval) of each run, oldest first; empty for fewer than two."""
+    if len(runs) < 2:
+        return Markup("")
+    apart = 392 / (len(runs) - 1)
+    points = Markup("").join(
+        _POINT.format(x=54 + apart * i, top=_rise(at.high), bottom=_rise(at.low), y=_rise(share), r=3.5)
+        for i, (_, share, at) in enumerate(runs)
+    )
+    described = "; ".join(f"{visible(name, 40)}: {percent(share)}, {interval_text(at)}" for name, share, at in runs)
+    return _TREND.format(desc=described, points=points, first=visible(runs[0][0], 30), last=visible(runs[-1][0], 30))
+
+
+def _rise(share: float) -> float:
+    return 120 - 112 * share
+
+
 _CALIBRATION = Markup(
     '<svg class="chart square" viewBox="0 0 260 230" role="img"><title>Declared confidence against outcome</title><desc>{desc}</desc>'
     '<rect class="frame" x="40" y="8" width="200" height="180"/><line class="ideal" x1="40" y1="188" x2="240" y2="8"/>{points}'

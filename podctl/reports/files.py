@@ -28,8 +28,10 @@ from podctl.reports.timeline import TimelineRow, timeline
 _KEPT = "the run and its evidence are as they were"
 
 
-def write_reports(result: RunResult, store: StoreReader, extra: Mapping[str, Path]) -> tuple[Report, dict[str, Path]]:
-    """The HTML report in the run's directory, and what else was asked for: the report, and kind -> path."""
+def write_reports(
+    result: RunResult, store: StoreReader, extra: Mapping[str, Path], *, keep: bool = True
+) -> tuple[Report, dict[str, Path]]:
+    """The HTML report in the run's directory, unless not to ``keep``, and what else was asked for: the report, and kind -> path."""
     run = result.info.id
 
     def timeline_of(attempt: str) -> list[TimelineRow]:
@@ -40,8 +42,10 @@ def write_reports(result: RunResult, store: StoreReader, extra: Mapping[str, Pat
 
     report = build_report(result, timeline_of, show_command=f"podctl trace {run} ATTEMPT", reproduce_command=_again(result))
     kept = f"run {run} and its evidence are kept; its verdict is {result.verdict}"
-    written = {"html": store.run_directory(run) / "report.html"}
-    _write(written["html"], render_html(report), kept, f"podctl report {run}")
+    written = {}
+    if keep:
+        written["html"] = store.run_directory(run) / "report.html"
+        _write(written["html"], render_html(report), kept, f"podctl report {run}")
     renderers: dict[str, Callable[[], str]] = {
         "html": lambda: render_html(report),
         "junit": lambda: render_junit(report),
@@ -82,6 +86,11 @@ def export(result: RunResult, store: StoreReader, form: str, out: Path) -> int:
 
 def _again(result: RunResult) -> str:
     return f"podctl run {result.info.settings.get('scenario', 'SCENARIO')}"
+
+
+def write_page(path: Path, text: str) -> None:
+    """Whole or not at all. Raises `EnvironmentProblem`."""
+    _write(path, text, "the runs and their reports are as they were")
 
 
 def _write(path: Path, content: str | bytes, kept: str, again: str = "") -> None:

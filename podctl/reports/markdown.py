@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from podctl.reports.model import Report, diff_rows
 from podctl.reports.text import visible
-from podctl.reports.wording import VERDICT_GLYPH, VERDICT_WORD, cost_text, fidelity_text, finding_label
+from podctl.reports.wording import VERDICT_GLYPH, VERDICT_WORD, attribution_lines, cost_text, fidelity_text, finding_label
 from podctl.stats.units import dollars, interval_text, percent, plural, seconds
 
 #: GitHub refuses comments above 65,536 characters.
@@ -135,10 +135,11 @@ def _comparison(report: Report) -> Iterator[str]:
         f"{worse} worse, {len(comparison.flips) - worse} better."
     )
     yield ""
+    yield from (f"- {prose(line)}" for line in attribution_lines(comparison.attribution))
     yield from (f"- {prose(note)}" for note in comparison.notes[:10])
     yield ""
     yield from _table(
-        ("Kind of ticket", "Ticket", "Now", "Baseline", "This run"),
+        ("Kind of ticket", "Ticket", "Now", "Baseline", "This run", "Failure"),
         (
             (
                 quoted(stratum, 60),
@@ -146,6 +147,7 @@ def _comparison(report: Report) -> Iterator[str]:
                 f.direction,
                 f"{f.baseline_passed} of {f.baseline_of}",
                 f"{f.passed} of {f.of}",
+                quoted(f.failure, 80) if f.failure else "",
             )
             for stratum, flips in report.flips.items()
             for f in flips

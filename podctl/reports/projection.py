@@ -29,7 +29,7 @@ def render_projection(projection: Projection) -> str:
     lines += [headline(projection), ""]
     lines += _money(projection)
     lines += ["", *_strata(projection)]
-    if len(projection.periods) > 1:
+    if len({period.tickets for period in projection.periods}) > 1:
         lines += ["", *_periods(projection)]
     if projection.caps:
         lines += ["", *_caps(projection)]
@@ -223,6 +223,9 @@ def _facts(projection: Projection) -> Iterator[str]:
         )
         yield f"tokens    {kinds}"
     yield f"time      pods {_with_range(projection.pod_hours)}; people {_with_range(projection.human_hours)}"
+    if len(projection.periods) > 1 and len({period.tickets for period in projection.periods}) == 1:
+        each = projection.periods[0]
+        yield f"periods   {len(projection.periods)}, each {each.tickets:,.0f} tickets and {_with_range(each.dollars)}"
     if projection.budget is not None:
         over = "unknown" if projection.budget.over is None else percent(projection.budget.over)
         yield f"budget    {money(projection.budget.dollars)}: the chance to need more is {over}"

@@ -16,7 +16,15 @@ from rich.text import Text
 from podctl.evidence.results import Verdict
 from podctl.reports.model import Report
 from podctl.reports.text import encodable, visible
-from podctl.reports.wording import VERDICT_GLYPH, VERDICT_WORD, cost_text, fidelity_text, finding_label, money_text
+from podctl.reports.wording import (
+    VERDICT_GLYPH,
+    VERDICT_WORD,
+    attribution_lines,
+    cost_text,
+    fidelity_text,
+    finding_label,
+    money_text,
+)
 from podctl.stats.units import dollars, interval_text, percent, plural, seconds
 
 _STYLE: dict[Verdict, str] = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
@@ -152,6 +160,8 @@ def _facts(report: Report) -> Iterator[str]:
             f"baseline: {visible(comparison.baseline_agent, 80)}, {percent(comparison.baseline_rate)} → {percent(comparison.rate)} on "
             f"{plural(comparison.common_tickets, 'common ticket')}, {worse} worse, {len(comparison.flips) - worse} better"
         )
+        for line in attribution_lines(comparison.attribution):
+            yield f"  {visible(line, 400)}"
         for note in comparison.notes[:_LISTED]:
             yield f"  {visible(note, 400)}"
     if run.info.fidelity:

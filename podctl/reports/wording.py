@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from podctl.evidence.causes import Cause
-from podctl.evidence.results import AttemptResult, DiffEntry, FidelityPart, RunResult, Verdict
+from podctl.evidence.results import AttemptResult, Attribution, Change, DiffEntry, FidelityPart, RunResult, Verdict
 from podctl.reports.text import pairs_text, value_text
 from podctl.stats.fidelity import score
 from podctl.stats.summary import Money, Summary
@@ -103,6 +103,36 @@ def headline(run: RunResult, summary: Summary) -> str:
         return f"No verdict on {agent}: the run was interrupted after it had resolved {resolved_text(summary)}."
     names = ", ".join(finding_label(f.name) for f in open_) or "nothing was measured"
     return f"No verdict on {agent}: it resolved {resolved_text(summary)}, and what remains open is {names}."
+
+
+def attribution_lines(attribution: Attribution | None, most: int = 3) -> list[str]:
+    """Where two runs differ most, a line for kinds of tickets, failures, uses and totals; lines that say nothing are left out."""
+    if attribution is None:
+        return []
+    strata = [one for one in attribution.strata if one.worse or one.better]
+    changed = (
+        f"{one.stratum} {percent(one.baseline_rate)} → {percent(one.rate)} ({one.worse} worse, {one.better} better)"
+        for one in strata[:most]
+    )
+    lines = {
+        "kinds of tickets": ", ".join(changed) + (f", and {len(strata) - most} more" if len(strata) > most else ""),
+        "failures, of 100 attempts": _changes_text(attribution.reasons, most, 100),
+        "calls, of 100 attempts": _changes_text(attribution.uses, most, 100),
+        "for an attempt": _changes_text(
+            [one for one in attribution.totals if one.before != one.now], len(attribution.totals), 1
+        ),
+    }
+    return [f"{what}: {text}" for what, text in lines.items() if text]
+
+
+def _changes_text(changes: Sequence[Change], most: int, of: int) -> str:
+    """Those that grew or fell most."""
+    largest = sorted(changes, key=lambda one: -abs(one.now - one.before))[:most]
+    return ", ".join(f"{one.name} {_count(one.before * of)} → {_count(one.now * of)}" for one in largest)
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 
 def fidelity_text(parts: Sequence[FidelityPart]) -> str:

@@ -328,6 +328,7 @@ class Attempt:
             changes=len(changes),
             processes=exit_.recording.total if exit_ and not exit_.recording.refused else None,
             confidence=confidence if confidence is not None else totals.confidence,
+            uses=dict(totals.uses),
             pod=self._spec.id,
             started_ns=started,
             ended_ns=max(started, self._clock.wall_ns()),

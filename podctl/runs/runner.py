@@ -28,6 +28,7 @@ from podctl.pods.plan import PodSpec, Step, batches, steps
 from podctl.reports.progress import ProgressEvent, Running
 from podctl.runs.attempt import Attempt, Planned
 from podctl.spec.bundle import Bundle
+from podctl.stats.sequential import Watch
 from podctl.tickets.states import DatabaseState
 from podctl.tickets.types import Ticket
 
@@ -67,9 +68,11 @@ class Runner:
         clock: Clock,
         budget: Decimal,
         listener: Listener = silent,
+        watch: Watch | None = None,
     ) -> None:
         self._run = run
         self._budget = budget
+        self._watch = watch
         self._bundle = bundle
         self._identity = identity
         self._backend = backend
@@ -110,6 +113,10 @@ class Runner:
         self._inherited = len(self._results)
         self._total = len(planned)
         self._queue = deque(attempt for attempt in planned if attempt.id not in self._results)
+        if self._watch is not None:
+            self._watch.replay(done)
+            if self._watch.enough:
+                self._queue.clear()
         pods = min(self._bundle.scenario.run.pods, max(1, len(self._queue)))
         ticker = asyncio.create_task(self._tick())
         deadline = asyncio.create_task(self._run_deadline())
@@ -269,8 +276,16 @@ class Runner:
         else:
             self._store.finish_try(self._run, planned.id, number, result, totals.dollars_upper)
             self._results[result.id] = result
+            self._look_at(result)
         point("try.stored")
         return result
+
+    def _look_at(self, result: AttemptResult) -> None:
+        if self._watch is None or self._watch.enough:
+            return
+        self._watch.add(result)
+        if self._watch.enough and not self._stop.is_set():
+            self._spawn(self.interrupt())
 
     def _abandon(self, attempt: str, number: int, totals: Totals, cause: Cause) -> None:
         self._store.abandon_try(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from podctl.spec.models import Agent, Boundary, Scenario, Tickets, Topology
+from podctl.spec.models import Agent, Boundary, Quarantine, Scenario, Tickets, Topology
 
 
 @dataclass(frozen=True)
@@ -16,3 +16,4 @@ class Bundle:
     tickets: Tickets
     agent: Agent
     boundary: Boundary
+    quarantine: Quarantine | None = None

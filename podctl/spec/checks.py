@@ -6,12 +6,13 @@ import graphlib
 import os
 import re
 from collections.abc import Callable, Collection
+from datetime import date
 from pathlib import Path
 
 from podctl.errors import SpecError
 from podctl.spec import placeholders
 from podctl.spec.capture import Capture
-from podctl.spec.models import Agent, Model, Scenario, Tickets, Topology
+from podctl.spec.models import Agent, Model, Quarantine, Scenario, Tickets, Topology
 from podctl.spec.problems import Mark, Problem, printable, shown
 from podctl.spec.shape import closest
 from podctl.spec.source import Document, Item, stat_kind
@@ -82,7 +83,29 @@ def check(document: Document, model: type[Model], replaced: Collection[str] = ()
         _volume(document.root, report)
     elif model is Scenario:
         _scenario(document.root, report, replaced)
+    elif model is Quarantine:
+        _quarantine(document.root, report)
     return report.problems
+
+
+def _quarantine(root: Item, report: Report) -> None:
+    """Nobody looks at a ticket in quarantine unless it comes back by itself."""
+    today = date.today()
+    for name, (_, entry) in root.mapping("tickets").items():
+        day = entry.get("expires")
+        if day is None or not isinstance(day.value, str):
+            continue
+        try:
+            last = date.fromisoformat(day.value)
+        except ValueError:
+            report.add(day.at, f"there is no day {printable(day.value, 40)}", "a day such as 2026-03-31")
+            continue
+        if last < today:
+            report.add(
+                day.at,
+                f"the quarantine of ticket {printable(name, 60)} ended on {last}",
+                "remove the entry, and the ticket counts again; or let its owner set a later `expires`",
+            )
 
 
 def present(root: Item) -> dict[str, bool]:
@@ -310,7 +333,7 @@ def _agent(root: Item, report: Report, replaced: Collection[str]) -> None:
 
 
 def _scenario(root: Item, report: Report, replaced: Collection[str]) -> None:
-    for role in ("topology", "tickets", "agent", "boundary"):
+    for role in ("topology", "tickets", "agent", "boundary", "quarantine"):
         if role not in replaced:
             report.path(root.get(role), "file")
     _sample(root, report)

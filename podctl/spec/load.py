@@ -11,13 +11,19 @@ from pydantic import BaseModel
 from podctl.errors import SpecError
 from podctl.spec.bundle import Bundle
 from podctl.spec.checks import absolute, check, check_across, check_strata
-from podctl.spec.models import Agent, Boundary, Model, Scenario, Tickets, Topology
+from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
 from podctl.spec.problems import Problem, SpecMistakes, printable
 from podctl.spec.shape import KINDS, of_the_whole, validate
 from podctl.spec.source import Document, read
 from podctl.spec.volume import Volume
 
-ROLES: dict[str, type[Model]] = {"topology": Topology, "tickets": Tickets, "agent": Agent, "boundary": Boundary}
+ROLES: dict[str, type[Model]] = {
+    "topology": Topology,
+    "tickets": Tickets,
+    "agent": Agent,
+    "boundary": Boundary,
+    "quarantine": Quarantine,
+}
 
 M = TypeVar("M", bound=Model)
 
@@ -94,6 +100,7 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
         tickets=cast(Tickets, values["tickets"]),
         agent=cast(Agent, values["agent"]),
         boundary=cast(Boundary, values["boundary"]),
+        quarantine=cast("Quarantine | None", values.get("quarantine")),
     )
 
 

@@ -312,6 +312,8 @@ class Gate(Model):
 
 
 class RunSettings(Model):
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"fail_fast"})
+
     pods: Annotated[int, Field(ge=1, le=256)] = 2
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
     seed: int = 1
@@ -322,11 +324,34 @@ class RunSettings(Model):
     processes: Literal["recorded", "required"] = Field(
         "recorded", description="'required': nothing runs where the processes of an attempt cannot be recorded"
     )
+    fail_fast: bool = Field(False, description="with a baseline: end the run once this version is worse for certain")
     ttl: Seconds = 4 * 3600.0
+
+
+class Aside(Model):
+    """Why a ticket does not count, who sees to it, and until when."""
+
+    owner: Annotated[str, Field(min_length=1, max_length=200)]
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    expires: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")] = Field(
+        description="the last day, such as 2026-03-31"
+    )
+
+
+class Quarantine(Model):
+    """Tickets that are run and shown and do not count, each with somebody who mends it and a day on which it counts again."""
+
+    apiVersion: Literal["podctl/v1"]
+    kind: Literal["Quarantine"]
+    name: Name
+    description: str = ""
+    tickets: dict[str, Aside] = Field(default_factory=dict, description="ticket id -> why it does not count")
 
 
 class Scenario(Model):
     """One run: a topology, a sample of tickets, an agent, and what counts as good."""
+
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"quarantine"})
 
     apiVersion: Literal["podctl/v1"]
     kind: Literal["Scenario"]
@@ -336,6 +361,7 @@ class Scenario(Model):
     tickets: Path
     agent: Path
     boundary: Path
+    quarantine: Path | None = None
     sample: Sample = Sample()
     run: RunSettings = RunSettings()
     limits: Limits = Limits()

@@ -39,6 +39,8 @@ def spec_digest(bundle: Bundle) -> str:
     spec = {**resolved(bundle)}
     del spec["agent"]
     spec["scenario"] = {name: value for name, value in spec["scenario"].items() if name != "agent"}
+    # When a run may end says nothing of what it was made of.
+    spec["scenario"]["run"] = {name: value for name, value in spec["scenario"]["run"].items() if name != "fail_fast"}
     value = {"spec": spec, "seeds": [_contents(path, "seed") for path in seed_files(bundle)]}
     if bundle.scenario.model.price_lock is not None:
         value["prices"] = _contents(bundle.scenario.model.price_lock, "price lock")

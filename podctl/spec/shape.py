@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from podctl.spec.capture import Capture
 from podctl.spec.masking import Masking
-from podctl.spec.models import Agent, Boundary, Model, Scenario, Tickets, Topology
+from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
 from podctl.spec.prices import PriceLock, Prices
 from podctl.spec.problems import Mark, Problem, printable
 from podctl.spec.source import Document, Item
@@ -28,6 +28,7 @@ KINDS: dict[str, type[Model]] = {
     "Boundary": Boundary,
     "Capture": Capture,
     "Masking": Masking,
+    "Quarantine": Quarantine,
     "Volume": Volume,
     "Prices": Prices,
     "PriceLock": PriceLock,
@@ -40,6 +41,7 @@ _PATTERNS = {
     r"^[a-z_][a-z0-9_]{0,62}$": "a database's name (lower-case letters, digits and underscores, at most 63)",
     r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$": "OWNER/NAME",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of an environment variable (not what it holds)",
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$": "a day such as 2026-03-31",
     r"^/": "a path that starts with /",
     r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$": "a version such as 1.4.0 (letters, digits and . _ + -)",
 }

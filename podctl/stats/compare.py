@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from podctl.evidence.results import Comparison, RunInfo, RunResult, TicketFlip
+from podctl.stats.attribution import attribute, failure
 from podctl.stats.fidelity import differences
 from podctl.stats.paired import paired
 from podctl.stats.summary import by_ticket, mean_dollars, mean_seconds, money_of
@@ -18,6 +19,10 @@ def compare(baseline: RunResult, run: RunResult) -> Comparison:
     pairs = paired(before, after)
     common = before.keys() & after.keys()
     strata = {a.ticket: a.stratum for a in run.attempts}
+    # Why it fails now, or failed before.
+    failures = {
+        passes: {a.ticket: failure(a) for a in one.attempts if failure(a)} for passes, one in ((False, run), (True, baseline))
+    }
     flips = tuple(
         TicketFlip(
             ticket=ticket,
@@ -27,6 +32,7 @@ def compare(baseline: RunResult, run: RunResult) -> Comparison:
             baseline_of=before[ticket][1],
             passed=after[ticket][0],
             of=after[ticket][1],
+            failure=failures[majority(after[ticket])].get(ticket, ""),
         )
         for ticket in sorted(common, key=lambda ticket: (strata[ticket], ticket))
         if majority(before[ticket]) != majority(after[ticket])
@@ -46,6 +52,7 @@ def compare(baseline: RunResult, run: RunResult) -> Comparison:
         baseline_seconds_per_ticket=mean_seconds(old) or 0.0,
         seconds_per_ticket=mean_seconds(new) or 0.0,
         notes=_differences(baseline.info, run.info, len(before), len(after), len(common)) + _aside(run),
+        attribution=attribute(baseline, run),
     )
 
 
@@ -70,6 +77,8 @@ def _differences(old: RunInfo, new: RunInfo, before: int, after: int, common: in
         notes.append(f"the topologies differ: {old.topology} in the baseline, {new.topology} in this run")
     if old.spec_digest != new.spec_digest:
         notes.append("the spec files differ; what changed besides the agent may explain the difference")
+    if old.labels.get("environment", "") != new.labels.get("environment", ""):
+        notes.append("files around the agent differ, or may: services, seeds, checks, scripts")
     if old.model_mode != new.model_mode:
         notes.append(f"models were {old.model_mode} in the baseline and {new.model_mode} in this run")
     if old.simulated != new.simulated:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
 
-from podctl.evidence.results import AttemptResult, Comparison, EarlyStop, GateFinding, RunResult, Verdict
+from podctl.evidence.results import AttemptResult, Comparison, EarlyStop, GateFinding, RunInfo, RunResult, Verdict
 from podctl.spec.models import Gate
 from podctl.stats.compare import compare
 from podctl.stats.paired import Paired, holm, paired
@@ -102,15 +102,15 @@ class _Case:
 
     @cached_property
     def everything(self) -> Summary:
-        return summarize(self.run.attempts)
+        return summarize(self.run.attempts) if self.quarantined else self.summary
 
-    @property
+    @cached_property
     def quarantined(self) -> int:
         return len({a.ticket for a in self.run.attempts} & self.run.info.quarantine.keys())
 
     @property
     def quarantined_share(self) -> float:
-        return self.quarantined / max(1, self.everything.tickets)
+        return self.quarantined / max(1, len({a.ticket for a in self.run.attempts}))
 
     @property
     def is_whole(self) -> bool:
@@ -128,6 +128,10 @@ class _Case:
         if one.verdict is not None:
             return GateFinding(one.name, one.verdict, one.measured, one.required, one.message)
         assert chance is not None
+        if self.stop is not None:
+            # It ended because of what had come out so far: that is no sample to test anything else on.
+            message = one.message + "; the run ended early"
+            return GateFinding(one.name, "inconclusive", one.measured, one.required, message)
         verdict: Verdict = "pass" if one.p_pass <= ALPHA else "fail" if chance <= ALPHA else "inconclusive"
         said = {"pass": one.passes, "fail": one.fails, "inconclusive": one.open}[verdict]
         more = cost = None
@@ -377,7 +381,7 @@ def _regression(case: _Case) -> _Asked | None:
         required=required,
         message=f"{_change(pairs)}; chance of that by luck {_p(pairs.p_worse)}",
         # Whoever looked while the run went on has looked more than once: half of the 5 % went there.
-        p_fail=min(1.0, pairs.p_worse * (2 if _watched(case.run) else 1)),
+        p_fail=min(1.0, pairs.p_worse * (2 if watched(case.run.info) else 1)),
         p_pass=pairs.p_inferior(margin),
         passes=f"; 95 % sure of a fall below {_points(margin, signed=False)}",
         fails="",
@@ -389,7 +393,9 @@ def _regression(case: _Case) -> _Asked | None:
 
 
 def _stopped(stop: EarlyStop, comparison: Comparison, required: str) -> _Asked:
-    saved = "" if stop.dollars_saved is None else f", about {dollars(stop.dollars_saved)} saved"
+    saved = f", about {dollars(stop.dollars_saved)} saved" if stop.dollars_saved else ""
+    if stop.dollars_saved is None:
+        saved = ", at a cost that is not known"
     message = (
         f"ended early: {stop.worse} worse, {stop.better} better, evidence {stop.evidence:,.0f} to 1 that it is worse; "
         f"{plural(stop.attempts_not_made, 'attempt')} not made{saved}"
@@ -456,8 +462,9 @@ def pairs_by_stratum(baseline: RunResult, attempts: Sequence[AttemptResult]) -> 
     return {stratum: pairs for stratum, pairs in found.items() if pairs is not None}
 
 
-def _watched(run: RunResult) -> bool:
-    return bool(run.info.settings.get("run", {}).get("fail_fast"))
+def watched(info: RunInfo) -> bool:
+    """Whether it was looked at while it went on; a shard is not."""
+    return bool(info.settings.get("run", {}).get("fail_fast")) and not info.merged
 
 
 def _nothing_paired(case: _Case) -> str:

@@ -22,8 +22,11 @@ from example_run import example_comparison, example_records, example_run, run_sa
 from example_trend import example_trend
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from podctl.evidence.results import RunResult
+from podctl.evidence.store_rows import RunSummary
 from podctl.reports.comparison import render_comparison
 from podctl.reports.html import render_html
+from podctl.reports.index import render_index
 from podctl.reports.leadership import render_leadership
 from podctl.reports.model import build_report
 from podctl.reports.timeline import timeline
@@ -72,13 +75,25 @@ def long_comparison_page() -> str:
     return render_comparison(side_by_side([lambda: run_saying(WORD), lambda: run_saying(WORD)]), WORD)
 
 
+def index_of(run: RunResult) -> str:
+    infos = [replace(run.info, id=f"r-{n}", started_ns=run.info.started_ns - n) for n in range(40)]
+    runs = [RunSummary(info, run.status, run.verdict, run.spent_dollars, 48, 48, 40) for info in infos]
+    return render_index(runs, {info.id: [(1, 1), (0, 1)] for info in infos}, {info.id: "runs/r.html" for info in infos})
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "run": run_page,
     "leadership": leadership_page,
     "comparison": comparison_page,
     "trend": trend_page,
+    "index": lambda: index_of(example_run()),
 }
-LONG = {"run": long_run_page, "leadership": long_leadership_page, "comparison": long_comparison_page}
+LONG = {
+    "run": long_run_page,
+    "leadership": long_leadership_page,
+    "comparison": long_comparison_page,
+    "index": lambda: index_of(run_saying(WORD)),
+}
 
 
 @cache

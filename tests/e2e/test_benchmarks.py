@@ -25,6 +25,8 @@ LAST = {
     "capture": "pgbench, reading one row",
     "data": "  loaded with its references added",
     "masking": "collisions of",
+    "projection": "podctl project of",
+    "gate": "gate: 2,000 tickets",
 }
 
 
@@ -36,7 +38,9 @@ def test_every_benchmark_is_tried_here_but_docker() -> None:
     "names",
     [
         ("cli", "pods", "memory", "store", "gateway"),
-        pytest.param(("throughput", "growth", "capture", "data", "masking", "reports"), marks=pytest.mark.campaign),
+        pytest.param(
+            ("throughput", "growth", "capture", "data", "masking", "projection", "gate", "reports"), marks=pytest.mark.campaign
+        ),
     ],
 )
 def test_benchmarks_measure_something(names: tuple[str, ...]) -> None:

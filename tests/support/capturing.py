@@ -19,8 +19,9 @@ from postgres_server import binaries, serving
 from psycopg import sql
 
 from podctl.backends.local.postgres import programs
-from podctl.capture.capturing import Order, Plan, opened, write_seeds
+from podctl.capture.capturing import Order, write_seeds
 from podctl.capture.masked import masking_of
+from podctl.capture.planning import Plan, opened
 from podctl.capture.postgres_schema import DumpPrograms
 from podctl.data.captured import CapturedSeed
 from podctl.data.connect import connect

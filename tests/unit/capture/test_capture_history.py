@@ -13,7 +13,7 @@ import yaml
 from audited import SHOP, audited
 from capturing import Server, ask, captured, planned, project
 
-from podctl.capture.capturing import Plan
+from podctl.capture.planning import Plan
 from podctl.capture.problems import CaptureProblem
 from podctl.capture.rewinding import Rewound
 from podctl.data.captured import CapturedSeedProblem, read_history

@@ -16,8 +16,9 @@ import psycopg
 import pytest
 from capturing import Server, ask, captured, dump_programs, planned, project
 
-from podctl.capture.capturing import Order, opened, write_seeds
+from podctl.capture.capturing import Order, write_seeds
 from podctl.capture.masked import Unmasked
+from podctl.capture.planning import opened
 from podctl.capture.postgres_schema import DumpPrograms, able
 from podctl.errors import PodctlError
 from podctl.masking.problems import MaskingProblem

@@ -16,8 +16,9 @@ import pytest
 from capturing import Server, ask, captured, dump_programs, planned, project, standby
 from postgres_server import serving
 
-from podctl.capture.capturing import Order, opened, write_seeds
+from podctl.capture.capturing import Order, write_seeds
 from podctl.capture.masked import Unmasked
+from podctl.capture.planning import opened
 from podctl.data.seed import SeedProblem
 
 TYPES = """

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from podctl.capture.capturing import Plan, opened
+from podctl.capture.planning import Plan, opened
 from podctl.data.captured import read_history
 from podctl.data.connect import connect
 from podctl.data.states import apply_state

@@ -106,6 +106,28 @@ def test_a_table_is_there_when_it_has_rows_and_references_by_those_that_kept_the
     assert found["clock"].score is None and "2026-03-01" in found["clock"].facts["orders"]
 
 
+def test_distributions_count_what_is_further_apart_and_few_rows_are_not_judged() -> None:
+    column = {"nulls_there": 0.0, "nulls_here": 0.0}
+    columns = {
+        "price": {**column, "apart": 0.3, "by": "order"},
+        "tier": {"nulls_there": 0.1, "nulls_here": 0.6, "apart": 0.2, "by": "shares"},
+        "mail": {"nulls_there": 0.25, "nulls_here": 0.25},
+    }
+    tables = [
+        {"name": "orders", "likeness": {"there": 2000, "here": 30, "columns": columns}},
+        {"name": "few", "likeness": {"there": 2000, "here": 29, "columns": {"price": columns["price"]}}},
+        {"name": "whole"},
+    ]
+    part = parts(topology(), {"orders": seed(tables)}, {}, None)["distributions"]
+    assert part.score == pytest.approx((0.7 + 0.5 + 1.0) / 3)
+    assert part.facts == {
+        "orders.orders.tier": "values 20 % apart, null 10 % there, 60 % here, by samples of 30 and 2,000 rows",
+        "orders.orders.price": "values 30 % apart, by samples of 30 and 2,000 rows",
+        "orders.orders.mail": "null 25 % there, 25 % here, by samples of 30 and 2,000 rows",
+        "orders.few.price": "values 30 % apart, by samples of 29 and 2,000 rows",
+    }
+
+
 def test_configuration_counts_the_lines_of_the_import() -> None:
     def item(status: str, key: str) -> dict[str, str]:
         return {"status": status, "subject": "api", "key": key, "why": "" if status != "left out" else "no such thing here"}

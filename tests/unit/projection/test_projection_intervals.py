@@ -123,14 +123,28 @@ def test_a_share_lies_in_its_range(groups: list[tuple[int, float, float]]) -> No
     tickets = [of for of, _, _ in groups]
     passed = [round(of * share) for of, share, _ in groups]
     weights = [weight / sum(weight for _, _, weight in groups) for _, _, weight in groups]
-    found = stratified_wilson(passed, tickets, weights, 0.95)
+    shares = [np.array([1.0] * some + [0.0] * (of - some)) for some, of in zip(passed, tickets, strict=True)]
+    found = stratified_wilson(shares, weights, 0.95)
     share = sum(weight * some / of for some, of, weight in zip(passed, tickets, weights, strict=True))
     assert -1e-9 <= found.low <= share + 1e-9 and share - 1e-9 <= found.high <= 1 + 1e-9
     assert found.high > found.low
 
 
 def test_a_share_of_one_group_is_wilsons() -> None:
-    assert stratified_wilson([7], [10], [1.0], 0.95) == wilson(7, 10)
+    assert stratified_wilson([np.array([1.0] * 7 + [0.0] * 3)], [1.0], 0.95) == wilson(7, 10)
+
+
+def test_repeats_narrow_a_share_as_far_as_tickets_allow() -> None:
+    """50 tickets × 8: between 50 attempts and 400, as their design effect has it."""
+    shares = np.random.default_rng(8).binomial(8, np.random.default_rng(9).beta(3.4, 1.5, 50)) / 8
+    found = stratified_wilson([shares], [1.0], 0.95)
+    share, width = shares.mean(), found.high - found.low
+    wide, narrow = wilson(share * 50, 50), wilson(share * 400, 400)
+    assert narrow.high - narrow.low < width < wide.high - wide.low
+    assert width == pytest.approx(2 * 2.01 * shares.std(ddof=1) / math.sqrt(50), rel=0.05)
+    # Two strata that are one do not know more.
+    halves = stratified_wilson([shares[:25], shares[25:]], [0.5, 0.5], 0.95)
+    assert halves.high - halves.low == pytest.approx(width, rel=0.1)
 
 
 def test_a_range_is_widened_by_what_else_varies() -> None:

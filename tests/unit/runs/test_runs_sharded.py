@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from postgres_server import serving
 from project import Project, make_project, relabel, ticket
 
 from podctl.backends.memory import Call, MemoryBackend
@@ -242,6 +243,18 @@ def test_links_in_what_came_from_elsewhere_are_not_followed(shards: Project, tmp
     left = {path.name for path in target.run_directory(merged.info.id).rglob("*")}
     assert "evidence.jsonl" in left
     assert not {"shadow", "fifo"} & left
+
+
+def test_a_store_that_machines_share_gets_the_evidence_too(shards: Project, tmp_path: Path) -> None:
+    with serving() as url:
+        here, there = (Store.open(tmp_path / name, SystemClock(), url=url) for name in ("here", "there"))
+        merged, _ = merge(pieces(shards, "a-1", "a-2"), here, None)
+        assert there.load_run(merged.info.id) == merged
+        for attempt in merged.attempts:
+            assert verify(there.evidence_directory(merged.info.id, attempt.id), attempt.evidence_root).intact
+        assert merge(pieces(shards, "a-1", "a-2"), there, None) == (merged, True)
+        here.close()
+        there.close()
 
 
 def test_a_shard_has_no_verdict_and_is_no_baseline(shards: Project) -> None:

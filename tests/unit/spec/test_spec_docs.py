@@ -28,6 +28,7 @@ def test_every_kind_has_a_section() -> None:
         "Boundary",
         "Capture",
         "Masking",
+        "Quarantine",
         "Volume",
         "Prices",
         "PriceLock",
