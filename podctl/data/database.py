@@ -129,9 +129,8 @@ class PostgresDatabase:
         """
         admin, clock = self._admin_connection(), time.monotonic
         marks = [("", clock())]
-        if self._clone is not None:
-            await self._clone.close()
-            self._clone = None
+        await self.rest()
+        self._assembler = None
         try:
             await drop(admin, self.database)
             point("pod.clone-dropped")
@@ -166,16 +165,22 @@ class PostgresDatabase:
         verifier = await asyncio.to_thread(scram_verifier, password)
         grants = grants_for_agent(role, rules, self.catalog)
         # In the session that stays: a new one, as the clone's is, would first learn what roles are, which takes longer.
-        await drop_role(self._admin_connection(), role, self._clone_connection())
+        await drop_role(self._admin_connection(), role, await self._clone_connection())
         await apply(self._admin_connection(), statements_for_agent(role, verifier, self.database))
         if grants:
-            await apply(self._clone_connection(), grants)
+            await apply(await self._clone_connection(), grants)
         self._log.agents.add(role)
         return password
 
+    async def rest(self) -> None:
+        """Hold one session instead of two until the other is needed again: far away, each is a connection of its own."""
+        if self._clone is not None:
+            await self._clone.close()
+            self._clone = None
+
     async def revoke_agent(self, role: str) -> None:
         """End the role's sessions and remove it, with whatever password or settings it gave itself."""
-        await drop_role(self._admin_connection(), role, self._clone_connection())
+        await drop_role(self._admin_connection(), role, await self._clone_connection())
 
     async def flooded(self) -> str:
         """Wait until more than `MAX_LOG` or `MAX_WAL` was written since the reset; which. Empty when the server is gone.
@@ -200,7 +205,7 @@ class PostgresDatabase:
         with contextlib.suppress(psycopg.Error, EnvironmentProblem, TimeoutError):
             async with asyncio.timeout(_CANCEL_S):
                 while not looking.done():  # a statement that has not begun yet cannot be cancelled
-                    await self._clone_connection().execute("SELECT pg_cancel_backend(%s)", (backend,))
+                    await (await self._clone_connection()).execute("SELECT pg_cancel_backend(%s)", (backend,))
                     await asyncio.wait({looking}, timeout=0.25)
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
@@ -210,8 +215,9 @@ class PostgresDatabase:
 
         Raises `CaptureProblem`.
         """
+        connection = await self._clone_connection()
         assert self._assembler is not None
-        changes = await read_changes(self._clone_connection(), self._slot, self._assembler)
+        changes = await read_changes(connection, self._slot, self._assembler)
         self.changes_dropped = self._assembler.dropped
         return changes
 
@@ -254,7 +260,7 @@ class PostgresDatabase:
         self, statement: str, parameters: Mapping[str, Any] | None = None, timeout_s: float = 10.0
     ) -> list[tuple[Any, ...]]:
         """The rows of one read-only query; ``:name`` stands for ``parameters[name]``. Raises `QueryProblem`."""
-        connection = self._clone_connection()
+        connection = await self._clone_connection()
         given = dict(parameters or {})
         try:
             async with connection.transaction():
@@ -318,16 +324,19 @@ class PostgresDatabase:
         for connection in (self._clone, self._admin):
             if connection is not None:
                 await connection.close()
-        self._clone = self._admin = None
+        self._clone = self._admin = self._assembler = None
 
     def _admin_connection(self) -> Connection:
         if self._admin is None:
             raise EnvironmentProblem(f"database {self.database} is closed", code="database-closed")
         return self._admin
 
-    def _clone_connection(self) -> Connection:
-        if self._clone is None:
+    async def _clone_connection(self) -> Connection:
+        """Opened again after a `rest`: of a database's sessions the server keeps some for its superuser."""
+        if self._assembler is None:
             raise EnvironmentProblem(f"database {self.database} is not there", code="database-closed", hint="reset it")
+        if self._clone is None:
+            self._clone = await connect(self.conninfo, self.database)
         return self._clone
 
 

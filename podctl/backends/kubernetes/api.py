@@ -32,7 +32,7 @@ _REQUEST_S = 30.0
 #: Requests at the same time. Each may leave a connection open behind it.
 _REQUESTS = 32
 # asyncio gives each TLS connection 256 KiB to read into, and a controller holds several open for each test pod.
-SSLProtocol.max_size = 16 * 1024
+SSLProtocol.max_size = 4 * 1024
 #: How long an API server that was there may be gone before what needs it fails.
 PATIENCE_S = 45.0
 _UNREACHABLE = (aiohttp.ClientError, OSError, TimeoutError)

@@ -310,6 +310,7 @@ class KubernetesPod:
         resources = Resources(memory=command.memory, cpu=command.cpu, processes=command.processes)
         environment = {**ENVIRONMENT, "HOME": "/workspace", **command.environment}
         self.execution = Execution(self._cluster, self._watched, self._tunnel, self.place, self._settings, name, command)
+        await asyncio.gather(*(database.rest() for database in self.databases.values()))
         watching = asyncio.create_task(end_floods(self.databases, self.execution.interrupt))
         try:
             exit_ = await self.execution.run(

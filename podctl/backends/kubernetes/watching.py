@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,6 +15,7 @@ from podctl.backends.kubernetes.objects import RUN, parse_time
 from podctl.backends.kubernetes.problems import ClusterProblem, event_trouble, pod_trouble
 
 _PAUSE_S = 0.2
+_UNASKED = {"managedFields", "ownerReferences", "annotations", "volumeMounts", "resources", "allocatedResources"}
 _WARNINGS: Object = {"field_selector": "type=Warning"}
 
 
@@ -53,7 +55,7 @@ class Streams:
         for item in page["items"]:
             meta = item["metadata"]
             if meta["namespace"] in found:
-                found[meta["namespace"]][meta["name"]] = item
+                found[meta["namespace"]][meta["name"]] = _kept(item)
         for namespace, objects in found.items():
             if namespace in self._watched:
                 await self._watched[namespace].load(kind, objects)
@@ -178,7 +180,7 @@ class Watched:
             if event["type"] == "DELETED":
                 self._objects[kind].pop(name, None)
             else:
-                self._objects[kind][name] = event["object"]
+                self._objects[kind][name] = _kept(event["object"])
             self._changed.notify_all()
 
     async def fail(self, problem: ClusterProblem) -> None:
@@ -186,6 +188,21 @@ class Watched:
         async with self._changed:
             self._problem = problem
             self._changed.notify_all()
+
+
+def _kept(item: Object) -> Object:
+    """Without what nobody asks of a Pod or a warning: most of it, and it is held for as long as its test pod."""
+    kept: Object = _shared(item)
+    if "spec" in kept:
+        kept["spec"] = {"nodeName": kept["spec"].get("nodeName", "")}
+    return kept
+
+
+def _shared(value: Any) -> Any:
+    """Each object of JSON comes with names of its own for the same fields."""
+    if isinstance(value, dict):
+        return {sys.intern(name): _shared(one) for name, one in value.items() if name not in _UNASKED}
+    return [_shared(one) for one in value] if isinstance(value, list) else value
 
 
 def ready(pod: Object | None) -> bool:

@@ -15,6 +15,7 @@ from podctl.data.connect import DatabaseUnreachable, connect
 from podctl.data.database import PostgresDatabase, QueryProblem, ReferenceProblem
 from podctl.data.roles import drop_role
 from podctl.data.template import drop
+from podctl.errors import EnvironmentProblem
 from podctl.spec.models import TableRule
 
 RULES = {"orders": TableRule(update=("status", "note"), insert=True), "customers": TableRule(delete=True)}
@@ -340,3 +341,27 @@ def test_dropping_what_is_not_there_is_no_error(server) -> None:
 def test_no_server_is_a_clean_error(tmp_path) -> None:
     with pytest.raises(DatabaseUnreachable):
         asyncio.run(connect(f"host={tmp_path} user=podctl"))
+
+
+def test_at_rest_it_holds_one_session_and_misses_nothing(server, shop: str) -> None:
+    async def held(database: PostgresDatabase) -> int:
+        async with await connect(server.conninfo) as watcher:
+            found = await watcher.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", (database.database,))
+            return int((await found.fetchone() or (0,))[0])
+
+    async def work(database: PostgresDatabase) -> None:
+        password = await database.grant_agent("ag_1", RULES)
+        assert await held(database) == 1
+        await database.rest()
+        assert await held(database) == 0
+        async with await session(server, database, "ag_1", password) as one:
+            await one.execute("UPDATE orders SET status = 'closed' WHERE id = 1")
+        await database.revoke_agent("ag_1")
+        assert ("orders", "update", {"id": 1}, "ag_1") in [brief(change) for change in await database.changes()]
+        assert [statement.data["user"] for statement in await database.statements()] == ["ag_1"]
+        await database.close()
+        with pytest.raises(EnvironmentProblem) as caught:
+            await database.query("SELECT 1")
+        assert caught.value.code == "database-closed", "it is not opened again"
+
+    with_database(server, shop, work)

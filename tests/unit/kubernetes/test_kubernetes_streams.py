@@ -128,3 +128,25 @@ def test_a_refusal_is_told_to_everybody_who_waits() -> None:
             await streams.close()
 
     asyncio.run(go())
+
+
+def test_of_a_pod_is_kept_what_somebody_asks() -> None:
+    async def go() -> None:
+        first, second = (pod("one", name, 1) for name in "ab")
+        for told in (first, second):
+            told["metadata"] |= {"managedFields": [{"fieldsV1": {}}], "labels": {"podctl.dev/purpose": "shop"}}
+            told |= {
+                "spec": {"nodeName": "n1", "containers": [{"name": "c"}], "volumes": []},
+                "status": {"podIP": "10.0.0.7", "containerStatuses": [{"name": "c", "state": {}, "volumeMounts": [{}]}]},
+            }
+        server = Server([[first]], [[{"type": "ADDED", "object": second}]])
+        async with server.cluster() as cluster:
+            streams, one, _ = await two(cluster)
+            await until(one, "a", "b")
+            await streams.close()
+        for kept in one.pods.values():
+            assert "managedFields" not in kept["metadata"] and kept["metadata"]["labels"] == {"podctl.dev/purpose": "shop"}
+            assert kept["spec"] == {"nodeName": "n1"}
+            assert kept["status"] == {"podIP": "10.0.0.7", "containerStatuses": [{"name": "c", "state": {}}]}
+
+    asyncio.run(go())
