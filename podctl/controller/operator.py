@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import podctl.backends.kubernetes  # noqa: F401  # isort: skip  # before kopf, which imports the kubernetes package as well
 import kopf
 from aiohttp import web
 
@@ -25,7 +26,7 @@ from podctl.backends.kubernetes.namespaces import list_pods, remove_namespace
 from podctl.backends.kubernetes.problems import ClusterProblem
 from podctl.clock import SystemClock
 from podctl.controller.elsewhere import sweep_among
-from podctl.controller.settle import settle
+from podctl.controller.settle import give_back, settle
 from podctl.controller.testrun import TestRun, rfc3339
 from podctl.controller.testruns import Rules, TestRuns
 from podctl.errors import PodctlError, SpecError
@@ -212,6 +213,7 @@ async def _sweep_often(cluster: Cluster) -> None:
                 log.info("swept %s: %s", removal.what, "gone" if removal.gone else removal.detail)
         except PodctlError as error:
             log.warning("orphans cannot be swept: %s", error.what)
+        give_back()
         await asyncio.sleep(SWEEP_S)
 
 
