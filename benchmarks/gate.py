@@ -195,7 +195,8 @@ def _power(rng: Any, times: int) -> list[Row]:
             told = chances(Design(tickets, 1, FLIPS), margin, fall)
             name = f"δ = {margin * 100:.0f} points, {tickets} tickets, worse by {fall * 100:g}:"
             for verdict, expected in (("fail", told.fail), ("pass", told.passes)):
-                wanted = {("fail", 1.0): 75.0, ("pass", 0.0): 77.0}.get((verdict, part))
+                # 80 by the formula, less what 1,000 drawings and discreteness can take.
+                wanted = {("fail", 1.0): 75.0, ("pass", 0.0): 75.0}.get((verdict, part))
                 figure = _share(verdicts, verdict)  # type: ignore[arg-type]
                 rows.append(
                     Row(f"  {name} {verdict}", [figure], "%", f"podctl power: {100 * expected:.1f} %", wanted, at_least=True)
