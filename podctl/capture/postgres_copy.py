@@ -40,7 +40,9 @@ def copied_out(session: Session, query: bytes) -> Generator[bytes, None, None]:
         while (more := connection.get_result()) is not None:
             failed = more if more.status == pq.ExecStatus.FATAL_ERROR else failed
     if failed is not None:
-        raise psycopg.errors.error_from_result(failed, "utf-8")
+        told = psycopg.errors.error_from_result(failed, "utf-8")
+        # What a server did not live to say has no code, and is then of no kind.
+        raise told if told.sqlstate else psycopg.OperationalError(*told.args)
 
 
 def _wait(connection: pq.abc.PGconn) -> None:

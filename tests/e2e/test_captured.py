@@ -85,6 +85,7 @@ def test_a_project_runs_on_what_was_captured_for_its_tickets(server: Server, tmp
     assert changed.returncode == 2 and "is not what was captured [seed-changed]" in changed.stderr
 
 
+@pytest.mark.campaign
 @needs_retail
 def test_retail_requests_are_resolved_on_the_rows_that_they_need(server: Server, tmp_path: Path) -> None:
     project = prepare("retail", RETAIL, tmp_path / "retail")

@@ -206,7 +206,7 @@ def gitlab(name: str, directory: Path, **environment: str) -> subprocess.Complet
 
 @pytest.fixture
 def elsewhere() -> Iterator[Path]:
-    """A state directory of another machine: short enough for sockets."""
+    """For the state directories of two machines: short enough for sockets."""
     directory = Path(tempfile.mkdtemp(prefix="pt-", dir="/var/tmp"))
     yield directory
     shutil.rmtree(directory)
@@ -216,9 +216,11 @@ def test_gitlab_runs_it_in_one_job_or_in_several(remote: Path, tmp_path: Path, e
     base = clone(remote, tmp_path / "w", "better")
     given = {"CI_MERGE_REQUEST_DIFF_BASE_SHA": base, "PODCTL_INSTALL": "", "PATH": shim(tmp_path / "bin")}
     for number in ("1", "2"):
-        part = gitlab(".podctl-shard", tmp_path / "w", CI_NODE_INDEX=number, CI_NODE_TOTAL="2", **given)
+        part = gitlab(
+            ".podctl-shard", tmp_path / "w", CI_NODE_INDEX=number, CI_NODE_TOTAL="2", PODCTL_STATE=str(elsewhere / "1"), **given
+        )
         assert part.returncode == 0, part.stderr
-    whole = gitlab("podctl", tmp_path / "w", **given)
+    whole = gitlab("podctl", tmp_path / "w", PODCTL_STATE=str(elsewhere / "1"), **given)
     assert whole.returncode == 0, whole.stderr
     (junit,) = (tmp_path / "w/podctl-ci").glob("*.junit.xml")
     assert junit.read_text().count("<testcase") == 4
@@ -227,9 +229,9 @@ def test_gitlab_runs_it_in_one_job_or_in_several(remote: Path, tmp_path: Path, e
     moved = (tmp_path / "w").rename(tmp_path / "moved")
     clone(remote, moved, "worse")
     (cached,) = (moved / ".podctl-cache/templates").glob("tpl_*/password")
-    alone = gitlab("podctl", moved, PODCTL_STATE=str(elsewhere), **given)
+    alone = gitlab("podctl", moved, PODCTL_STATE=str(elsewhere / "2"), **given)
     assert alone.returncode == 100, alone.stderr
     assert "baseline run " in alone.stderr, "the base was run again"
-    assert [path.read_text() for path in elsewhere.glob("templates/tpl_*/password")] == [cached.read_text()], (
+    assert [path.read_text() for path in elsewhere.glob("2/templates/tpl_*/password")] == [cached.read_text()], (
         "it was built again"
     )
