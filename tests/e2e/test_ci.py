@@ -208,6 +208,7 @@ def gitlab(name: str, directory: Path, **environment: str) -> subprocess.Complet
 def elsewhere() -> Iterator[Path]:
     """For the state directories of two machines: short enough for sockets."""
     directory = Path(tempfile.mkdtemp(prefix="pt-", dir="/var/tmp"))
+    directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory)
 
