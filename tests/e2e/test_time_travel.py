@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import yaml
-from audited import audited
+from audited import audited, done, now
 from capturing import Server
 from postgres_server import serving
 from project import Project
@@ -27,26 +27,16 @@ def production(server: Server, project: Project) -> tuple[str, list[dict[str, st
     url = server.database((project.root / seed["sql"][0]).read_text() + audited("audit-trigger", ["orders"]))
     texts = ["Please cancel order 1.", "Where is order 3?", "I want to cancel order 8."]
     with psycopg.connect(url, autocommit=True) as session:
-
-        def now() -> str:
-            (moment,) = session.execute("SELECT clock_timestamp()").fetchone() or ()
-            return str(moment.isoformat())
-
-        def done(who: str, statement: str) -> None:
-            with session.transaction():
-                session.execute("SELECT set_config('app.user', %s, true)", [who])
-                session.execute(statement.encode())
-
         with session.cursor().copy("COPY orders FROM STDIN WITH (FORMAT csv, HEADER true)") as copy:
             copy.write((project.root / seed["csv"]["orders"]).read_text())
-        opened = [now() for _ in texts]
-        done("nora", "UPDATE orders SET status = 'cancelled' WHERE id = 1")
-        done("robot", "UPDATE orders SET status = 'shipped' WHERE id = 3")
-        done("nora", "UPDATE orders SET status = 'delivered' WHERE id = 8")
-        done("nora", "UPDATE orders SET status = 'cancelled' WHERE id = 8")
-        resolved = now()
-        done("robot", "UPDATE orders SET status = 'delivered' WHERE status = 'cancelled'")
-        done("robot", "DELETE FROM orders WHERE id = 8")
+        opened = [now(session) for _ in texts]
+        done(session, "nora", "UPDATE orders SET status = 'cancelled' WHERE id = 1")
+        done(session, "robot", "UPDATE orders SET status = 'shipped' WHERE id = 3")
+        done(session, "nora", "UPDATE orders SET status = 'delivered' WHERE id = 8")
+        done(session, "nora", "UPDATE orders SET status = 'cancelled' WHERE id = 8")
+        resolved = now(session)
+        done(session, "robot", "UPDATE orders SET status = 'delivered' WHERE status = 'cancelled'")
+        done(session, "robot", "DELETE FROM orders WHERE id = 8")
     return url, [
         {"id": f"T-{number}", "text": text, "queue": "q", "opened": opened[number], "resolved": resolved}
         for number, text in enumerate(texts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -133,3 +134,16 @@ def _names_and_values(what: str, pairs: list[tuple[str, str]]) -> str:
     if not pairs:
         return ""
     return f',"{what}names":{json.dumps([name for name, _ in pairs])},"{what}values":[{",".join(value for _, value in pairs)}]'
+
+
+def now(session: psycopg.Connection[Any]) -> str:
+    """The server's time, as tickets have it."""
+    (moment,) = session.execute("SELECT clock_timestamp()").fetchone() or ()
+    return str(moment.isoformat())
+
+
+def done(session: psycopg.Connection[Any], who: str, statement: str) -> None:
+    """In a transaction of its own, by somebody whom the audit triggers see."""
+    with session.transaction():
+        session.execute("SELECT set_config('app.user', %s, true)", [who])
+        session.execute(statement.encode())

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import yaml
-from audited import audited
+from audited import audited, done, now
 from capturing import Server
 from project import Project, make_project
 
@@ -86,23 +86,13 @@ def travelled(server: Server, directory: Path) -> Project:
 def _lived(url: str) -> list[dict[str, Any]]:
     """What happened after the tickets were opened, and the tickets."""
     with psycopg.connect(url, autocommit=True) as session:
-
-        def now() -> str:
-            (moment,) = session.execute("SELECT clock_timestamp()").fetchone() or ()
-            return str(moment.isoformat())
-
-        def done(who: str, statement: str) -> None:
-            with session.transaction():
-                session.execute("SELECT set_config('app.user', %s, true)", [who])
-                session.execute(statement.encode())
-
-        done("nobody", "UPDATE items SET label = label || ' one'")
-        opened = now()
-        done("nora", "UPDATE items SET label = 'shelf one!' WHERE id = 70")
-        done("nora", "UPDATE items SET label = 'attic' WHERE id = 71")
-        resolved = now()
-        done("robot", "UPDATE items SET label = 'sold'")
-        done("robot", "DELETE FROM items WHERE id = 70")
+        done(session, "nobody", "UPDATE items SET label = label || ' one'")
+        opened = now(session)
+        done(session, "nora", "UPDATE items SET label = 'shelf one!' WHERE id = 70")
+        done(session, "nora", "UPDATE items SET label = 'attic' WHERE id = 71")
+        resolved = now(session)
+        done(session, "robot", "UPDATE items SET label = 'sold'")
+        done(session, "robot", "DELETE FROM items WHERE id = 70")
     texts = (
         "Mark item 70 of Zoeline Quartermaine please",
         "Mark item 71 of Bartosz Yilmazer please",
