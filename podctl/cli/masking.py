@@ -10,7 +10,8 @@ import click
 from podctl.cli.common import emit_json, output_option, table
 
 if TYPE_CHECKING:
-    from podctl.masking.keys import KeyFile, MaskingKey, SigningKey
+    from podctl.masking.keys import KeyFile, MaskingKey
+    from podctl.signing import SigningKey
     from podctl.spec.capture import Capture
     from podctl.spec.masking import ColumnRule, Masking
 
@@ -190,7 +191,10 @@ def rotate_command(name: str, key: Path | None) -> int:
 
 
 def _tell(file: KeyFile, masking: MaskingKey, signing: SigningKey) -> None:
-    table(["KEY", "ID", ""], [["masking", masking.id, str(file.path)], ["signing", signing.id, f"public {signing.public}"]])
+    table(
+        ["KEY", "ID", ""],
+        [["masking", masking.id, str(file.path)], ["signing", signing.id, f"public {signing.public.raw.hex()}"]],
+    )
 
 
 @click.command("scan")

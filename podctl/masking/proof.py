@@ -10,12 +10,13 @@ from typing import Any
 
 from podctl.masking import statement
 from podctl.masking.canaries import Canaries, canaries
-from podctl.masking.keys import MaskingKey, SigningKey
+from podctl.masking.keys import MaskingKey
 from podctl.masking.prf import MASKING_VERSION
 from podctl.masking.problems import MaskingProblem
 from podctl.masking.scan import Scanner, ScanResult, refuse_findings
 from podctl.masking.values import ValueMasks
 from podctl.masking.watch import Watch
+from podctl.signing import SigningKey
 from podctl.spec.masking import Masking
 
 

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-from podctl.masking.keys import SigningKey, public_id
+from podctl.keyfiles import KeyProblem
 from podctl.masking.problems import MaskingProblem
+from podctl.signing import PublicKey, SigningKey
 
 #: The statement's file in a seed's directory.
 STATEMENT = "statement.json"
@@ -39,7 +37,7 @@ def sign(directory: Path, facts: dict[str, Any], key: SigningKey) -> dict[str, A
     The same files, facts and key give the same statement, to the byte: Ed25519 signatures have no randomness.
     """
     content = {"format": _FORMAT, **facts, "files": file_digests(directory)}
-    return {"statement": content, "public_key": key.public, "signature": key.private.sign(_canonical(content)).hex()}
+    return {"statement": content, "public_key": key.public.raw.hex(), "signature": key.sign(_canonical(content)).hex()}
 
 
 def write(directory: Path, statement: dict[str, Any]) -> None:
@@ -62,28 +60,26 @@ def verify(directory: Path, trusted: Iterable[str]) -> Verdict:
     """
     try:
         signed = json.loads((directory / STATEMENT).read_bytes())
-        content, public = signed["statement"], signed["public_key"]
-        signature, signer = bytes.fromhex(signed["signature"]), public_id(public)
+        content, public = signed["statement"], PublicKey(bytes.fromhex(signed["public_key"]))
+        signature = bytes.fromhex(signed["signature"])
         listed = dict(content["files"])
         known = content["format"] == _FORMAT
     except FileNotFoundError:
         raise MaskingProblem(
             f"{directory} has no {STATEMENT}", code="statement-missing", hint="was it captured with masking?"
         ) from None
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, OSError, KeyProblem):
         raise MaskingProblem(f"{directory / STATEMENT} is no statement", code="statement-damaged") from None
     differences = [] if known else ["the statement is of another format"]
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(signature, _canonical(content))
-    except (InvalidSignature, ValueError):
+    if not public.verify(_canonical(content), signature):
         differences.append("the signature does not belong to the statement")
-    if signer not in set(trusted):
-        differences.append(f"it is signed by {signer}, which is none of the keys that were named")
+    if public.id not in set(trusted):
+        differences.append(f"it is signed by {public.id}, which is none of the keys that were named")
     there = file_digests(directory)
     differences += [f"{name}: is not there" for name in listed.keys() - there.keys()]
     differences += [f"{name}: was added" for name in there.keys() - listed.keys()]
     differences += [f"{name}: its content differs" for name in listed.keys() & there.keys() if listed[name] != there[name]]
-    return Verdict(signer, content, tuple(sorted(differences)))
+    return Verdict(public.id, content, tuple(sorted(differences)))
 
 
 def _canonical(content: dict[str, Any]) -> bytes:

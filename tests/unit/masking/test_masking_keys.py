@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from masking import masked
 
-from podctl.masking.keys import KeyFile, MaskingKey, SigningKey
-from podctl.masking.problems import MaskingProblem
+from podctl.keyfiles import KeyProblem
+from podctl.masking.keys import KeyFile, MaskingKey
+from podctl.signing import SigningKey
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def test_a_new_key_is_its_owners_alone(file: KeyFile) -> None:
     assert file.read() == (masking, signing)
     assert masking.secret != signing.secret and len({masking.id, signing.id}) == 2
     assert [path.name for path in file.path.parent.iterdir()] == ["shop.key"]
-    with pytest.raises(MaskingProblem, match="there is a key"):
+    with pytest.raises(KeyProblem, match="there is a key"):
         file.make()
 
 
@@ -43,7 +44,7 @@ def test_the_default_place_is_the_users_configuration(tmp_path: Path, monkeypatc
 def test_a_key_that_others_may_read_is_refused(file: KeyFile, mode: int) -> None:
     file.make()
     file.path.chmod(mode)
-    with pytest.raises(MaskingProblem, match="others may read the key") as caught:
+    with pytest.raises(KeyProblem, match="others may read the key") as caught:
         file.read()
     assert "chmod 600" in caught.value.hint
 
@@ -52,23 +53,23 @@ def test_a_key_that_others_may_read_is_refused(file: KeyFile, mode: int) -> None
 def test_a_key_in_a_project_or_a_seed_is_refused(tmp_path: Path, mark: str) -> None:
     (tmp_path / mark).touch()
     file = KeyFile.of("shop", tmp_path / "keys" / "shop.key")
-    with pytest.raises(MaskingProblem, match="lies in a project"):
+    with pytest.raises(KeyProblem, match="lies in a project"):
         file.make()
     assert not file.path.exists()
     (tmp_path / mark).unlink()
     file.make()
     (tmp_path / mark).touch()
-    with pytest.raises(MaskingProblem, match="lies in a project"):
+    with pytest.raises(KeyProblem, match="lies in a project"):
         file.read()
 
 
 def test_a_key_within_the_seed_is_refused_also_by_a_link(file: KeyFile, tmp_path: Path) -> None:
     file.make()
-    with pytest.raises(MaskingProblem, match="within the seed"):
+    with pytest.raises(KeyProblem, match="within the seed"):
         file.read(seed=file.path.parent)
     link = tmp_path / "link"
     link.symlink_to(file.path.parent)
-    with pytest.raises(MaskingProblem, match="within the seed"):
+    with pytest.raises(KeyProblem, match="within the seed"):
         KeyFile.of("shop", link / "shop.key").read(seed=file.path.parent)
     assert file.read(seed=tmp_path / "seed")
 
@@ -87,18 +88,22 @@ def test_rotating_makes_other_masks_and_keeps_the_old_key_and_the_signer(file: K
 def test_a_damaged_key_is_said_without_its_content(file: KeyFile, content: str) -> None:
     file.make()
     file.path.write_text(content)
-    with pytest.raises(MaskingProblem, match="is no key file"):
+    with pytest.raises(KeyProblem, match="is no key file"):
         file.read()
 
 
 def test_what_is_missing_or_cannot_be_read_is_said(file: KeyFile) -> None:
-    with pytest.raises(MaskingProblem, match="there is no key"):
+    with pytest.raises(KeyProblem, match="there is no key"):
         file.read()
     file.path.parent.mkdir()
     file.path.mkdir()
-    with pytest.raises(MaskingProblem):
+    with pytest.raises(KeyProblem):
         file.read()
     file.path.rmdir()
+    file.path.symlink_to(KeyFile.of("other", file.path.with_name("other.key")).path)
+    with pytest.raises(KeyProblem, match="symbolic link"):
+        file.read()
+    file.path.unlink()
     os.mkfifo(file.path, 0o600)
-    with pytest.raises(MaskingProblem):
+    with pytest.raises(KeyProblem):
         file.read()

@@ -11,13 +11,13 @@ import pytest
 from masking import KEY, masking
 
 from podctl.masking.canaries import Canary, canaries, forms
-from podctl.masking.keys import SigningKey
 from podctl.masking.problems import MaskingProblem
 from podctl.masking.proof import attest
 from podctl.masking.scan import Scanner, refuse_findings
 from podctl.masking.statement import verify
 from podctl.masking.table import Column, Watch, table_masker
 from podctl.masking.values import ValueMasks
+from podctl.signing import SigningKey
 
 SIGNING = SigningKey(bytes(range(32, 64)))
 COLUMNS = [Column("id", "integer"), Column("email", "text"), Column("name", "text"), Column("note", "text")]
@@ -61,7 +61,7 @@ def test_a_clean_seed_is_signed_and_any_change_afterwards_is_said(tmp_path: Path
     changed["statement"]["search"]["findings"] = -1
     (seed / "statement.json").write_text(json.dumps(changed))
     assert verify(seed, [SIGNING.id]).differences == ("the signature does not belong to the statement",)
-    changed["public_key"] = SigningKey(bytes(32)).public
+    changed["public_key"] = SigningKey(bytes(32)).public.raw.hex()
     (seed / "statement.json").write_text(json.dumps(changed))
     assert len(verify(seed, [SIGNING.id]).differences) == 2
     for broken in ("", "{}", "[]", '{"statement": 3}'):
