@@ -38,7 +38,7 @@ test-projects: setup
 	$(BIN)/pytest -m $(HERE) $(PURE:%=--ignore=%) $(MACHINE:%=--ignore=%)
 
 test-pure: setup
-	$(BIN)/pytest -m $(HERE) $(PURE)
+	$(BIN)/pytest -n 2 --dist loadfile -m $(HERE) $(PURE)
 
 test-elsewhere: setup
 	$(BIN)/pytest -m "(cluster or docker) and not campaign"

@@ -178,6 +178,7 @@ def test_a_killed_controller_is_followed_by_one_that_goes_on(world: World) -> No
     assert laptop.podctl("verify", status["run"], "--store", world.url).stdout.startswith("3 of 3 attempts are as sealed")
 
 
+@pytest.mark.campaign
 def test_a_testrun_that_is_deleted_takes_its_namespaces_along_also_without_a_controller(world: World) -> None:
     only = world.start()
     world.submit()

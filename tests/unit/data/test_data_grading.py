@@ -33,11 +33,11 @@ def attempt(server, shop: str, statements: tuple[str, ...], reference: Reference
     async def go() -> list[CheckResult]:
         database = await server.database("pod_grading", shop)
         try:
-            password = await database.grant_agent("ag_1", RULES)
-            agent = await psycopg.AsyncConnection.connect(server.as_role("ag_1", password, "pod_grading"), autocommit=True)
+            password = await database.grant_agent("ag_graded", RULES)
+            agent = await psycopg.AsyncConnection.connect(server.as_role("ag_graded", password, "pod_grading"), autocommit=True)
             for statement in statements:
                 await agent.execute(statement)
-            await database.revoke_agent("ag_1")
+            await database.revoke_agent("ag_graded")
             databases = {"shop-db": database}
             context = GradeContext(
                 Ticket("1", "", "all", {}, reference),
@@ -46,7 +46,7 @@ def attempt(server, shop: str, statements: tuple[str, ...], reference: Reference
                 expected=await expected_changes(reference, databases),
                 databases=databases,
                 boundary={"shop-db": RULES},
-                agents=frozenset({"ag_1"}),
+                agents=frozenset({"ag_graded"}),
             )
             return await grade(CHECKS, context)
         finally:

@@ -31,7 +31,7 @@ class Pod:
         self.server = server
         self.runner = asyncio.Runner()
         self.database: PostgresDatabase = self.run(lambda: server.database("pod_roles", shop, ("api",)))
-        self.password = self.run(lambda: self.database.grant_agent("ag_1", RULES))
+        self.password = self.run(lambda: self.database.grant_agent("ag_roles", RULES))
 
     def run(self, make: Callable[[], Awaitable]):
         async def go():
@@ -40,7 +40,7 @@ class Pod:
         return self.runner.run(go())
 
     def login(
-        self, database: str = "pod_roles", role: str = "ag_1", password: str = "", options: str = ""
+        self, database: str = "pod_roles", role: str = "ag_roles", password: str = "", options: str = ""
     ) -> psycopg.Connection:
         conninfo = self.server.as_role(role, password or self.password, database)
         return psycopg.connect(conninfo, autocommit=True, options=options or None)
@@ -110,7 +110,7 @@ def test_what_the_boundary_grants_works(agent: psycopg.Connection, statement: st
         "SET ROLE podctl",
         "SET SESSION AUTHORIZATION podctl",
         "SET session_replication_role = replica",
-        "ALTER ROLE ag_1 SUPERUSER",
+        "ALTER ROLE ag_roles SUPERUSER",
         "CREATE ROLE other",
         "CREATE DATABASE other",
         # making things
@@ -133,7 +133,7 @@ def test_what_the_boundary_grants_works(agent: psycopg.Connection, statement: st
         "SET log_min_messages = panic",
         "SET temp_file_limit = -1",
         "RESET log_min_duration_statement",
-        "ALTER ROLE ag_1 SET log_min_duration_statement = -1",
+        "ALTER ROLE ag_roles SET log_min_duration_statement = -1",
         "ALTER SYSTEM SET log_destination = 'stderr'",
         # others' time
         "SELECT pg_sleep(0)",
@@ -148,7 +148,7 @@ def test_what_the_boundary_does_not_grant_is_refused(agent: psycopg.Connection, 
 
 
 def test_granting_oneself_more_does_nothing(agent: psycopg.Connection) -> None:
-    agent.execute("GRANT UPDATE ON orders TO ag_1")  # a warning, no error, by the SQL standard
+    agent.execute("GRANT UPDATE ON orders TO ag_roles")  # a warning, no error, by the SQL standard
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         agent.execute("UPDATE orders SET total = 0")
 
@@ -181,8 +181,8 @@ def test_an_agent_has_four_sessions(pod: Pod) -> None:
 def test_resetting_everything_keeps_the_statement_log_on(pod: Pod) -> None:
     with closing(pod.login()) as connection:
         for statement in (
-            "ALTER ROLE ag_1 RESET log_min_duration_statement",
-            "ALTER ROLE ag_1 RESET ALL",
+            "ALTER ROLE ag_roles RESET log_min_duration_statement",
+            "ALTER ROLE ag_roles RESET ALL",
             "RESET ALL",
             "DISCARD ALL",
         ):
@@ -242,7 +242,7 @@ def test_a_service_reads_and_writes_rows_and_changes_no_schema(pod: Pod) -> None
 
 
 def test_psql_works_for_an_agent(pod: Pod) -> None:
-    conninfo = psycopg.conninfo.make_conninfo(host=pod.server.host, user="ag_1", dbname="pod_roles")
+    conninfo = psycopg.conninfo.make_conninfo(host=pod.server.host, user="ag_roles", dbname="pod_roles")
     ran = subprocess.run(
         [pod.server.bin / "psql", "-X", "-At", conninfo, "-c", "\\d orders", "-c", "SELECT id FROM orders ORDER BY id LIMIT 1"],
         env={"PGPASSWORD": pod.password},

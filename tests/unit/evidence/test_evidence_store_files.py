@@ -71,7 +71,7 @@ def work(directory: Path, name: str, attempts: int, barrier: multiprocessing.syn
     store.close()
 
 
-@pytest.mark.parametrize(("processes", "attempts"), [(2, 60), (20, 10)])
+@pytest.mark.parametrize(("processes", "attempts"), [(2, 60), pytest.param(20, 10, marks=pytest.mark.campaign)])
 def test_many_processes_share_one_store(tmp_path: Path, processes: int, attempts: int) -> None:
     fork = multiprocessing.get_context("fork")
     barrier = fork.Barrier(processes)
