@@ -130,7 +130,7 @@ class EarlyStop:
 
 @dataclass(frozen=True)
 class StratumChange:
-    """One stratum's tickets in both runs. ``part_of_fall``: of the whole pass rate's fall, as a share; below 0 it rose."""
+    """One stratum's tickets in both runs. ``part_of_fall``: what it adds to the fall of the whole pass rate; below 0 it rose."""
 
     stratum: str
     tickets: int
@@ -140,6 +140,10 @@ class StratumChange:
     better: int
     chance: float  # of so large a fall by luck, for all strata at once
     part_of_fall: float
+
+    @property
+    def changed(self) -> bool:
+        return self.worse + self.better > 0
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,8 @@ class Attribution:
     reasons: tuple[Change, ...]
     uses: tuple[Change, ...]
     totals: tuple[Change, ...]  # calls, tokens, statements, row changes
+    reasons_left_out: int = 0  # that changed less than those
+    uses_left_out: int = 0
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,17 @@ def _change(old: Any, new: Any) -> str:
     """A relative change, ``+12 %``; empty where one side is unknown or nothing to divide by."""
     if old is None or new is None or not old:
         return ""
-    return f"{(float(new) / float(old) - 1) * 100:+.0f} %".replace("-", "−")
+    shown = f"{(float(new) / float(old) - 1) * 100:+.0f} %"
+    return shown.replace("-", "−") if shown[1:] != "0 %" else "0 %"
 
 
 def _points(old: float, new: float) -> str:
     return f"{(new - old) * 100 + 0.0:+.1f} points".replace("-", "−")
+
+
+def _grown(old: float, new: float) -> str:
+    shown = wording.count_text(abs(new - old))
+    return shown if shown == "0" else ("+" if new > old else "−") + shown
 
 
 def _reproduced(attempt: AttemptResult) -> str:
@@ -64,6 +70,7 @@ def _environment() -> Environment:
         number=lambda n: f"{n:,}",
         money=wording.money_text,
         cause=wording.cause_label,
+        count=wording.count_text,
         reason=wording.reason,
         finding=wording.finding_label,
         moment=_moment,
@@ -73,6 +80,7 @@ def _environment() -> Environment:
     environment.globals.update(
         change=_change,
         points=_points,
+        grown=_grown,
         glyphs=wording.VERDICT_GLYPH,
         words=wording.VERDICT_WORD,
         cost_text=wording.cost_text,

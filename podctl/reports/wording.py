@@ -109,7 +109,7 @@ def attribution_lines(attribution: Attribution | None, most: int = 3) -> list[st
     """Where two runs differ most, a line for kinds of tickets, failures, uses and totals; lines that say nothing are left out."""
     if attribution is None:
         return []
-    strata = [one for one in attribution.strata if one.worse or one.better]
+    strata = [one for one in attribution.strata if one.changed]
     changed = (
         f"{one.stratum} {percent(one.baseline_rate)} → {percent(one.rate)} ({one.worse} worse, {one.better} better)"
         for one in strata[:most]
@@ -128,10 +128,11 @@ def attribution_lines(attribution: Attribution | None, most: int = 3) -> list[st
 def _changes_text(changes: Sequence[Change], most: int, of: int) -> str:
     """Those that grew or fell most."""
     largest = sorted(changes, key=lambda one: -abs(one.now - one.before))[:most]
-    return ", ".join(f"{one.name} {_count(one.before * of)} → {_count(one.now * of)}" for one in largest)
+    return ", ".join(f"{one.name} {count_text(one.before * of)} → {count_text(one.now * of)}" for one in largest)
 
 
-def _count(value: float) -> str:
+def count_text(value: float) -> str:
+    """A mean count: whole where it is, or is large."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 

@@ -10,7 +10,7 @@ from podctl.evidence.results import AttemptResult, Attribution, Change, RunResul
 from podctl.stats.paired import holm, paired
 from podctl.stats.summary import by_ticket
 
-#: Reasons and uses that are kept, the largest changes first.
+#: Reasons and uses that are kept, those that changed most.
 _KEPT = 20
 
 
@@ -35,11 +35,15 @@ def attribute(baseline: RunResult, run: RunResult) -> Attribution | None:
     old, new = ([a for a in one.attempts if a.ticket in common and a.cause.counts] for one in (baseline, run))
     if not common:
         return None
+    reasons = _changes(_reasons(old), len(old), _reasons(new), len(new))
+    uses = _changes(_uses(old), len(old), _uses(new), len(new))
     return Attribution(
         strata=_strata(old, new, len(common)),
-        reasons=_changes(_reasons(old), len(old), _reasons(new), len(new)),
-        uses=_changes(_uses(old), len(old), _uses(new), len(new)),
+        reasons=_growth_first(reasons[:_KEPT]),
+        uses=_growth_first(uses[:_KEPT]),
         totals=_totals(old, new),
+        reasons_left_out=len(reasons[_KEPT:]),
+        uses_left_out=len(uses[_KEPT:]),
     )
 
 
@@ -77,12 +81,16 @@ def _uses(attempts: Sequence[AttemptResult]) -> Counter[str]:
     return counted
 
 
-def _changes(old: Mapping[str, int], before: int, new: Mapping[str, int], now: int) -> tuple[Change, ...]:
-    """By attempt; those that grew most first, those that fell most last."""
+def _changes(old: Mapping[str, int], before: int, new: Mapping[str, int], now: int) -> list[Change]:
+    """By attempt; the largest first, whichever way."""
     changes = [Change(name, old.get(name, 0) / before, new.get(name, 0) / now) for name in old.keys() | new.keys()]
     changed = [one for one in changes if abs(one.now - one.before) > 1e-9]
-    largest = sorted(changed, key=lambda one: (-abs(one.now - one.before), one.name))[:_KEPT]
-    return tuple(sorted(largest, key=lambda one: (one.before - one.now, one.name)))
+    return sorted(changed, key=lambda one: (-abs(one.now - one.before), one.name))
+
+
+def _growth_first(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """What grew most first, what fell most last."""
+    return tuple(sorted(changes, key=lambda one: (one.before - one.now, one.name)))
 
 
 _TOTALS: dict[str, Callable[[AttemptResult], float]] = {

@@ -10,12 +10,15 @@ from podctl.evidence.causes import Cause
 from podctl.evidence.records import KINDS, Record, Tokens
 from podctl.evidence.results import (
     AttemptResult,
+    Attribution,
+    Change,
     CheckResult,
     Comparison,
     DiffEntry,
     GateFinding,
     RunInfo,
     RunResult,
+    StratumChange,
     TicketFlip,
 )
 from podctl.spec.models import Gate
@@ -158,6 +161,7 @@ def _attempt(
         statements=9,
         changes=len(diff) or 2,
         confidence=round(min(0.99, max(0.05, rng.gauss(0.9 if passed else 0.74, 0.12))), 2),
+        uses={"GET orders-api /orders/{}": 2 if passed else 4, "tool refund": 1 + (diff == ()), "tool issue_credit": boundary},
         tries=tries,
         pod=f"pod-{position % 4}",
         started_ns=started,
@@ -275,9 +279,18 @@ def run_saying(text: str, repeats: int = 1) -> RunResult:
         sample_digest=text, spec_digest=text, model_mode=text, podctl_version=text, strata={text: (1, 2)}, repeats=repeats,
         settings={text: {text: [text]}},
     )  # fmt: skip
-    comparison = Comparison(
-        text, text, 4, 0.5, 0.25, (TicketFlip(text, text, "worse", 1, 1, 0, 1),), 0.5, Decimal(1), Decimal(2), 1.0, 2.0, (text,)
+    attribution = Attribution(
+        (StratumChange(text, 4, 0.5, 0.25, 1, 0, 0.5, 0.25),),
+        (Change(text, 0.25, 0.5),),
+        (Change(text, 3.0, 1.0),),
+        (),
+        7,
+        1007,
     )
+    comparison = Comparison(
+        text, text, 4, 0.5, 0.25, (TicketFlip(text, text, "worse", 1, 1, 0, 1, text),), 0.5, Decimal(1), Decimal(2), 1.0, 2.0,
+        (text,), attribution=attribution,
+    )  # fmt: skip
     findings = (GateFinding(text, "fail", text, text, text),)
     return RunResult(about, "finished", made, "fail", findings, comparison, Decimal(1), (text,))
 

@@ -23,6 +23,7 @@ from podctl.reports.charts import Bin, bins_of, histogram
 from podctl.reports.html import render_html
 from podctl.reports.model import DETAILED_TICKETS, LISTED_TICKETS, TIMELINE_ROWS, build_report, excerpt
 from podctl.reports.timeline import TimelineRow, timeline
+from podctl.stats.compare import compare
 
 CSS = (Path(html_module.__file__).parent / "templates" / "report.css").read_text("utf-8")
 HOSTILE = [
@@ -238,6 +239,52 @@ def test_flips_are_listed_by_stratum() -> None:
     report = build_report(run)
     assert sum(map(len, report.flips.values())) == len(run.comparison.flips)
     assert list(report.flips) == sorted(report.flips)
+
+
+def texts(page: str, heading: str) -> list[list[str]]:
+    """The rows of the table under a heading, cell by cell."""
+    section = next(e for e in ElementTree.fromstring(page).iter("section") if heading in [h.text for h in e.iter("h3")])
+    parts = list(section)
+    table = parts[next(i for i, part in enumerate(parts) if part.text == heading) + 1]
+    cells = (["".join(cell.itertext()).replace("\u00a0", " ") for cell in row] for row in table.iterfind("tbody/tr"))
+    return list(cells)
+
+
+def test_what_changed_against_a_baseline_is_on_the_page() -> None:
+    before = [attempt(f"r{n:03d}", stratum="refund", uses={"GET orders": 1}) for n in range(30)]
+    wrong = (CheckResult("state", "state", False, "", (DiffEntry("missing", "d", "t", "update", {"id": 1}),)),)
+    after = [replace(a, passed=n > 5, checks=wrong if n <= 5 else (), uses={"GET orders": 3}) for n, a in enumerate(before)]
+    after += [attempt("c", stratum="cancel")]
+    baseline = RunResult(info(id="base"), "finished", (*before, attempt("c", stratum="cancel")), "pass")
+    run = replace(
+        baseline, info=info(), attempts=tuple(after), comparison=compare(baseline, replace(baseline, attempts=tuple(after)))
+    )
+    page = render_html(build_report(run))
+    assert texts(page, "Kinds of tickets that changed") == [
+        ["refund", "30", "100 %", "80 %", "6", "0", "−19.4 points", "3.1 %"]
+    ]
+    assert texts(page, "Kinds of failures that changed") == [["state (missing)", "0", "19.4", "+19.4"]]
+    assert texts(page, "Calls of services and tools that changed") == [["GET orders", "96.8", "290", "+194"]]
+    flips = texts(page, "Tickets that changed sides")
+    assert flips[:2] == [["refund"], ["r000", "worse", "1 of 1 → 0 of 1", "state (missing)"]] and len(flips) == 7
+    assert run.comparison is not None
+    unchanged = render_html(build_report(replace(run, comparison=compare(baseline, baseline))))
+    assert "that changed" not in unchanged
+    old = replace(run, comparison=replace(run.comparison, attribution=None))
+    assert "that changed</h3>" not in render_html(build_report(old)), "runs that were compared before there was attribution"
+
+
+def test_lists_of_what_changed_are_bounded_and_say_what_is_left_out() -> None:
+    before = [attempt(f"T{n:03d}", stratum=f"s{n:03d}") for n in range(90)]
+    uses = [{f"GET orders /{n}/{m}": m for m in range(60)} for n in range(90)]
+    failing = [(CheckResult(f"check {n}", "output", False),) for n in range(90)]
+    after = [replace(a, passed=False, checks=failing[n], uses=uses[n]) for n, a in enumerate(before)]
+    baseline = RunResult(info(id="base"), "finished", tuple(before), "pass")
+    run = replace(baseline, attempts=tuple(after))
+    page = render_html(build_report(replace(run, comparison=compare(baseline, run))))
+    assert len(texts(page, "Kinds of tickets that changed")) == 60 and "30 more are in the JSON report." in page
+    assert len(texts(page, "Kinds of failures that changed")) == 20 and "70 more changed less than these." in page
+    assert len(texts(page, "Calls of services and tools that changed")) == 20 and "5,290 more changed less than these." in page
 
 
 def test_a_majority_of_repeats_decides_a_ticket() -> None:
