@@ -41,7 +41,7 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.models import StateCheck
 from podctl.spec.resolved import resolved, spec_digest
 from podctl.spec.topology import databases
-from podctl.stats.gate import watched
+from podctl.stats.gate_baseline import watched
 from podctl.stats.sequential import Watch
 from podctl.stats.summary import by_ticket
 from podctl.tickets.drawing import drawn_sample
