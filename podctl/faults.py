@@ -70,7 +70,7 @@ POINTS: dict[str, str] = {
     "attempt.kept": "the agent's output is written to files",
     "attempt.evidence-read": "statements and row changes are recorded",
     "attempt.graded": "its checks are decided",
-    "attempt.chained": "half sealed: the hash chain is written",
+    "attempt.leaves-written": "half sealed: the leaf hashes are written",
     "attempt.merged": "half sealed: the streams are merged and still there",
     "attempt.sealed": "its evidence is sealed",
     "try.stored": "its result stands in the store",

@@ -1,12 +1,11 @@
 """Append-only evidence files: one writer a stream while an attempt runs, sealed into one file when it ends.
 
-In an attempt's directory the streams are ``streams/<writer>.jsonl``; the sealed file is ``evidence.jsonl``, and
-beside it ``evidence.chain`` holds the hash chain's value after every record, one hex line each.
+In an attempt's directory the streams are ``streams/<writer>.jsonl``; the sealed file is ``evidence.jsonl``, and beside it
+``evidence.leaves`` holds every record's leaf hash, one hex line each. The root of the Merkle tree over them is the attempt's seal.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from typing import Any, Literal
 
 from podctl.clock import Clock, SystemClock
 from podctl.errors import EnvironmentProblem, refused_by_system
+from podctl.evidence.merkle import leaf_hash, root_of
 from podctl.evidence.records import KINDS, Record
 from podctl.faults import point
 
@@ -168,25 +168,13 @@ def parse_line(line: bytes, path: Path, number: int) -> Record:
     return record
 
 
-def links(lines: Iterable[bytes]) -> Iterator[str]:
-    """The hash chain: h(i) = sha256(h(i-1) + line(i)) in hex, h(0) = 32 zero bytes."""
-    head = bytes(32)
-    for line in lines:
-        head = hashlib.sha256(head + line).digest()
-        yield head.hex()
+def leaves_path(sealed: Path) -> Path:
+    """The file beside a sealed one that has the leaf hash of each record."""
+    return sealed.with_suffix(".leaves")
 
 
-def chain(lines: Iterable[bytes]) -> str:
-    """The head of the hash chain over lines; of no lines, 64 zeros."""
-    head = bytes(32).hex()
-    for link in links(lines):
-        head = link
-    return head
-
-
-def chain_path(sealed: Path) -> Path:
-    """The file beside a sealed one that holds the chain's value after each record."""
-    return sealed.with_suffix(".chain")
+def leaves_file(leaves: Iterable[bytes]) -> bytes:
+    return b"".join(leaf.hex().encode() + b"\n" for leaf in leaves)
 
 
 def merge(sealed: Path, streams: Iterable[Path]) -> list[tuple[Record, bytes]]:
@@ -209,23 +197,24 @@ def merge(sealed: Path, streams: Iterable[Path]) -> list[tuple[Record, bytes]]:
 
 
 def seal(streams: Iterable[Path], target: Path) -> str:
-    """Merge streams by time into ``target`` and return its chain head; the streams are removed.
+    """Merge streams by time into ``target`` and return its root in hex; the streams are removed.
 
-    The rename is atomic, and sealing again after a kill at any step comes to the same file and head.
+    The rename is atomic, and sealing again after a kill at any step comes to the same file and root.
     """
     sources = list(streams)
     lines = [line for _record, line in merge(target, sources)]
-    _write_whole(chain_path(target), [f"{link}\n".encode() for link in links(lines)])
-    point("attempt.chained")
+    leaves = [leaf_hash(line) for line in lines]
+    _write_whole(leaves_path(target), [leaves_file(leaves)])
+    point("attempt.leaves-written")
     _write_whole(target, lines)
     point("attempt.merged")
     for path in sources:
         path.unlink(missing_ok=True)
-    return chain(lines)
+    return root_of(leaves).hex()
 
 
 def seal_attempt(directory: Path) -> str:
-    """Seal every stream of the attempt into its ``evidence.jsonl`` and return the chain head."""
+    """Seal every stream of the attempt into its ``evidence.jsonl`` and return the root in hex."""
     return seal(stream_paths(directory), directory / SEALED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -19,13 +20,13 @@ from podctl.evidence.log import (
     MAX_LINE,
     EvidenceProblem,
     RecordWriter,
-    chain,
     encode,
     seal,
     seal_attempt,
     stream_path,
     stream_paths,
 )
+from podctl.evidence.merkle import EMPTY, leaf_hash, root_of
 from podctl.evidence.reading import read_attempt, verify
 from podctl.evidence.records import KINDS, Record
 
@@ -93,25 +94,25 @@ def test_sealing_after_a_kill_at_any_step_comes_to_the_same(written: list, data:
         target = directory / "evidence.jsonl"
         streams = {path: path.read_bytes() for path in stream_paths(directory)}
         root = seal_attempt(directory)
-        sealed, kept_chain = target.read_bytes(), target.with_suffix(".chain").read_bytes()
+        sealed, kept_leaves = target.read_bytes(), target.with_suffix(".leaves").read_bytes()
 
-        step = data.draw(st.sampled_from(["chain half", "chain there", "target half", "target there", "some removed"]))
+        step = data.draw(st.sampled_from(["leaves half", "leaves there", "target half", "target there", "some removed"]))
         left = list(streams)
         if step == "some removed" and left:
             left = left[data.draw(st.integers(0, len(left))) :]
         for path in left:
             path.write_bytes(streams[path])
-        if step == "chain half":
-            target.with_suffix(".chain").rename(directory / "evidence.chain.tmp")
-            os.truncate(directory / "evidence.chain.tmp", len(kept_chain) // 2)
+        if step == "leaves half":
+            target.with_suffix(".leaves").rename(directory / "evidence.leaves.tmp")
+            os.truncate(directory / "evidence.leaves.tmp", len(kept_leaves) // 2)
         if step == "target half":
             (directory / "evidence.jsonl.tmp").write_bytes(sealed[: len(sealed) // 2])
-        if step in ("chain half", "chain there", "target half"):
+        if step in ("leaves half", "leaves there", "target half"):
             target.unlink()
 
         assert seal_attempt(directory) == root
         assert target.read_bytes() == sealed
-        assert target.with_suffix(".chain").read_bytes() == kept_chain
+        assert target.with_suffix(".leaves").read_bytes() == kept_leaves
         assert stream_paths(directory) == []
 
 
@@ -210,7 +211,7 @@ def damaged(directory: Path, change) -> None:
 
 def test_verify_accepts_what_was_sealed(sealed: tuple[Path, str]) -> None:
     directory, root = sealed
-    (directory / "evidence.chain").unlink()  # only needed to say where the damage is
+    (directory / "evidence.leaves").unlink()  # only needed to say where the damage is
     found = verify(directory, root)
     assert (found.intact, found.records, found.root, found.first_damaged) == (True, 5, root, None)
 
@@ -218,16 +219,20 @@ def test_verify_accepts_what_was_sealed(sealed: tuple[Path, str]) -> None:
 @pytest.mark.parametrize(
     ("change", "number", "words"),
     [
-        (lambda lines: lines.__setitem__(2, lines[2].replace(b'"n":2', b'"n":7')), 3, "record 3 (log) was changed"),
-        (lambda lines: lines.__setitem__(2, b"\xff\n"), 3, "can no longer be read"),
-        (lambda lines: lines.pop(1), 2, "record 2 (log) was changed, added or removed"),
-        (lambda lines: lines.pop(), 5, "records from 5 on are gone: 5 were sealed, 4 are left"),
-        (lambda lines: lines.append(lines[0]), 6, "record 6 was added"),
-        (lambda lines: lines.__setitem__(4, lines[4][:-5]), 5, "record 5"),
-        (lambda lines: lines.clear(), 1, "records from 1 on are gone"),
+        (lambda lines: lines.__setitem__(2, lines[2].replace(b'"n":2', b'"n":7')), 3, "record 3 was changed (log)"),
+        (lambda lines: lines.__setitem__(2, b"\xff\n"), 3, "record 3 was changed (it can no longer be read)"),
+        (lambda lines: lines.__setitem__(2, lines[2].replace(b'"log"', b'"\\u001b[2J"')), 3, "record 3 was changed (\\x1b[2J)"),
+        (lambda lines: lines.pop(1), 2, "record 2 of those that were sealed is gone"),
+        (lambda lines: lines.pop(), 5, "record 5 of those that were sealed is gone: the end was cut off"),
+        (lambda lines: lines.append(lines[0]), 6, "record 6 was inserted (log)"),
+        (lambda lines: lines.insert(1, lines[0].replace(b'"n":0', b'"n":9')), 2, "record 2 was inserted (log)"),
+        (lambda lines: lines.reverse(), 1, "moved"),
+        (lambda lines: lines.__setitem__(4, lines[4][:-5]), 5, "record 5 was changed"),
+        (lambda lines: lines.clear(), 1, "records 1 to 5 of those that were sealed are gone"),
+        (lambda lines: lines.append(b"x" * 3 * MAX_LINE), 6, "inserted"),
     ],
 )
-def test_verify_names_the_first_damaged_record(sealed: tuple[Path, str], change, number: int, words: str) -> None:
+def test_verify_names_the_damaged_records(sealed: tuple[Path, str], change, number: int, words: str) -> None:
     directory, root = sealed
     damaged(directory, change)
     found = verify(directory, root)
@@ -236,19 +241,54 @@ def test_verify_names_the_first_damaged_record(sealed: tuple[Path, str], change,
     assert words in found.detail
 
 
-def test_verify_without_a_trustworthy_chain_says_that_it_cannot_name_the_record(sealed: tuple[Path, str]) -> None:
+def test_two_changes_are_both_named(sealed: tuple[Path, str]) -> None:
+    directory, root = sealed
+    damaged(directory, lambda lines: (lines.__setitem__(0, b"{}\n"), lines.pop(3)))
+    assert verify(directory, root).detail == (
+        "record 1 was changed (it can no longer be read); record 4 of those that were sealed is gone"
+    )
+
+
+def test_verify_without_trustworthy_leaves_says_that_it_cannot_name_the_record(sealed: tuple[Path, str]) -> None:
     directory, root = sealed
     damaged(directory, lambda lines: lines.pop(0))
-    (directory / "evidence.chain").unlink()
-    found = verify(directory, root)
-    assert (found.intact, found.records, found.first_damaged) == (False, 4, None)
-    assert "both" in found.detail
+    for content in (None, b"", b"zz\n", b"00\n" * 5, b"\xff" * 100, b"00" * 32 + b"\n"):
+        (directory / "evidence.leaves").unlink(missing_ok=True)
+        if content is not None:
+            (directory / "evidence.leaves").write_bytes(content)
+        found = verify(directory, root)
+        assert (found.intact, found.records, found.first_damaged) == (False, 4, None)
+        assert "is not as sealed either" in found.detail
     (directory / "evidence.jsonl").unlink()
     assert verify(directory, root).detail == "evidence.jsonl is missing"
+    for make in (lambda path: path.symlink_to("/etc/passwd"), os.mkfifo, Path.mkdir):
+        make(directory / "evidence.jsonl")
+        assert verify(directory, root).detail == "evidence.jsonl is no file"
+        if (directory / "evidence.jsonl").is_dir():
+            break
+        (directory / "evidence.jsonl").unlink()
 
 
-def test_the_head_depends_on_every_line_and_the_order(tmp_path: Path) -> None:
+def test_what_an_older_podctl_sealed_with_a_chain_is_still_verified(sealed: tuple[Path, str]) -> None:
+    directory, _ = sealed
+    (directory / "evidence.leaves").unlink()
+    head, links = bytes(32), []
+    for line in (directory / "evidence.jsonl").read_bytes().splitlines(keepends=True):
+        head = hashlib.sha256(head + line).digest()
+        links.append(f"{head.hex()}\n")
+    (directory / "evidence.chain").write_text("".join(links))
+    found = verify(directory, head.hex())
+    assert (found.intact, found.records, found.root) == (True, 5, head.hex()) and "hash chain" in found.detail
+    damaged(directory, lambda lines: lines.__setitem__(1, b"{}\n"))
+    found = verify(directory, head.hex())
+    assert not found.intact and found.detail.startswith("record 2 (it can no longer be read) is the first")
+    damaged(directory, lambda lines: lines.clear())
+    assert verify(directory, head.hex()).first_damaged == 1
+
+
+def test_the_root_depends_on_every_line_and_the_order(tmp_path: Path) -> None:
     lines = [b"a\n", b"b\n", b"c\n"]
-    assert len({chain(lines), chain(lines[:2]), chain([b"b\n", b"a\n", b"c\n"]), chain([])}) == 4
-    empty = seal([], tmp_path / "evidence.jsonl")
-    assert empty == chain([]) == "0" * 64
+    orders = (lines, lines[:2], lines[::-1], [], [b"a\nb\n", b"c\n"])
+    assert len({root_of([leaf_hash(line) for line in order]) for order in orders}) == 5
+    assert seal([], tmp_path / "evidence.jsonl") == EMPTY.hex()
+    assert verify(tmp_path, EMPTY.hex()).intact
