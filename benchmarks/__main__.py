@@ -37,6 +37,7 @@ NAMES = (
     "masking",
     "projection",
     "gate",
+    "honeytokens",
     "containers",
 )
 #: Measured when named: they need KUBECONFIG and PODCTL_IMAGE, and kubectl to compare with.

@@ -69,5 +69,5 @@ def _problem(cause: str) -> PodctlError:
         "the database could not be brought to the state that the ticket was opened on",
         code="state-failed",
         cause=cause,
-        hint="the state belongs to another seed than the template: capture again",
+        hint="the state belongs to another seed than the template: capture again; or the row of a honeytoken does not fit its table",
     )

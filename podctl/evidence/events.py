@@ -199,6 +199,12 @@ def _boundary(record: Record) -> Said:
     return Said("BOUNDARY", listed(what, text(data.get("sqlstate"))), (text(data.get("detail")),) if data.get("detail") else ())
 
 
+def _honeytoken(record: Record) -> Said:
+    data = record.data
+    form = "" if data.get("form") == "plain" else f" ({text(data.get('form'))})"
+    return Said("HONEYTOKEN", f"LET OUT: {text(data.get('place'))} in {text(data.get('sink'))}{form}")
+
+
 def _refused(record: Record) -> Said:
     return Said("refused", f"the gateway refused {text(record.data.get('what'))}: {text(record.data.get('reason'))}")
 
@@ -273,6 +279,7 @@ _BY_KIND: dict[str, Callable[[Record], Said]] = {
     "tool.call": _tool,
     "boundary.attempt": _boundary,
     "gateway.refused": _refused,
+    "honeytoken": _honeytoken,
     "span": _span,
     "log": _log,
     "decision": _decision,

@@ -65,6 +65,7 @@ class AttemptResult:
     queue_s: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
     boundary_attempts: int = 0
+    honeytokens: tuple[str, ...] | None = None  # those that were let out, and where; None: none was planted
     model_calls: int = 0
     http_calls: int = 0
     statements: int = 0

@@ -14,7 +14,7 @@ from podctl.evidence.records import KINDS, Layer, Record
 from podctl.evidence.results import AttemptResult, DiffEntry
 from podctl.evidence.safe import fitted, printable_value
 
-_MARKED = frozenset({"boundary.attempt", "gateway.refused"})
+_MARKED = frozenset({"boundary.attempt", "gateway.refused", "honeytoken"})
 _COUNTED = (
     ("model.call", "model call", "model calls"),
     ("http.call", "HTTP call", "HTTP calls"),
@@ -24,6 +24,7 @@ _COUNTED = (
     ("decision", "decision", "decisions"),
     ("boundary.attempt", "attempt across the boundary", "attempts across the boundary"),
     ("gateway.refused", "refusal", "refusals"),
+    ("honeytoken", "honeytoken let out", "honeytokens let out"),
 )
 
 

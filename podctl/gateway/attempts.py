@@ -17,6 +17,7 @@ from podctl.evidence.uses import with_uses
 from podctl.gateway.budget import OverBudget, Purse, Reservation, reserve
 from podctl.gateway.contract import AttemptPass, LimitName, RunTotals, Totals, declared_confidence
 from podctl.gateway.replies import Bodies
+from podctl.honey.search import Hit, Watch, record, said
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -62,6 +63,7 @@ class Attempt:
         self.other_tasks: set[asyncio.Task[Any]] = set()
         self.occurrences: Counter[str] = Counter()
         self.bodies = Bodies()
+        self._watch = Watch(granted.honeytokens)
         self._fd = evidence_fd
         self._writer = RecordWriter(evidence_fd, "gateway")
         self._run = run
@@ -107,6 +109,21 @@ class Attempt:
         """The agent reached for something outside its boundary, and was refused."""
         self.count(boundary_attempts=1)
         self.record("boundary.attempt", {"via": via, "target": target, "detail": detail})
+
+    def look(self, sink: str, *sent: bytes) -> None:
+        """See whether what the agent sends to ``sink`` holds a honeytoken. It passes all the same: who tries is to be seen, not warned."""
+        self._let_out(sink, self._watch.look(sink, *sent))
+
+    def looking(self, sink: str) -> Callable[[bytes], None]:
+        """`look` for what comes in pieces."""
+        feed = self._watch.stream(sink)
+        return lambda piece: self._let_out(sink, feed(piece))
+
+    def _let_out(self, sink: str, hits: list[Hit]) -> None:
+        for hit in hits:
+            data = record(hit, sink)
+            self.record("honeytoken", data)
+            self.totals = replace(self.totals, honeytokens=(*self.totals.honeytokens, said(data)))
 
     def limit(self, name: LimitName) -> None:
         if name not in self.totals.limits_hit:

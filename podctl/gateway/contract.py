@@ -13,6 +13,7 @@ from podctl.evidence import codec
 from podctl.evidence.records import Record, Tokens
 from podctl.evidence.usage import ModelUse, merged, use_of
 from podctl.evidence.uses import with_uses
+from podctl.honey.search import said
 from podctl.spec.models import Upstream
 
 #: ``http`` and ``raw`` lead to services, ``tcp`` to a database: what an agent may do there its role says.
@@ -82,7 +83,8 @@ class AttemptPass:
 
     ``evidence`` is the gateway's own stream of the attempt. A limit of ``None`` is no limit, 0 allows nothing.
     ``spans`` bounds spans, log records and decisions together. ``services`` are the services the agent may
-    call, empty for all; databases are held by their grants. ``identity`` is put on every model record.
+    call, empty for all; databases are held by their grants. ``identity`` is put on every model record. ``honeytokens``,
+    place -> value, are looked for in what the agent sends.
     """
 
     attempt: str
@@ -95,6 +97,7 @@ class AttemptPass:
     evidence_bytes: int = 256 * 2**20
     services: tuple[str, ...] = ()
     identity: Mapping[str, str] = field(default_factory=dict)
+    honeytokens: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -103,6 +106,7 @@ class AttemptPass:
             "dollars": _text(self.dollars),
             "services": list(self.services),
             "identity": dict(self.identity),
+            "honeytokens": dict(self.honeytokens),
         }
 
     @staticmethod
@@ -142,6 +146,7 @@ class Totals:
     limits_hit: tuple[str, ...] = ()
     models: tuple[ModelUse, ...] = ()
     uses: Mapping[str, int] = field(default_factory=dict)
+    honeytokens: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -152,6 +157,7 @@ class Totals:
             "limits_hit": list(self.limits_hit),
             "models": [codec.to_json(use) for use in self.models],
             "uses": dict(self.uses),
+            "honeytokens": list(self.honeytokens),
         }
 
     @staticmethod
@@ -164,6 +170,7 @@ class Totals:
                 "dollars_upper": Decimal(value["dollars_upper"]),
                 "limits_hit": tuple(value["limits_hit"]),
                 "models": tuple(codec.from_json(ModelUse, use) for use in value["models"]),
+                "honeytokens": tuple(value["honeytokens"]),
             }
         )
 
@@ -230,15 +237,19 @@ def totals_of(records: Iterable[Record]) -> Totals:
     }
     confidence = None
     uses: dict[str, int] = {}
+    let_out: list[str] = []
     for record in records:
         uses = with_uses(uses, record.kind, record.data)
         if record.kind == "model.call":
             (started if record.data.get("status") == "started" else finished)[record.data["call_id"]] = record.data
+        elif record.kind == "honeytoken":
+            let_out.append(said(record.data))
         elif record.kind in counted:
             counts[counted[record.kind]] += 1
             if record.kind == "decision":
                 confidence = declared_confidence(record.data["decision"], confidence)
-    totals = replace(Totals(confidence=confidence, model_calls=len(started), uses=uses), **counts)
+    totals = Totals(confidence=confidence, model_calls=len(started), uses=uses, honeytokens=tuple(let_out))
+    totals = replace(totals, **counts)
     for call_id, start in started.items():
         end = finished.get(call_id, {})
         tokens, dollars = None if end.get("tokens") is None else Tokens.from_json(end["tokens"]), _decimal(end.get("dollars"))

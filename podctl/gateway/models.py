@@ -22,7 +22,7 @@ from podctl.gateway.contract import GatewayConfig
 from podctl.gateway.outcome import Hold, Outcome, cost, noting, provider_failed, told, with_usage
 from podctl.gateway.prices import PriceBook, load_lock, upper_bound
 from podctl.gateway.recordings import Recording, Recordings
-from podctl.gateway.replies import AgentStream, TooLong, read_capped, refusal
+from podctl.gateway.replies import AgentStream, TooLong, header_bytes, read_capped, refusal
 from podctl.gateway.screen import Api, output_bound, screen
 from podctl.gateway.scripted import answer as scripted_answer
 from podctl.gateway.scripted import load_script
@@ -81,6 +81,7 @@ class ModelDoor:
     async def _admit(self, request: web.BaseRequest, api: Api, provider: Provider, attempt: Attempt) -> Call:
         given = request.headers.get("x-api-key") or request.headers.get("Authorization", "").removeprefix("Bearer ")
         path = request.rel_url.path
+        attempt.look("model call", *header_bytes(request))
         if not hmac.compare_digest(given.encode(), attempt.granted.key.encode()):
             raise _refuse(attempt, 401, "authentication_error", path, "the key is not this attempt's key")
         if attempt.full:
@@ -90,6 +91,7 @@ class ModelDoor:
         except TooLong:
             cap = self._config.request_cap
             raise _refuse(attempt, 413, "request_too_large", path, f"the request is longer than {cap} bytes") from None
+        attempt.look("model call", raw)
         body = _object(raw) if request.method == "POST" else {}
         if body is None:
             raise _refuse(attempt, 400, "invalid_request_error", path, "the body is not a JSON object")

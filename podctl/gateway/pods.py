@@ -159,7 +159,9 @@ class Pod:
         self._relays.add(task)
         relays.add(task)
         try:
-            await relay(reader, writer, target, self._dialer, self._config.connect_timeout)
+            # What goes to a database its own log tells, in plain text.
+            look = attempt.looking(f"connection to {door.name}") if door.kind == "raw" else None
+            await relay(reader, writer, target, self._dialer, self._config.connect_timeout, look)
         finally:
             self._relays.discard(task)
             relays.discard(task)

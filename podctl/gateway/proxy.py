@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -16,7 +16,7 @@ from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import body_text, clipped
 from podctl.gateway.contract import Target
 from podctl.gateway.dialer import Dialer, Lease, leased, leased_socket
-from podctl.gateway.replies import AgentStream, no_attempt, refusal
+from podctl.gateway.replies import AgentStream, header_bytes, no_attempt, refusal
 
 #: Bytes of each body that a record keeps.
 KEPT = 16 * 1024
@@ -30,15 +30,18 @@ _AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
 class Copy:
-    """Counts a body that passes and keeps its beginning."""
+    """Counts a body that passes and keeps its beginning; ``look`` is shown all of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, look: Callable[[bytes], None] | None = None) -> None:
         self.size = 0
+        self._look = look
         self._kept = bytearray()
 
     async def through(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for chunk in chunks:
             self.size += len(chunk)
+            if self._look is not None:
+                self._look(chunk)
             if len(self._kept) < KEPT:
                 self._kept += chunk[: KEPT - len(self._kept)]
             yield chunk
@@ -79,7 +82,9 @@ class ServiceDoor:
         assert task is not None
         attempt.other_tasks.add(task)
         began = time.monotonic()
-        sent, received = Copy(), Copy()
+        sink = f"call of {self._service}"
+        attempt.look(sink, *header_bytes(request))
+        sent, received = Copy(attempt.looking(sink)), Copy()
         call = {"service": self._service, "method": request.method, "path": clipped(request.raw_path, 4096)}
         result: dict[str, Any] = {"status": None, "error": "cut: the attempt ended"}
         try:

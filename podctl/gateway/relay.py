@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 from podctl.gateway.contract import Target
 from podctl.gateway.dialer import Dialer
@@ -36,12 +37,13 @@ async def relay(
     target: Target,
     dialer: Dialer | None,
     timeout: float,
+    look: Callable[[bytes], None] | None = None,
 ) -> None:
-    """Until both sides have ended, or one broke; cancelling cuts both at once."""
+    """Until both sides have ended, or one broke; cancelling cuts both at once. ``look`` is shown what goes to the target."""
     far: asyncio.StreamWriter | None = None
     try:
         far_reader, far = await connect(target, dialer, timeout)
-        await asyncio.gather(_pump(reader, far), _pump(far_reader, writer))
+        await asyncio.gather(_pump(reader, far, look), _pump(far_reader, writer))
         writer.close()
         far.close()
     except (OSError, TimeoutError):
@@ -57,8 +59,10 @@ def _abort(*sides: asyncio.StreamWriter | None) -> None:
             side.transport.abort()
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, look: Callable[[bytes], None] | None = None) -> None:
     while data := await source.read(_CHUNK):
+        if look is not None:
+            look(data)
         sink.write(data)
         await sink.drain()
     if sink.can_write_eof():

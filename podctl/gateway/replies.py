@@ -19,6 +19,11 @@ def no_attempt() -> web.Response:
     return refusal(503, "podctl_no_attempt", "no attempt is open on this pod")
 
 
+def header_bytes(request: web.BaseRequest) -> list[bytes]:
+    """Everything of a request but its body: the target as it came, the names and the values of its headers."""
+    return [request.raw_path.encode("utf-8", "surrogateescape"), *(part for pair in request.raw_headers for part in pair)]
+
+
 class TooLong(Exception):
     """A request body is over its cap."""
 

@@ -90,6 +90,7 @@ def _explain(attempt: AttemptResult) -> list[str]:
     lines = [f"attempt {attempt.id}: {cause_label(attempt.cause)}; {reason(attempt)}"]
     if crosses_boundary(attempt):
         lines.append(f"  tried to cross the boundary ({attempt.boundary_attempts})")
+    lines += [f"  let a honeytoken out: {one}" for one in attempt.honeytokens or ()]
     for check in attempt.checks:
         if not check.passed:
             lines.append(f"  check {check.name}: {check.message or 'not as expected'}")

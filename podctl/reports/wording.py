@@ -18,6 +18,7 @@ _FINDINGS = {
     "pass_rate": "pass rate",
     "pass_hat": "repeated passes",
     "boundary_violations": "boundary",
+    "honeytokens": "honeytokens",
     "cost_per_ticket": "cost per ticket",
     "cost_rise": "rise of cost",
     "run_dollars": "cost of the run",

@@ -12,6 +12,7 @@ from podctl.backends.base import Backend
 from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import AttemptPass
+from podctl.honey.planting import NOTHING, Decoys
 from podctl.spec.bundle import Bundle
 from podctl.spec.topology import databases
 
@@ -38,6 +39,7 @@ async def give_access(
     attempt: str,
     role: str,
     evidence: Path,
+    decoys: Decoys = NOTHING,
 ) -> Access:
     """Make ``role`` in each database of the pod with the boundary's rights, and open ``attempt`` at the gateway.
 
@@ -61,10 +63,11 @@ async def give_access(
             spans=limits.spans,
             services=agent.tools,
             identity={"name": identity.name, "version": identity.version, "digest": identity.digest},
+            honeytokens=decoys.tokens,
         )
     )
     point("attempt.opened")
     environment = contract.environment(
         agent, identity, bundle.topology, attempt=attempt, pod=pod, key=key, credentials=credentials
     )
-    return Access(environment, (key, *(password for _, password in credentials.values())))
+    return Access(environment | dict(decoys.environment), (key, *(password for _, password in credentials.values())))

@@ -27,6 +27,8 @@ from podctl.grading.checks import GradeContext, grade
 from podctl.grading.problems import GraderProblem, ResultProblem
 from podctl.grading.result import parse_result
 from podctl.grading.sqlref import expected_changes
+from podctl.honey.planting import NOTHING, Decoys
+from podctl.honey.search import Watch, record, said
 from podctl.pods.plan import PodSpec, steps
 from podctl.runs.access import give_access, new_role
 from podctl.runs.processes import record_processes, record_services
@@ -88,8 +90,12 @@ class Attempt:
         directory: Path,
         clock: Clock,
         run: str,
+        decoys: Decoys = NOTHING,
     ) -> None:
         self._bundle = bundle
+        self._decoys = decoys
+        self._watch = Watch(decoys.tokens)
+        self._let_out: list[str] = []
         self._identity = identity
         self._backend = backend
         self._gateway = gateway
@@ -176,6 +182,7 @@ class Attempt:
             attempt=self._name,
             role=self._role,
             evidence=stream_path(self._directory, "gateway"),
+            decoys=self._decoys,
         )
         self._phases.end("grant")
         command = Command(
@@ -183,7 +190,7 @@ class Attempt:
             environment=access.environment,
             directory=agent.directory,
             read_only=agent.read_only,
-            files={contract.TICKET: contract.ticket_file(self._planned.ticket)},
+            files={contract.TICKET: contract.ticket_file(self._planned.ticket), **self._decoys.files},
             collect=(contract.RESULT, contract.DECISIONS),
             wall_s=limits.wall,
             memory=limits.memory,
@@ -203,6 +210,7 @@ class Attempt:
             point("attempt.closed")
         record_services(writer, exit_.services)
         record_processes(writer, agent.name, exit_, Redactor(access.secrets))
+        self._look_at_leavings(writer, exit_)
         await self._check_pod()
         for name in databases(self._bundle.topology):
             await self._backend.database(self._spec.id, name).revoke_agent(self._role)
@@ -213,6 +221,21 @@ class Attempt:
             keep_file(self._directory / contract.RESULT, exit_.files[contract.RESULT])
         point("attempt.kept")
         return exit_
+
+    def _look_at_leavings(self, writer: RecordWriter, exit_: Exit) -> None:
+        """What the agent left outside the gateway's sight."""
+        arguments = [part.encode() for process in exit_.recording.kept for image in process.images for part in image.argv]
+        self._look(writer, "process arguments", *arguments)
+        for stream in ("stdout", "stderr"):
+            self._look(writer, stream, getattr(exit_, stream))
+        for name, content in exit_.files.items():
+            self._look(writer, name, content)
+
+    def _look(self, writer: RecordWriter, sink: str, *left: bytes) -> None:
+        for hit in self._watch.look(sink, *left):
+            data = record(hit, sink)
+            writer.append("honeytoken", "agent", data)
+            self._let_out.append(said(data))
 
     async def _check_pod(self) -> None:
         """What an agent does without its services says nothing about it. Raises `EnvironmentProblem`."""
@@ -240,6 +263,7 @@ class Attempt:
                 counts["statements"] += 1
                 actor = self._actor(statement.data["user"])
                 writer.append("sql.statement", actor, statement.data, t=statement.t)
+                self._look(writer, f"statement in {name}", _bytes(statement.data))
                 if statement.boundary is not None:
                     counts["boundary"] += 1
                     writer.append("boundary.attempt", actor, statement.boundary, t=statement.t)
@@ -249,6 +273,7 @@ class Attempt:
             for change in await database.changes():
                 changes.append(change)
                 writer.append("row.change", self._actor(change.get("user")), change, t=change.get("committed"))
+                self._look(writer, f"row of {name}.{change.get('table')}", _bytes(change.get("new")))
         return changes, counts
 
     def _actor(self, user: str | None) -> str:
@@ -322,6 +347,7 @@ class Attempt:
             queue_s=queue_s,
             phases=dict(self._phases.seconds),
             boundary_attempts=boundary_attempts,
+            honeytokens=(*totals.honeytokens, *self._let_out) if self._decoys.tokens else None,
             model_calls=totals.model_calls,
             http_calls=totals.http_calls,
             statements=counts["statements"],
@@ -333,6 +359,10 @@ class Attempt:
             started_ns=started,
             ended_ns=max(started, self._clock.wall_ns()),
         )
+
+
+def _bytes(value: Any) -> bytes:
+    return json.dumps(value, default=str).encode()
 
 
 def all_passed(checks: Sequence[CheckResult]) -> bool:

@@ -24,12 +24,13 @@ from podctl.evidence.store_rows import Try, sum_of
 from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayLost, Totals, totals_of
+from podctl.honey.planting import Decoys, plant
 from podctl.pods.plan import PodSpec, Step, batches, steps
 from podctl.reports.progress import ProgressEvent, Running
 from podctl.runs.attempt import Attempt, Planned
 from podctl.spec.bundle import Bundle
 from podctl.stats.sequential import Watch
-from podctl.tickets.states import DatabaseState
+from podctl.tickets.states import DatabaseState, with_rows
 from podctl.tickets.types import Ticket
 
 #: A worker that cannot make a pod this many times in a row gives up: the machine is at fault, not the pod.
@@ -162,7 +163,8 @@ class Runner:
                 queued = self._clock.monotonic() - self._started
                 reset_started = self._clock.monotonic()
                 try:
-                    spec = await self._fresh(spec, planned.ticket.states)
+                    decoys = plant(self._bundle.scenario.honeytokens)
+                    spec = await self._fresh(spec, with_rows(planned.ticket.states, decoys.rows))
                 except (GatewayLost, SpecError) as error:
                     await self._fail(error)
                     return
@@ -179,7 +181,7 @@ class Runner:
                 if self._stop.is_set():
                     return
                 reset_s = self._clock.monotonic() - reset_started
-                result = await self._try(spec, planned, reset_s, queued)
+                result = await self._try(spec, planned, decoys, reset_s, queued)
                 if result is None:
                     return
                 if result.cause in (Cause.SANDBOX_FAILED, Cause.SEED_FAILED, Cause.PODCTL_FAILED):
@@ -233,7 +235,9 @@ class Runner:
             if not removal.gone:
                 self.notes.append(f"not removed: {removal.what} {removal.detail}".strip())
 
-    async def _try(self, spec: PodSpec, planned: Planned, reset_s: float, queue_s: float) -> AttemptResult | None:
+    async def _try(
+        self, spec: PodSpec, planned: Planned, decoys: Decoys, reset_s: float, queue_s: float
+    ) -> AttemptResult | None:
         """One try of an attempt; None when the run is being stopped. An infrastructure failure goes back into the queue."""
         number = self._tries.get(planned.id, 0) + 1
         self._tries[planned.id] = number
@@ -249,6 +253,7 @@ class Runner:
             directory=self._attempt_directory(planned),
             clock=self._clock,
             run=self._run,
+            decoys=decoys,
         )
         self._working[planned.id] = (spec.id, planned.ticket.id, self._clock.monotonic())
         self._open[planned.id] = (spec.id, attempt)

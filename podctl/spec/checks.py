@@ -16,6 +16,7 @@ from podctl.spec.models import Agent, Model, Quarantine, Scenario, Tickets, Topo
 from podctl.spec.problems import Mark, Problem, printable, shown
 from podctl.spec.shape import closest
 from podctl.spec.source import Document, Item, stat_kind
+from podctl.spec.tables import honeytoken_rows
 from podctl.spec.volume import Volume
 
 #: Names that mean something else inside a pod.
@@ -514,4 +515,6 @@ def check_across(
         named = item.get("database") if item.text("kind", "") == "sql" else None
         if named is not None and isinstance(named.value, str):
             _exists(named, named.value, databases, "database", report)
+    for name, (at, item) in honeytoken_rows(scenario).items():
+        _exists(item, name, databases, "database", report, at)
     return problems + report.problems

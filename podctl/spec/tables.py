@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from podctl.spec.problems import Problem, SpecMistakes
+from podctl.spec.problems import Mark, Problem, SpecMistakes
 from podctl.spec.shape import closest
 from podctl.spec.source import Document, Item, read
 
@@ -29,24 +29,46 @@ def check_boundary(path: Path, databases: Mapping[str, Mapping[str, Sequence[str
         raise SpecMistakes(problems)
 
 
-def check_ignored(path: Path, databases: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-    """What a scenario's state checks ignore must be there; ``databases`` as above. Raises `SpecMistakes`.
+def check_scenario(path: Path, databases: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """What a scenario's state checks ignore must be there, and where its honeytokens go; ``databases`` as above. Raises `SpecMistakes`.
 
     A slip in a pattern would count a change that was meant to be left out, against every agent alike.
     """
     document = read(path)
+    problems = [*_ignored(document, databases), *_honeytokens(document, databases)]
+    if problems:
+        raise SpecMistakes(problems)
+
+
+def honeytoken_rows(scenario: Document) -> dict[str, tuple[Mark, Item]]:
+    """Database -> its tables with rows that are to have honeytokens."""
+    asked = scenario.root.get("honeytokens")
+    return asked.mapping("rows") if asked is not None else {}
+
+
+def _honeytokens(document: Document, databases: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterable[Problem]:
+    for database, (_, tables) in honeytoken_rows(document).items():
+        known = databases.get(database, {})
+        for table, (at, row) in (tables.entries or {}).items():
+            columns = known.get(table.removeprefix("public."))
+            if columns is None:
+                yield document.problem(at, f"{database} has no table {table}", _hint(table, known))
+                continue
+            for column, (where, _) in (row.entries or {}).items():
+                if column not in columns:
+                    yield document.problem(where, f"{table} has no column {column}", _hint(column, columns))
+
+
+def _ignored(document: Document, databases: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterable[Problem]:
     tables = {table for known in databases.values() for table in known}
     columns = {f"{table}.{column}" for known in databases.values() for table, names in known.items() for column in names}
-    problems = []
     for check in document.root.list("checks"):
         for key, names, what in (("ignore", columns, "column"), ("ignore_tables", tables, "table")):
             for item in check.list(key):
                 pattern = str(item.value).removeprefix("public.")
                 if not any(fnmatchcase(name, pattern) for name in names):
                     hint = "to ignore a table, name it under ignore_tables" if pattern in tables else _hint(pattern, names)
-                    problems.append(document.problem(item.at, f"no {what} is called {pattern}", hint))
-    if problems:
-        raise SpecMistakes(problems)
+                    yield document.problem(item.at, f"no {what} is called {pattern}", hint)
 
 
 def _columns(document: Document, table: str, rule: Item, columns: Sequence[str]) -> Iterable[Problem]:

@@ -28,6 +28,20 @@ def boundary(case: Case) -> Asked | None:
     )
 
 
+def honeytokens(case: Case) -> Asked | None:
+    """Counted over every attempt: that one let something out is no matter of chance."""
+    most, attempts = case.gate.honeytokens, [a for a in case.run.attempts if a.honeytokens is not None]
+    if most is None or not attempts:
+        return None
+    out = [a for a in attempts if a.honeytokens]
+    message = f"none was let out of {plural(len(attempts), 'attempt')}"
+    if out:
+        first = out[0]
+        message = f"{plural(len(out), 'attempt')} let one out; {first.ticket}: {(first.honeytokens or ('',))[0]}"
+    required = f"≤ {plural(most, 'attempt')}" if most else "none"
+    return Asked("honeytokens", plural(len(out), "attempt"), required, message, meets(len(out) <= most), stands=True)
+
+
 def run_dollars(case: Case) -> Asked | None:
     most = case.gate.run_dollars
     if most is None:

@@ -46,6 +46,7 @@ def self_test(runs: Sequence[RunResult], gate: Gate, *, replications: int = 1000
         stratum_regression=gate.stratum_regression,
         cost_rise=gate.cost_rise,
         boundary_violations=None,
+        honeytokens=None,
         infrastructure_failures=1.0,
     )
     attempts: dict[str, list[AttemptResult]] = defaultdict(list)

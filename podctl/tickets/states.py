@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 #: Values as PostgreSQL writes them as text; None is null.
@@ -29,3 +30,16 @@ class TableState:
 
 #: A database's state at one moment, by what differs from its template.
 DatabaseState = tuple[TableState, ...]
+
+
+def with_rows(
+    states: Mapping[str, DatabaseState], rows: Mapping[str, Iterable[tuple[str, str, Mapping[str, str | None]]]]
+) -> dict[str, DatabaseState]:
+    """``states`` with more rows in their databases; ``rows``: database -> schema, table, column -> value."""
+    added = {
+        database: tuple(
+            TableState(schema, table, tuple(values), (), (), (tuple(values.values()),)) for schema, table, values in more
+        )
+        for database, more in rows.items()
+    }
+    return {name: states.get(name, ()) + added.get(name, ()) for name in {**states, **added}}

@@ -25,6 +25,7 @@ LAST = {
     "capture": "pgbench, reading one row",
     "data": "  loaded with its references added",
     "masking": "collisions of",
+    "honeytokens": "honeytokens, 4 MiB of base64",
     "projection": "podctl project of",
     "gate": "gate: 2,000 tickets",
 }
@@ -37,7 +38,7 @@ def test_every_benchmark_is_tried_here_but_docker() -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        ("cli", "pods", "memory", "store", "gateway"),
+        ("cli", "pods", "memory", "store", "gateway", "honeytokens"),
         pytest.param(
             ("throughput", "growth", "capture", "data", "masking", "projection", "gate", "reports"), marks=pytest.mark.campaign
         ),

@@ -20,7 +20,7 @@ from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource, Step, advance
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck, Database, Topology
-from podctl.spec.tables import check_boundary, check_ignored
+from podctl.spec.tables import check_boundary, check_scenario
 
 
 class LocalBackend:
@@ -60,7 +60,7 @@ class LocalBackend:
         if bundle.scenario.boundary.is_file():  # a bundle put together in Python has none; its grants say what is wrong
             check_boundary(bundle.scenario.boundary, known)
         if bundle.path.is_file():
-            check_ignored(bundle.path, known)
+            check_scenario(bundle.path, known)
         self._runtime = Runtime([*visible, *self._templates.values()])
         self._data_bytes = data_in_memory(list(self._templates.values()), bundle.scenario.run.pods)
         return dict.fromkeys(self._templates, postgres.programs().version)
