@@ -32,6 +32,7 @@ NAMES = (
     "throughput",
     "growth",
     "gateway",
+    "boundary",
     "capture",
     "data",
     "masking",

@@ -51,7 +51,7 @@ def forecast(prepared: Prepared) -> dict[str, list[str]]:
         ]
     facts["the agent may write"] = [
         f"{database}.{table}: {', '.join(_writes(rule))}"
-        for database, rules in bundle.boundary.databases.items()
+        for database, rules in bundle.boundary.all_rights().items()
         for table, rule in rules.items()
         if _writes(rule)
     ] or ["nothing by SQL"]

@@ -51,6 +51,8 @@ from podctl.tickets.sample import Drawn
 from podctl.tickets.sources import load_tickets
 from podctl.tickets.types import Ticket
 
+#: Where a run's settings say what its boundary opens of services; older runs do not.
+ROUTES = "services"
 #: How often files of attempts that are being made are sent to a store that machines share, in seconds.
 _KEEP_S = 1.0
 
@@ -177,13 +179,14 @@ class RunController:
         Raises `PodctlError` when no result could be had; what was made is removed in any case, except when another took
         the run over (`RunLost`): then its pods are the other's.
         """
-        bundle = prepared.bundle
         before = self._store.load_run(run) if self._store.has_run(run) else None
         if before is not None and before.status == "finished":
             self.had_finished = True
             return before
         if before is not None:
             self._refuse_changed(before.info, prepared)
+            prepared = _as_begun(before.info, prepared)
+        bundle = prepared.bundle
         not_in_effect = await admit(self._backend, bundle)
         point("run.admitted")
         base = load_baseline(self._store, baseline, bundle.scenario.name) if baseline else None
@@ -365,6 +368,16 @@ class RunController:
         return result
 
 
+def _as_begun(before: RunInfo, prepared: Prepared) -> Prepared:
+    """A run that began before boundaries decided on what services are asked goes on in the same way, and says so."""
+    services = prepared.bundle.topology.services
+    if ROUTES in before.settings or not services:
+        return prepared
+    boundary = prepared.bundle.boundary.model_copy(update={"services": dict.fromkeys(services, "ai-writable")})
+    note = "this run began before boundaries decided on what services are asked: every one was open whole"
+    return replace(prepared, bundle=replace(prepared.bundle, boundary=boundary), left_out=(*prepared.left_out, note))
+
+
 def _watch(prepared: Prepared, base: RunResult | None) -> Watch | None:
     if base is None or not prepared.bundle.scenario.run.fail_fast:
         return None
@@ -484,6 +497,7 @@ def printed_settings(bundle: Bundle) -> dict[str, Any]:
     scenario = whole["scenario"]
     return {key: scenario[key] for key in ("limits", "checks", "gate", "sample", "run", "model")} | {
         "boundary": whole["boundary"].get("databases", {}),
+        ROUTES: whole["boundary"].get("services", {}),
         "scenario": _relative(bundle.path),
     }
 

@@ -161,6 +161,8 @@ def _http(record: Record) -> Said:
     line = f"{text(data.get('method'))} {text(data.get('service'))} {text(data.get('path'))} → {status}"
     size = number(data.get("response_bytes"))
     more = (f"failed: {text(data.get('error'))}",) if data.get("error") else ()
+    if data.get("policy"):
+        more = (*more, f"rule: {text(data.get('policy'))} ({text(data.get('level'))})")
     return Said("http", listed(line, duration(data.get("ms")), f"{size:,.0f} bytes" if size is not None else ""), more)
 
 
@@ -196,7 +198,11 @@ def _tool(record: Record) -> Said:
 def _boundary(record: Record) -> Said:
     data = record.data
     what = f"ATTEMPT ACROSS THE BOUNDARY by {text(data.get('via'))}: {text(data.get('target'))}"
-    return Said("BOUNDARY", listed(what, text(data.get("sqlstate"))), (text(data.get("detail")),) if data.get("detail") else ())
+    more = [text(data.get("detail"))] if data.get("detail") else []
+    if data.get("policy"):
+        why = f": {text(data.get('reason'))}" if data.get("reason") else ""
+        more.append(f"rule: {text(data.get('policy'))} ({text(data.get('level'))}){why}")
+    return Said("BOUNDARY", listed(what, text(data.get("sqlstate"))), tuple(more))
 
 
 def _honeytoken(record: Record) -> Said:

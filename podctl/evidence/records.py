@@ -16,10 +16,10 @@ KINDS: dict[str, Layer] = {
     "process.exit": "execution",  # name, exit_code, signal; pid, ms, cpu_s, executed
     "sql.statement": "execution",  # database, user, statement, params, ms, sqlstate, error
     "row.change": "execution",  # database, table, op, key{}, old{}, new{}, user, xid, statement, trigger?
-    "http.call": "execution",  # service, method, path, status, ms, request_bytes, response_bytes, request_body, response_body
+    "http.call": "execution",  # service, method, path, status, ms, request_bytes, response_bytes, request_body, response_body, policy, level
     "model.call": "execution",  # provider, model, response_model, stream, status, tokens{}, long_cache_write, dollars, price_source, ms, first_byte_ms, request_digest, source, simulated, finish_reasons, tool_calls[], messages, error
     "tool.call": "execution",  # tool, arguments, result, ms, span_id
-    "boundary.attempt": "execution",  # via (sql|http|tcp|model), target, detail, sqlstate
+    "boundary.attempt": "execution",  # via (sql|http|tcp|model), target, detail, sqlstate, policy, level, reason
     "gateway.refused": "execution",  # what, reason
     "honeytoken": "execution",  # place, sink, form: a planted value was found where it was let out
     "span": "execution",  # OTLP span as received, mapped: name, span_id, parent_span_id, operation, start, end, attributes, status

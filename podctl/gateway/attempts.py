@@ -10,6 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Literal
 
+from podctl.boundary.policies import Decider, Decision
 from podctl.evidence.log import EvidenceProblem, RecordWriter
 from podctl.evidence.records import Tokens
 from podctl.evidence.usage import use_of
@@ -54,9 +55,13 @@ class RunLedger:
 class Attempt:
     """Every record about the agent's work goes through here; after `close` nothing is recorded any more."""
 
-    def __init__(self, granted: AttemptPass, evidence_fd: int, run: RunLedger, emit: Emit) -> None:
+    def __init__(
+        self, granted: AttemptPass, evidence_fd: int, run: RunLedger, emit: Emit, decider: Decider | None = None
+    ) -> None:
         self.id = granted.attempt
         self.granted = granted
+        #: Decides what services may be asked for; None where no boundary does.
+        self.decider = decider
         self.purse = Purse(tokens=granted.tokens, dollars=granted.dollars)
         self.totals = Totals()
         self.model_tasks: set[asyncio.Task[Any]] = set()
@@ -71,6 +76,10 @@ class Attempt:
         self._items = 0
         self._calls: dict[str, Reservation] = {}
         self._open = True
+
+    @property
+    def agent(self) -> str:
+        return self.granted.identity.get("name", "")
 
     # ---- records ----
 
@@ -105,10 +114,11 @@ class Attempt:
         self.count(refused=1)
         self.record("gateway.refused", {"what": what, "reason": reason})
 
-    def way_out(self, via: Literal["http", "tcp", "model"], target: str, detail: str) -> None:
+    def way_out(self, via: Literal["http", "tcp", "model"], target: str, detail: str, decided: Decision | None = None) -> None:
         """The agent reached for something outside its boundary, and was refused."""
         self.count(boundary_attempts=1)
-        self.record("boundary.attempt", {"via": via, "target": target, "detail": detail})
+        how = {} if decided is None else {"policy": decided.policy, "level": decided.level, "reason": decided.detail}
+        self.record("boundary.attempt", {"via": via, "target": target, "detail": detail, **how})
 
     def look(self, sink: str, *sent: bytes) -> None:
         """See whether what the agent sends to ``sink`` holds a honeytoken. It passes all the same: who tries is to be seen, not warned."""

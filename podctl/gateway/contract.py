@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from podctl.boundary.policies import Policy, from_json, to_json
 from podctl.errors import PodctlError
 from podctl.evidence import codec
 from podctl.evidence.records import Record, Tokens
@@ -83,8 +84,9 @@ class AttemptPass:
 
     ``evidence`` is the gateway's own stream of the attempt. A limit of ``None`` is no limit, 0 allows nothing.
     ``spans`` bounds spans, log records and decisions together. ``services`` are the services the agent may
-    call, empty for all; databases are held by their grants. ``identity`` is put on every model record. ``honeytokens``,
-    place -> value, are looked for in what the agent sends.
+    call, empty for all; databases are held by their grants. ``policies`` are the boundary's, None where none decides on
+    what services are asked. ``identity`` is put on every model record. ``honeytokens``, place -> value, are looked for
+    in what the agent sends.
     """
 
     attempt: str
@@ -96,6 +98,7 @@ class AttemptPass:
     spans: int | None = None
     evidence_bytes: int = 256 * 2**20
     services: tuple[str, ...] = ()
+    policies: tuple[Policy, ...] | None = None
     identity: Mapping[str, str] = field(default_factory=dict)
     honeytokens: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -105,6 +108,7 @@ class AttemptPass:
             "evidence": str(self.evidence),
             "dollars": _text(self.dollars),
             "services": list(self.services),
+            "policies": None if self.policies is None else to_json(self.policies),
             "identity": dict(self.identity),
             "honeytokens": dict(self.honeytokens),
         }
@@ -117,6 +121,7 @@ class AttemptPass:
                 "evidence": Path(value["evidence"]),
                 "dollars": _decimal(value["dollars"]),
                 "services": tuple(value["services"]),
+                "policies": None if value["policies"] is None else from_json(value["policies"]),
             }
         )
 

@@ -154,6 +154,12 @@ class Pod:
             attempt.way_out("tcp", door.name, "a connection to a service that is not among the agent's tools")
             writer.transport.abort()
             return
+        if door.kind == "raw" and attempt.decider is not None:
+            decided = attempt.decider.connect(attempt.agent, door.name)
+            if not decided.allowed:
+                attempt.way_out("tcp", door.name, "a connection to a service that the boundary does not open whole", decided)
+                writer.transport.abort()
+                return
         task = asyncio.current_task()
         assert task is not None
         self._relays.add(task)

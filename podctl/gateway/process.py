@@ -17,6 +17,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from podctl.boundary.policies import Decider, Policy
 from podctl.errors import PodctlError
 from podctl.gateway.attempts import Attempt, RunLedger
 from podctl.gateway.channel import Channel
@@ -40,6 +41,7 @@ class GatewayProcess:
         self._config = GatewayConfig()
         self._models: ModelDoor | None = None
         self._run = RunLedger(None)
+        self._deciders: dict[tuple[Policy, ...], Decider] = {}
         self._verbs: dict[str, Callable[[Message, list[int]], Awaitable[Message]]] = {
             "configure": self._configure,
             "open_pod": self._open_pod,
@@ -136,7 +138,7 @@ class GatewayProcess:
     async def _open_attempt(self, message: Message, fds: list[int]) -> Message:
         granted = AttemptPass.from_json(message["attempt"])
         pod = self._pod(granted.pod)
-        attempt = Attempt(granted, fds[0], self._run, self._emit)
+        attempt = Attempt(granted, fds[0], self._run, self._emit, self._decider(granted.policies))
         try:
             pod.open_attempt(attempt)
         except GatewayError:
@@ -144,6 +146,19 @@ class GatewayProcess:
             raise
         self._run.opened(attempt)
         return {}
+
+    def _decider(self, policies: tuple[Policy, ...] | None) -> Decider | None:
+        """Parsed once: every attempt of a run has the same."""
+        if policies is None:
+            return None
+        if policies not in self._deciders:
+            try:
+                self._deciders = {policies: Decider(policies)}
+            except ValueError as error:
+                raise GatewayError(
+                    "the boundary's policies cannot be read", code="gateway-boundary", cause=str(error)
+                ) from error
+        return self._deciders[policies]
 
     async def _close_attempt(self, message: Message, fds: list[int]) -> Message:
         for pod in self._pods.values():

@@ -12,6 +12,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from podctl.boundary.policies import Decision
+from podctl.boundary.targets import Ambiguous, read_target
 from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import body_text, clipped
 from podctl.gateway.contract import Target
@@ -21,6 +23,8 @@ from podctl.gateway.replies import AgentStream, header_bytes, no_attempt, refusa
 #: Bytes of each body that a record keeps.
 KEPT = 16 * 1024
 
+#: What a record names instead of a rule when a request was refused before any was asked.
+AMBIGUOUS = "ambiguous"
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"}
     | {"te", "trailer", "transfer-encoding", "upgrade", "expect"}
@@ -113,6 +117,16 @@ class ServiceDoor:
             attempt.way_out("http", self._service, f"{request.method} {clipped(request.raw_path, 400)}")
             result |= {"status": 400, "error": "the request's target is not a path"}
             return refusal(400, "podctl_not_a_path", "a request to a service names a path, not an address")
+        if attempt.decider is not None:
+            try:
+                asked = read_target(request.method, request.raw_path, request.headers)
+                decided = attempt.decider.call(attempt.agent, self._service, asked)
+            except Ambiguous as why:
+                decided = Decision(False, "human-only", AMBIGUOUS, str(why))
+            result |= {"policy": decided.policy, "level": decided.level}
+            if not decided.allowed:
+                attempt.way_out("http", self._service, f"{request.method} {clipped(request.raw_path, 400)}", decided)
+                return _refused(self._service, decided, result)
         if request.method == "CONNECT" or request.headers.get("Upgrade", "").lower() == "websocket":
             result |= {"status": 501, "error": "websockets and tunnels do not pass the gateway"}
             return refusal(501, "podctl_not_supported", "websockets and tunnels do not pass the gateway")
@@ -150,6 +164,18 @@ class ServiceDoor:
         finally:
             leased.reset(token)
             lease.end()
+
+
+def _refused(service: str, decided: Decision, result: dict[str, Any]) -> web.Response:
+    """The answer to what the boundary does not let the agent do by itself; ``result`` is what the call's record says."""
+    if decided.policy == AMBIGUOUS:
+        result |= {"status": 400, "error": f"ambiguous: {decided.detail}"}
+        return refusal(400, "podctl_ambiguous", f"this request could be read in more than one way: {decided.detail}")
+    if decided.level == "recommend":
+        result |= {"status": 403, "error": "a person decides this"}
+        return refusal(403, "podctl_recommend", f"a person decides this ({decided.policy}): recommend it, do not do it")
+    result |= {"status": 403, "error": f"human-only: {decided.detail or decided.policy}"}
+    return refusal(403, "podctl_human_only", f"only people may ask {service} for this ({decided.policy})")
 
 
 def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:

@@ -9,11 +9,16 @@ from pathlib import Path
 from podctl.agents import contract
 from podctl.agents.identity import AgentIdentity
 from podctl.backends.base import Backend
+from podctl.boundary.policies import Policy, policies_of
+from podctl.errors import SpecError
 from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import AttemptPass
 from podctl.honey.planting import NOTHING, Decoys
+from podctl.spec.boundary import Boundary
+from podctl.spec.boundary_rules import rules_of
 from podctl.spec.bundle import Bundle
+from podctl.spec.checks_boundary import extra_policies
 from podctl.spec.topology import databases
 
 
@@ -27,6 +32,15 @@ class Access:
 
 def new_role() -> str:
     return f"ag_{secrets.token_hex(5)}"
+
+
+def policies_for(boundary: Boundary) -> tuple[Policy, ...]:
+    """What the gateway decides by, with the policies of the boundary's own Cedar file. Raises `SpecError`."""
+    try:
+        extra = extra_policies(boundary.cedar, (rule.name for rule in rules_of(boundary)))
+    except OSError as error:
+        raise SpecError(f"cannot read {boundary.cedar}", code="boundary-cedar", cause=str(error.strerror)) from error
+    return policies_of(boundary, extra)
 
 
 async def give_access(
@@ -48,7 +62,7 @@ async def give_access(
     agent, limits = bundle.agent, bundle.scenario.limits
     credentials = {}
     for name in databases(bundle.topology):
-        rules = bundle.boundary.databases.get(name, {})
+        rules = bundle.boundary.rights(name)
         credentials[name] = (role, await backend.database(pod, name).grant_agent(role, rules))
     point("attempt.granted")
     key = f"pod-{secrets.token_urlsafe(24)}"
@@ -62,6 +76,7 @@ async def give_access(
             dollars=limits.dollars,
             spans=limits.spans,
             services=agent.tools,
+            policies=policies_for(bundle.boundary),
             identity={"name": identity.name, "version": identity.version, "digest": identity.digest},
             honeytokens=decoys.tokens,
         )

@@ -305,7 +305,7 @@ class Attempt:
             changes_dropped=sum(handle.changes_dropped for handle in handles.values()),
             expected=await expected_changes(self._planned.ticket.reference, handles),
             databases=handles,
-            boundary=self._bundle.boundary.databases,
+            boundary=self._bundle.boundary.all_rights(),
             agents=frozenset({self._role}),
             run_command=run_command,
         )

@@ -12,7 +12,8 @@ from pathlib import Path
 from podctl.errors import SpecError
 from podctl.spec import placeholders
 from podctl.spec.capture import Capture
-from podctl.spec.models import Agent, Model, Quarantine, Scenario, Tickets, Topology
+from podctl.spec.checks_boundary import check_boundary_file
+from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
 from podctl.spec.problems import Mark, Problem, printable, shown
 from podctl.spec.shape import closest
 from podctl.spec.source import Document, Item, stat_kind
@@ -86,6 +87,8 @@ def check(document: Document, model: type[Model], replaced: Collection[str] = ()
         _scenario(document.root, report, replaced)
     elif model is Quarantine:
         _quarantine(document.root, report)
+    elif model is Boundary:
+        report.problems += check_boundary_file(document)
     return report.problems
 
 
@@ -503,6 +506,8 @@ def check_across(
         report = Report(boundary)
         for name, (at, item) in boundary.root.mapping("databases").items():
             _exists(item, name, databases, "database", report, at)
+        for name, (at, item) in boundary.root.mapping("services").items():
+            _exists(item, name, services, "service", report, at)
         problems += report.problems
     if agent is not None:
         report = Report(agent)

@@ -15,6 +15,8 @@ from podctl.spec.base import API_VERSION as API_VERSION
 from podctl.spec.base import Bytes, Dollars, Port, Seconds, Share
 from podctl.spec.base import Model as Model
 from podctl.spec.base import Name as Name
+from podctl.spec.boundary import Boundary as Boundary
+from podctl.spec.boundary import TableRule as TableRule
 from podctl.spec.honeytokens import Honeytokens as Honeytokens
 from podctl.spec.prices import Price as Price
 from podctl.spec.tickets import Sample as Sample
@@ -174,29 +176,6 @@ class Agent(Model):
     prompt: Path | None = None
     model: ModelSettings = ModelSettings()
     tools: tuple[str, ...] = Field((), description="the services it may call; empty means every service of the topology")
-
-
-# ---- boundary -----------------------------------------------------------------------
-
-
-class TableRule(Model):
-    """What the agent's database role may do with one table. Unlisted tables: nothing."""
-
-    read: bool | tuple[str, ...] = Field(True, description="true: every column; or a list of columns")
-    insert: bool | tuple[str, ...] = False
-    update: bool | tuple[str, ...] = False
-    delete: bool = False
-
-
-class Boundary(Model):
-    """What the agent may write. Unlisted means human-only."""
-
-    apiVersion: Literal["podctl/v1"]
-    kind: Literal["Boundary"]
-    name: Name
-    databases: dict[Name, dict[str, TableRule]] = Field(
-        default_factory=dict, description="database -> table (schema.table or table in public) -> rule"
-    )
 
 
 # ---- scenario -----------------------------------------------------------------------

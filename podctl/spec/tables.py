@@ -6,15 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from podctl.spec.boundary import Boundary
+from podctl.spec.checks_boundary import check_presets
 from podctl.spec.problems import Mark, Problem, SpecMistakes
 from podctl.spec.shape import closest
 from podctl.spec.source import Document, Item, read
 
 
 def check_boundary(path: Path, databases: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-    """``databases``: database -> table -> columns. Raises `SpecMistakes` with the place of each name that is not there."""
+    """``databases``: database -> table -> columns. Raises `SpecMistakes` with the place of each name that is not there, or of a column that a preset covers."""
     document = read(path)
     problems: list[Problem] = []
+    columns_of: dict[tuple[str, str], Sequence[str]] = {}
     for database, (_, tables) in document.root.mapping("databases").items():
         known = databases.get(database)
         if known is None:
@@ -24,9 +27,13 @@ def check_boundary(path: Path, databases: Mapping[str, Mapping[str, Sequence[str
             if columns is None:
                 problems.append(document.problem(at, f"{database} has no table {table}", _hint(table, known)))
             else:
+                columns_of[database, table.removeprefix("public.")] = columns
                 problems += _columns(document, table, rule, columns)
     if problems:
         raise SpecMistakes(problems)
+    boundary = Boundary.model_validate(document.root.value)
+    if found := check_presets(document, boundary, columns_of):
+        raise SpecMistakes(found)
 
 
 def check_scenario(path: Path, databases: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
@@ -72,10 +79,12 @@ def _ignored(document: Document, databases: Mapping[str, Mapping[str, Sequence[s
 
 
 def _columns(document: Document, table: str, rule: Item, columns: Sequence[str]) -> Iterable[Problem]:
-    for privilege in ("read", "insert", "update"):
-        for item in rule.list(privilege):
-            if item.value not in columns:
-                yield document.problem(item.at, f"{table} has no column {item.value}", _hint(str(item.value), columns))
+    proposed = rule.get("recommend")
+    for said in (rule,) if proposed is None else (rule, proposed):
+        for privilege in ("read", "insert", "update"):
+            for item in said.list(privilege):
+                if item.value not in columns:
+                    yield document.problem(item.at, f"{table} has no column {item.value}", _hint(str(item.value), columns))
 
 
 def _hint(word: str, known: Iterable[str]) -> str:

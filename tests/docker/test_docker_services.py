@@ -39,7 +39,13 @@ def project_of(root: Path, services: dict[str, Any]) -> Project:
     (root / "greeting").write_text("hello")
     topology = {"apiVersion": "podctl/v1", "kind": "Topology", "name": "shop", "services": services}
     (root / "topology.yaml").write_text(yaml.safe_dump(topology))
-    (root / "boundary.yaml").write_text("apiVersion: podctl/v1\nkind: Boundary\nname: none\n")
+    boundary = {
+        "apiVersion": "podctl/v1",
+        "kind": "Boundary",
+        "name": "all",
+        "services": dict.fromkeys(services, "ai-writable"),
+    }
+    (root / "boundary.yaml").write_text(yaml.safe_dump(boundary))
     scenario = yaml.safe_load((root / "scenario.yaml").read_text())
     scenario["run"] = {"pods": 1}
     scenario["checks"] = [{"kind": "output", "name": "mode", "path": "output.mode", "equals": "pod"}]

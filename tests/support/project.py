@@ -165,6 +165,7 @@ def make_project(
             "databases": boundary
             if boundary is not None
             else {"main-db": {"items": {"read": ["id", "label"], "update": ["label"]}}},
+            "services": {"counter": "ai-writable"},
         },
         "scenario": {
             "kind": "Scenario",

@@ -111,6 +111,30 @@ def service_list(plan: Plan) -> Seen:
     return plan["forbidden_word"] in body, f"the other service: {status}", control and status == 403, told
 
 
+def route(plan: Plan) -> Seen:
+    """Requests to the allowed service that ask for a route which only people may call."""
+    path = plan["service_path"]
+    tries: dict[str, tuple[str, str, dict[str, str]]] = {
+        "plainly": ("GET", "/people", {}),
+        "HEAD": ("HEAD", "/people", {}),
+        "dots": ("GET", f"{path}/../people", {}),
+        "encoded": ("GET", "/%70eople", {}),
+        "empty segment": ("GET", "//people", {}),
+        "parameter": ("GET", "/people;x=1", {}),
+        "X-Original-URL": ("GET", path, {"X-Original-URL": "/people"}),
+        "another method": ("POST", path, {}),
+    }
+    answers = {}
+    for what, (method, target, headers) in tries.items():
+        try:
+            answers[what] = ask(_service(plan), method, target, None, headers)
+        except OSError as error:
+            answers[what] = (599, str(error))
+    through = [what for what, (status, body) in answers.items() if plan["people_word"] in body or status not in (400, 403, 599)]
+    how = ", ".join(f"{what}: {status}" for what, (status, _) in answers.items())
+    return bool(through), f"let through: {', '.join(through)}" if through else how, *_allowed(plan)
+
+
 def detour(plan: Plan) -> Seen:
     """Requests to the allowed service that name another place."""
     forbidden = f"{plan['forbidden_address']}:{plan['forbidden_port']}"
@@ -168,6 +192,7 @@ PROBES = {
     "gateway-remote-addresses": remote_addresses,
     "gateway-echoed-key": echoed_key,
     "gateway-service-list": service_list,
+    "gateway-route": route,
     "gateway-detour": detour,
     "gateway-resolver": resolver,
     "gateway-no-proxy": no_proxy,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -171,3 +172,31 @@ def test_a_wall_clock_that_jumps_breaks_neither_order_nor_limits(tmp_path: Path)
         kinds = [record.kind for record in read_attempt(store.attempt_directory(result.info.id, attempt.id))]
         assert (kinds[0], kinds[-1]) == ("attempt.start", "attempt.end"), kinds
         assert kinds.index("process.start") < kinds.index("process.exit")
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_run_that_began_before_routes_were_decided_goes_on_as_it_began_and_says_so(tmp_path: Path, older: bool) -> None:
+    project = make_project(tmp_path / "p", agent="", tickets=[ticket("t1"), ticket("t2")], command=["work"])
+    prepared = prepare(load_bundle(project.root / "scenario.yaml"))
+    store = Store.open(project.store, SystemClock())
+
+    async def worked(interrupt: bool) -> RunResult:
+        async def work(call: Call) -> int:
+            if interrupt:
+                await controller.interrupt()
+                await asyncio.sleep(60)
+            return await finish(call)
+
+        controller = RunController(store, MemoryBackend({"work": work}, SEED, isolates=True))
+        return await controller.reconcile(prepared, "r-1")
+
+    assert asyncio.run(worked(True)).status == "interrupted"
+    if older:
+        with sqlite3.connect(project.store / "store.db") as database:
+            (info,) = database.execute("SELECT info FROM runs").fetchone()
+            told = json.loads(info)
+            del told["settings"]["services"]
+            database.execute("UPDATE runs SET info = ?", (json.dumps(told),))
+    result = asyncio.run(worked(False))
+    assert result.status == "finished" and len(result.attempts) == 2
+    assert any("began before boundaries decided" in note for note in result.notes) is older

@@ -1,0 +1,187 @@
+"""A boundary's rules as Cedar policies, and the decision that they come to.
+
+``forbid`` wins over ``permit``, so that of several rules the strictest decides, and what no rule permits is refused. A policy that
+fails to evaluate is left out by Cedar, which would open what it forbids: with any error nothing is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cedarpy
+
+from podctl.boundary.targets import Asked
+from podctl.spec.boundary import LEVELS, MAX_SEGMENTS, METHODS, Boundary, Level, Route
+from podctl.spec.boundary_rules import Rule, rules_of
+from podctl.spec.cedar import Extra
+
+#: What a decision names when no rule covers a call.
+UNLISTED = "unlisted"
+FAILED = "a policy failed"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """``id`` is the rule's name. ``on`` is the service or tool server it is about, ``methods`` of which requests; empty for every one."""
+
+    id: str
+    level: Level
+    on: str
+    text: str
+    methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """``policy`` is the name of the rule that decided, `UNLISTED`, or `FAILED`."""
+
+    allowed: bool
+    level: Level
+    policy: str
+    detail: str = ""
+
+
+def policies_of(boundary: Boundary, extra: Iterable[Extra] = ()) -> tuple[Policy, ...]:
+    """What the gateway decides by: routes and tools, then the user's own forbid policies."""
+    compiled = [policy for rule in rules_of(boundary) if rule.kind in ("route", "tool") for policy in _compiled(rule)]
+    return (*compiled, *(Policy(one.id, "human-only", "", one.text) for one in extra))
+
+
+def to_json(policies: Iterable[Policy]) -> list[dict[str, Any]]:
+    return [asdict(policy) for policy in policies]
+
+
+def from_json(value: Iterable[Mapping[str, Any]]) -> tuple[Policy, ...]:
+    return tuple(Policy(**{**one, "methods": tuple(one["methods"])}) for one in value)
+
+
+def _compiled(rule: Rule) -> Iterable[Policy]:
+    effect = "permit" if rule.level in ("read", "ai-writable") else "forbid"
+    head = f"@id({json.dumps(rule.name)})\n@level({json.dumps(rule.level)})\n{effect}"
+    if rule.kind == "tool":
+        scope = f"resource == Tool::{json.dumps(f'{rule.owner}.{rule.object}')}"
+        if rule.object == "*":
+            scope = f"resource in Server::{json.dumps(rule.owner)}"
+        yield Policy(rule.name, rule.level, rule.owner, f'{head} (principal, action == Action::"use", {scope});')
+        return
+    assert rule.route is not None
+    service = f"resource == Service::{json.dumps(rule.owner)}"
+    conditions = _exactly(rule.route) if effect == "permit" else _loosely(rule.route)
+    when = f"\nwhen {{ {' && '.join(conditions)} }}" if conditions else ""
+    text = f'{head} (principal, action == Action::"call", {service}){when};'
+    yield Policy(rule.name, rule.level, rule.owner, text, rule.route.methods)
+    if rule.whole and rule.level != "read":
+        text = f'{head} (principal, action == Action::"connect", {service});'
+        yield Policy(rule.name, rule.level, rule.owner, text)
+
+
+def _methods(route: Route) -> list[str]:
+    if len(route.methods) == 1:
+        return [f'context.method == "{route.methods[0]}"']
+    return [f"[{', '.join(map(json.dumps, route.methods))}].contains(context.method)"] if route.methods else []
+
+
+def _exactly(route: Route) -> list[str]:
+    conditions = _methods(route)
+    if not (route.rest and not route.segments):
+        conditions.append(f"context.n {'>=' if route.rest else '=='} {len(route.segments)}")
+    if not route.rest:
+        conditions.append(f"context.slash == {json.dumps(route.slash)}")
+    return conditions + [f"context.s{i} == {json.dumps(text)}" for i, text in enumerate(route.segments) if text is not None]
+
+
+def _loosely(route: Route) -> list[str]:
+    """What is forbidden is so however it is written: in another case, with a slash or a format's ending behind it."""
+    conditions = _methods(route)
+    if not (route.rest and not route.segments):
+        conditions.append(f"context.n {'>=' if route.rest else '=='} {len(route.segments)}")
+    last = len(route.segments) - 1
+    for i, text in enumerate(route.segments):
+        if text is None:
+            continue
+        folded = text.casefold()
+        same = f"context.f{i} == {json.dumps(folded)}"
+        conditions.append(
+            f"({same} || context.f{i} like {json.dumps(folded + '.*')})" if i == last and not route.rest else same
+        )
+    return conditions
+
+
+class Decider:
+    """Policies parsed once; decisions are pure, and may be asked for from anywhere.
+
+    Raises ValueError when the policies are no Cedar.
+    """
+
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        policies = tuple(policies)
+        self._levels: dict[str, Level] = {}
+        for policy in policies:
+            self._levels[policy.id] = max(policy.level, self._levels.get(policy.id, "read"), key=LEVELS.index)
+        #: By service and method. What policies say of others need not be looked at; each says it all the same.
+        self._sets = {
+            (on, method): cedarpy.PolicySet.from_str("\n".join(one.text for one in policies if _concerns(one, on, method)))
+            for on in {policy.on for policy in policies if policy.on}
+            for method in ("", *METHODS)
+        }
+        #: Services of which something is forbidden: only such policies look at how a path could be read otherwise.
+        everywhere = any(not policy.on for policy in policies)
+        self._loose = {on for on, _ in self._sets if everywhere or any(p.on == on and p.level in LEVELS[2:] for p in policies)}
+        self._none = cedarpy.Entities.from_json_str("[]")
+
+    def call(self, agent: str, service: str, asked: Asked) -> Decision:
+        """An HTTP request to a service."""
+        context: dict[str, Any] = {"method": asked.method, "n": len(asked.segments), "slash": asked.slash}
+        context |= {f"s{i}": segment for i, segment in enumerate(asked.segments[:MAX_SEGMENTS])}
+        if service in self._loose:
+            context |= {f"f{i}": segment for i, segment in enumerate(asked.folded[:MAX_SEGMENTS])}
+            context["path"] = "/" + "/".join(asked.folded)
+        policies = self._sets.get((service, asked.method)) or self._sets.get((service, ""))
+        return self._decide(agent, "call", policies, {"type": "Service", "id": service}, context)
+
+    def connect(self, agent: str, service: str) -> Decision:
+        """A connection to a service whose protocol podctl does not read: all of it or nothing."""
+        return self._decide(agent, "connect", self._sets.get((service, "")), {"type": "Service", "id": service}, {})
+
+    def use(self, agent: str, server: str, tool: str) -> Decision:
+        """A call of a tool of an MCP server."""
+        resource = {"type": "Tool", "id": f"{server}.{tool}"}
+        known = json.dumps([{"uid": resource, "attrs": {}, "parents": [{"type": "Server", "id": server}]}])
+        return self._decide(agent, "use", self._sets.get((server, "")), resource, {}, cedarpy.Entities.from_json_str(known))
+
+    def _decide(
+        self,
+        agent: str,
+        action: str,
+        policies: cedarpy.PolicySet | None,
+        resource: dict[str, str],
+        context: dict[str, Any],
+        entities: cedarpy.Entities | None = None,
+    ) -> Decision:
+        if policies is None:
+            return Decision(False, "human-only", UNLISTED)
+        request = {
+            "principal": {"type": "Agent", "id": agent},
+            "action": {"type": "Action", "id": action},
+            "resource": resource,
+            "context": context,
+        }
+        try:
+            result = cedarpy.is_authorized(request, policies, entities or self._none)
+            errors, allowed = result.diagnostics.errors, result.allowed
+        except Exception as error:
+            return Decision(False, "human-only", FAILED, str(error)[:300])
+        if errors:
+            return Decision(False, "human-only", FAILED, str(errors[0])[:300])
+        decided = [name for name in result.diagnostics.id_annotations_by_reason.values() if name in self._levels]
+        if not decided:
+            return Decision(False, "human-only", UNLISTED)
+        strictest = max(decided, key=lambda name: LEVELS.index(self._levels[name]))
+        return Decision(allowed, self._levels[strictest], strictest)
+
+
+def _concerns(policy: Policy, on: str, method: str) -> bool:
+    return policy.on in ("", on) and (not policy.methods or method in policy.methods)
