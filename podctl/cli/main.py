@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("specs", "Check spec files; every mistake with its file, line and column."),
     "schema": ("specs", "Print JSON Schema for editors."),
     "topology": ("topology", "Make a topology from Compose files, Kubernetes manifests or a namespace."),
+    "boundary": ("boundary", "What an agent may write: which rule decides, what a change opens."),
     "plan": ("specs", "Show what a run would make and could cost, and make nothing."),
     "tickets": ("tickets", "Show the population and the sample; freeze a sample; pull tickets from where they are kept."),
     "run": ("run", "Run an agent version over the sampled tickets, and say whether it may go on."),

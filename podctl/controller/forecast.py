@@ -6,6 +6,7 @@ from podctl.controller.likeness import likeness
 from podctl.controller.run import Prepared
 from podctl.pods.plan import PodSpec, steps
 from podctl.reports.wording import fidelity_text
+from podctl.spec.boundary_rules import rules_of
 from podctl.stats.units import dollars, seconds
 
 #: Of each part of the fidelity so many facts, the worst first; reports have the others.
@@ -55,6 +56,15 @@ def forecast(prepared: Prepared) -> dict[str, list[str]]:
         for table, rule in rules.items()
         if _writes(rule)
     ] or ["nothing by SQL"]
+    facts["the agent may ask of services"] = [
+        f"{rule.name}: {rule.level}"
+        for rule in rules_of(bundle.boundary)
+        if rule.kind == "route" and rule.level != "human-only"
+    ] or ["nothing"]
+    if bundle.boundary.exceptions:
+        facts["exceptions to what is never ai-writable"] = [
+            f"{one.of}: {one.reason}" + (f", until {one.expires}" if one.expires else "") for one in bundle.boundary.exceptions
+        ]
     return facts
 
 

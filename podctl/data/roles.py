@@ -13,7 +13,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from podctl.data.catalog import Catalog, Table
+from podctl.data.catalog import Catalog, Column, Table
 from podctl.data.connect import Connection, end_sessions, first_line
 from podctl.data.lockdown import SERVICE_GROUP
 from podctl.data.seed import find_table
@@ -101,6 +101,25 @@ def grants_for_agent(role: str, rules: Mapping[str, TableRule], catalog: Catalog
     for sequence in sequences:
         statements.append(_render("GRANT USAGE ON SEQUENCE {name} TO {role}", name=sql.Identifier(*sequence), role=name))
     return statements + grants
+
+
+def grants_as_written(role: str, rules: Mapping[str, TableRule]) -> list[str]:
+    """The same of databases that are not at hand: names as the boundary writes them, and without the sequences that an insert may draw from."""
+    tables = [
+        Table(*_schema_and_name(table), "r", tuple(Column(name, "text") for name in _columns_named(rule)))
+        for table, rule in rules.items()
+    ]
+    catalog = Catalog(dict(enumerate(tables)))
+    return grants_for_agent(role, rules, catalog)
+
+
+def _schema_and_name(table: str) -> tuple[str, str]:
+    schema, _, name = table.rpartition(".")
+    return schema or "public", name
+
+
+def _columns_named(rule: TableRule) -> dict[str, None]:
+    return {column: None for listed in (rule.read, rule.insert, rule.update) if isinstance(listed, tuple) for column in listed}
 
 
 def _table(catalog: Catalog, name: str) -> Table:

@@ -18,6 +18,7 @@ from podctl.honey.planting import NOTHING, Decoys
 from podctl.spec.boundary import Boundary
 from podctl.spec.boundary_rules import rules_of
 from podctl.spec.bundle import Bundle
+from podctl.spec.cedar import Extra
 from podctl.spec.checks_boundary import extra_policies
 from podctl.spec.topology import databases
 
@@ -36,11 +37,15 @@ def new_role() -> str:
 
 def policies_for(boundary: Boundary) -> tuple[Policy, ...]:
     """What the gateway decides by, with the policies of the boundary's own Cedar file. Raises `SpecError`."""
+    return policies_of(boundary, extra_of(boundary))
+
+
+def extra_of(boundary: Boundary) -> list[Extra]:
+    """The policies of the boundary's own Cedar file. Raises `SpecError` when it cannot be read any more."""
     try:
-        extra = extra_policies(boundary.cedar, (rule.name for rule in rules_of(boundary)))
+        return extra_policies(boundary.cedar, (rule.name for rule in rules_of(boundary)))
     except OSError as error:
         raise SpecError(f"cannot read {boundary.cedar}", code="boundary-cedar", cause=str(error.strerror)) from error
-    return policies_of(boundary, extra)
 
 
 async def give_access(

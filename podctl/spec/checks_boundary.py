@@ -55,8 +55,12 @@ def _covered(rule: Rule, covered: Covered) -> tuple[str, str]:
 
 def excepts(exemption: Exemption, covered: Covered, rule: Rule) -> bool:
     """Whether it has not ended, and is about this preset and this rule."""
-    names = (rule.name, rule.name.partition(" ")[2], f"{rule.owner}.{rule.object}")
-    return exemption.preset == covered.preset.name and exemption.of in names and not ended(exemption)
+    return exemption.preset == covered.preset.name and named_by(exemption, rule) and not ended(exemption)
+
+
+def named_by(exemption: Exemption, rule: Rule) -> bool:
+    """By its whole name, or without the verb."""
+    return exemption.of in (rule.name, rule.name.partition(" ")[2], f"{rule.owner}.{rule.object}")
 
 
 def ended(exemption: Exemption) -> bool:
@@ -170,10 +174,7 @@ def _exceptions(document: Document, boundary: Boundary, rules: list[Rule]) -> It
                 closest(exemption.preset, known) or f"one of {', '.join(known)}",
             )
             continue
-        about = [
-            rule for rule in rules if exemption.of in (rule.name, rule.name.partition(" ")[2], f"{rule.owner}.{rule.object}")
-        ]
-        if not about:
+        if not any(named_by(exemption, rule) for rule in rules):
             yield document.problem(
                 _entry(item, "of").at,
                 f"no rule is called {printable(exemption.of, 80)}",

@@ -43,7 +43,7 @@ def project_of(root: Path, services: dict[str, Any]) -> Project:
         "apiVersion": "podctl/v1",
         "kind": "Boundary",
         "name": "all",
-        "services": dict.fromkeys(services, "ai-writable"),
+        **({"services": dict.fromkeys(services, "ai-writable")} if services else {}),
     }
     (root / "boundary.yaml").write_text(yaml.safe_dump(boundary))
     scenario = yaml.safe_load((root / "scenario.yaml").read_text())
@@ -161,6 +161,8 @@ def test_a_compose_file_is_imported_and_runs(tmp_path: Path, images: dict[str, s
     (source / "word.txt").write_text("the real word")
     imported = project.podctl("topology", "import", "production/compose.yaml", "-o", "topology.yaml", "--force")
     assert imported.returncode == 0, imported.stderr
+    with (project.root / "boundary.yaml").open("a") as boundary:
+        boundary.write("services: {web: ai-writable, the-store: ai-writable}\n")
     refused = project.podctl("plan", "scenario.yaml", "--backend", "local")
     assert refused.returncode == 2 and "the-store: image" in refused.stderr, refused.stderr
     planned = project.podctl("plan", "scenario.yaml", "--backend", "docker")

@@ -1,0 +1,175 @@
+"""Which rule decides a given write, and what one boundary opens that another does not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from podctl.boundary.policies import UNLISTED, Decider, policies_of
+from podctl.boundary.targets import Ambiguous, read_target
+from podctl.spec.boundary import LEVELS, METHODS, VERBS, WRITES, Boundary, Level
+from podctl.spec.boundary_rules import Rule, rules_of
+from podctl.spec.cedar import Extra
+
+#: From what only people do to what an agent does by itself; reading and writing never stand for one another.
+OPENNESS: dict[Level, int] = {"human-only": 0, "recommend": 1, "read": 2, "ai-writable": 2}
+#: A name that no boundary has: what stands for every text where a rule does not say which.
+ANY = "any-other"
+_COMBINATIONS = 256
+
+
+class NotUnderstood(ValueError):
+    """What was asked about is not written as a write; the text says how to write it."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``rule`` decides, and is the empty string where none covers what was asked; ``detail`` says more."""
+
+    level: Level
+    rule: str = ""
+    detail: str = ""
+
+
+class Boundaries:
+    """One boundary with its own Cedar policies, asked as the gateway and the database would ask it."""
+
+    def __init__(self, boundary: Boundary, extra: Iterable[Extra] = ()) -> None:
+        self.rules = rules_of(boundary)
+        self._boundary = boundary
+        self._decider = Decider(policies_of(boundary, extra))
+
+    def explain(self, asked: str) -> Answer:
+        """Raises `NotUnderstood`."""
+        words = asked.split()
+        if len(words) == 3:
+            return self.call(words[0], words[1], words[2])
+        if len(words) != 2:
+            raise NotUnderstood(HOW)
+        verb, named = words[0].lower(), words[1]
+        owner, _, rest = named.partition(".")
+        if verb == "call" and rest:
+            return self.use(owner, rest)
+        if verb in ("read", "insert") or (verb in WRITES and owner in self._boundary.databases):
+            return self.write(verb, owner, rest)
+        if verb in VERBS:
+            return self.act(verb, named)
+        raise NotUnderstood(HOW)
+
+    def call(self, method: str, service: str, target: str) -> Answer:
+        try:
+            decided = self._decider.call("", service, read_target(method, target))
+        except Ambiguous as why:
+            return Answer("human-only", "", f"a service could read this in more than one way: {why}")
+        return Answer(decided.level, "" if decided.policy == UNLISTED else decided.policy, decided.detail)
+
+    def use(self, server: str, tool: str) -> Answer:
+        decided = self._decider.use("", server, tool)
+        return Answer(decided.level, "" if decided.policy == UNLISTED else decided.policy, decided.detail)
+
+    def act(self, verb: str, kind: str) -> Answer:
+        return _strictest(
+            rule for rule in self.rules if rule.kind == "infrastructure" and rule.object == kind and verb in rule.verbs
+        )
+
+    def write(self, verb: str, database: str, named: str) -> Answer:
+        """``named`` is a table, or a table and a column; without a column, every column."""
+        tables = {
+            rule.object.removeprefix("public."): None for rule in self.rules if rule.kind == "table" and rule.owner == database
+        }
+        named = named.removeprefix("public.")
+        table, column = (named, "") if named in tables else (named.rpartition(".")[0] or named, named.rpartition(".")[2])
+        about = [
+            rule
+            for rule in self.rules
+            if rule.kind == "table" and rule.owner == database and rule.object.removeprefix("public.") == table
+        ]
+        if table not in tables or table == named:
+            column = ""
+        rules = [rule for rule in about if verb in rule.verbs]
+        shut = [rule for rule in about if rule.verbs == WRITES]
+        if shut and verb != "read":
+            return _strictest(shut)
+        if column:
+            return _strictest(rule for rule in rules if rule.columns is None or column in rule.columns)
+        whole = [rule for rule in rules if rule.columns is None]
+        if whole or not rules:
+            return _strictest(whole)
+        listed = "; ".join(f"{rule.level}: {', '.join(rule.columns or ())}" for rule in rules)
+        return Answer("human-only", "", f"of this table only some columns are listed: {listed}")
+
+
+HOW = (
+    "write one of: 'UPDATE DATABASE.TABLE.COLUMN' (or READ, INSERT, DELETE), 'POST SERVICE /PATH', 'CALL SERVER.TOOL', "
+    "'patch RESOURCE.GROUP'"
+)
+
+
+def _strictest(rules: Iterable[Rule]) -> Answer:
+    found = max(rules, key=lambda rule: LEVELS.index(rule.level), default=None)
+    return Answer("human-only") if found is None else Answer(found.level, found.name)
+
+
+# ---- what differs ----
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``asked`` as `Boundaries.explain` takes it, with the answers of the two."""
+
+    asked: str
+    before: Answer
+    after: Answer
+
+    @property
+    def opens(self) -> bool:
+        return OPENNESS[self.after.level] > OPENNESS[self.before.level]
+
+
+def differences(before: Boundaries, after: Boundaries) -> list[Difference]:
+    """What is decided otherwise, asked of everything that either names and of one thing more that neither does.
+
+    A segment that a rule leaves open is tried as any text and as each text that other rules have at its place.
+    """
+    found = []
+    for asked in dict.fromkeys(_questions([*before.rules, *after.rules])):
+        then, now = before.explain(asked), after.explain(asked)
+        if OPENNESS[then.level] != OPENNESS[now.level]:
+            found.append(Difference(asked, then, now))
+    return found
+
+
+def _questions(rules: list[Rule]) -> Iterator[str]:
+    for rule in rules:
+        if rule.kind == "table":
+            verbs = ("read", *WRITES) if rule.verbs == WRITES else rule.verbs
+            columns = {
+                c: None for one in rules if (one.owner, one.object) == (rule.owner, rule.object) for c in one.columns or ()
+            }
+            for verb in verbs:
+                for column in ("",) if verb == "delete" else (*columns, ANY.replace("-", "_")):
+                    yield f"{verb} {rule.owner}.{rule.object}" + (f".{column}" if column else "")
+        elif rule.kind == "tool":
+            for tool in (rule.object, ANY) if rule.object != "*" else (ANY,):
+                yield f"call {rule.owner}.{tool}"
+        elif rule.kind == "infrastructure":
+            yield from (f"{verb} {rule.object}" for verb in rule.verbs)
+        else:
+            yield from _requests(rule, [one for one in rules if one.kind == "route" and one.owner == rule.owner])
+
+
+def _requests(rule: Rule, others: list[Rule]) -> Iterator[str]:
+    assert rule.route is not None
+    at_place: dict[int, dict[str, None]] = {}
+    for other in others:
+        assert other.route is not None
+        for i, text in enumerate(other.route.segments):
+            if text is not None:
+                at_place.setdefault(i, {})[text] = None
+    choices = [[text] if text is not None else [ANY, *at_place.get(i, {})] for i, text in enumerate(rule.route.segments)]
+    endings = ["", f"/{ANY}", f"/{ANY}/{ANY}"] if rule.route.rest else ["/" if rule.route.slash else ""]
+    for segments in itertools.islice(itertools.product(*choices), _COMBINATIONS):
+        for ending in endings:
+            for method in rule.route.methods or METHODS:
+                yield f"{method} {rule.owner} {('/' + '/'.join(segments) + ending).replace('//', '/')}"

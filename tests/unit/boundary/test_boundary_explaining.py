@@ -1,0 +1,124 @@
+"""Which rule decides, and what a change opens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from podctl.boundary.cluster import left_out, role_of
+from podctl.boundary.explaining import Boundaries, NotUnderstood, differences
+from podctl.spec.models import Boundary
+
+WRITTEN: dict[str, Any] = {
+    "databases": {
+        "db": {
+            "tickets": {"update": ["status", "note"], "insert": True, "recommend": {"delete": True, "update": ["owner"]}},
+            "sales.orders": {"read": ["id"]},
+            "ledger": "human-only",
+        }
+    },
+    "services": {"api": {"GET /orders/{id}": "read", "POST /notes/**": "ai-writable", "POST /notes/locked": "human-only"}},
+    "tools": {"github": {"open_issue": "ai-writable"}},
+    "infrastructure": {"deployments.apps": {"get,patch": "recommend"}, "leases": {"get": "read", "update": "ai-writable"}},
+}
+
+
+def boundary(**changed: Any) -> Boundary:
+    return Boundary(apiVersion="podctl/v1", kind="Boundary", name="b", **{**WRITTEN, **changed})
+
+
+@pytest.mark.parametrize(
+    ("asked", "level", "rule"),
+    [
+        ("UPDATE db.tickets.status", "ai-writable", "UPDATE db.tickets"),
+        ("update db.public.tickets.status", "ai-writable", "UPDATE db.tickets"),
+        ("update db.tickets.owner", "recommend", "UPDATE db.tickets"),
+        ("update db.tickets.id", "human-only", ""),
+        ("update db.tickets", "human-only", ""),
+        ("insert db.tickets", "ai-writable", "INSERT db.tickets"),
+        ("insert db.tickets.anything", "ai-writable", "INSERT db.tickets"),
+        ("delete db.tickets", "recommend", "DELETE db.tickets"),
+        ("read db.tickets.id", "read", "READ db.tickets"),
+        ("read db.sales.orders.id", "read", "READ db.sales.orders"),
+        ("read db.sales.orders.sum", "human-only", ""),
+        ("update db.ledger.sum", "human-only", "WRITE db.ledger"),
+        ("update db.nowhere.x", "human-only", ""),
+        ("insert other.nowhere", "human-only", ""),
+        ("GET api /orders/7?x=1", "read", "GET api /orders/{id}"),
+        ("POST api /notes/locked/", "human-only", "POST api /notes/locked"),
+        ("POST api /notes/../x", "human-only", ""),
+        ("POST nobody /x", "human-only", ""),
+        ("CALL github.open_issue", "ai-writable", "CALL github.open_issue"),
+        ("call github.merge", "human-only", ""),
+        ("patch deployments.apps", "recommend", "get,patch deployments.apps"),
+        ("delete deployments.apps", "human-only", ""),
+    ],
+)
+def test_the_deciding_rule(asked: str, level: str, rule: str) -> None:
+    answer = Boundaries(boundary()).explain(asked)
+    assert (answer.level, answer.rule) == (level, rule)
+
+
+@pytest.mark.parametrize("asked", ["", "x", "grant db.tickets", "update", "a b c d", "call github"])
+def test_what_is_not_understood_is_said_with_how_to_write_it(asked: str) -> None:
+    with pytest.raises(NotUnderstood, match=r"DATABASE\.TABLE"):
+        Boundaries(boundary()).explain(asked)
+
+
+def opened(before: Boundary, after: Boundary) -> set[str]:
+    return {one.asked for one in differences(Boundaries(before), Boundaries(after)) if one.opens}
+
+
+def closed(before: Boundary, after: Boundary) -> set[str]:
+    return {one.asked for one in differences(Boundaries(before), Boundaries(after)) if not one.opens}
+
+
+def test_nothing_differs_from_itself_written_otherwise() -> None:
+    again = boundary(services={"api": dict(reversed(WRITTEN["services"]["api"].items()))})
+    assert differences(Boundaries(boundary()), Boundaries(again)) == []
+
+
+def test_a_rule_less_that_forbade_opens_what_it_forbade() -> None:
+    rules = {key: level for key, level in WRITTEN["services"]["api"].items() if level != "human-only"}
+    assert opened(boundary(), boundary(services={"api": rules})) == {"POST api /notes/locked"}
+    assert closed(boundary(services={"api": rules}), boundary()) == {"POST api /notes/locked"}
+
+
+def test_a_named_segment_in_place_of_a_text_opens_other_texts() -> None:
+    before, after = ({"api": {f"POST /orders/{part}/x": "ai-writable"}} for part in ("7", "{id}"))
+    assert opened(boundary(services=before), boundary(services=after)) == {"POST api /orders/any-other/x"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "asked"),
+    [
+        (
+            {"databases": {"db": {**WRITTEN["databases"]["db"], "ledger": {"read": False, "update": ["sum"]}}}},
+            "update db.ledger.sum",
+        ),
+        ({"tools": {"github": "ai-writable"}}, "call github.any-other"),
+        ({"infrastructure": {"deployments.apps": {"get": "read"}}}, "get deployments.apps"),
+        ({"services": {"api": WRITTEN["services"]["api"], "new": "ai-writable"}}, "DELETE new /any-other"),
+    ],
+)
+def test_what_is_opened_is_found(changed: dict[str, Any], asked: str) -> None:
+    assert asked in opened(boundary(), boundary(**changed))
+    assert asked in closed(boundary(**changed), boundary())
+
+
+def test_a_role_of_a_cluster_has_what_is_listed_and_the_strictest_rule_decides() -> None:
+    written = {
+        "leases": {"get,update": "ai-writable", "update,delete": "human-only"},
+        "nodes": {"get": "read"},
+        "pods/log": "read",
+        "deployments.apps": {"patch": "recommend"},
+    }
+    role = role_of(boundary(infrastructure=written), "shop")
+    assert role is not None and role["metadata"] == {"name": "podctl-boundary-b", "namespace": "shop"}
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["leases"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get", "list", "watch"]},
+    ]
+    assert len(left_out(boundary(infrastructure=written))) == 1
+    assert role_of(boundary(infrastructure={"deployments.apps": "recommend"})) is None
