@@ -21,7 +21,8 @@ from podctl.evidence.results import AttemptResult, RunInfo, RunResult, Verdict
 from podctl.spec.models import Gate
 from podctl.stats.gate import judged
 from podctl.stats.power import Design, chances
-from podctl.stats.sequential import ENOUGH, evidence
+from podctl.stats.sequential import ENOUGH, WeighedEvidence, evidence
+from podctl.stats.thresholds import Sides, exact, share_sides
 
 SEED = 20261122
 #: ψ: what two unrelated versions of an agent that passes 80 % would have.
@@ -39,6 +40,9 @@ def measure(effort: Effort) -> list[Row]:
     rows += _false_passes(rng, times)
     rows += _power(rng, times)
     rows += _watched(rng, times)
+    rows += _weighed_rates(rng, times)
+    rows.append(_weighed_falls(rng, times))
+    rows.append(_weighed_watch(rng, times))
     rows += _means(rng, times)
     before, after = _runs(*_flips(rng, 2000, 0.05))
     rows.append(
@@ -239,6 +243,99 @@ def _watched(rng: Any, times: int) -> list[Row]:
             f"median {np.median(ended):.0f}",
         ),
     ]
+
+
+#: Parts of the population, and rates of passing, of samples that have as many tickets of each (or other numbers).
+_EQUAL = ((0.6, 0.2, 0.1, 0.06, 0.04), (0.9, 0.8, 0.7, 0.6, 0.5))
+_MANY = ((0.3, 0.2, 0.1, 0.1, 0.08, 0.07, 0.05, 0.04, 0.03, 0.03), (0.95,) * 10)
+_HEAVY = ((0.9, 0.1), (0.95, 0.6))
+
+
+def _in_strata(shares: Sequence[float], outcomes: Sequence[Any]) -> RunResult:
+    """``outcomes``: of the tickets of each stratum, whose part of the population is known."""
+    made = [
+        AttemptResult(f"{h}-{i}", f"{h}-{i}", f"{h}", 1, i, Cause.COMPLETED, bool(passed))
+        for h, those in enumerate(outcomes)
+        for i, passed in enumerate(those)
+    ]
+    strata = {f"{h}": (len(outcomes[h]), round(share * 10**6)) for h, share in enumerate(shares)}
+    return RunResult(replace(INFO, strata=strata), "finished", tuple(made), "inconclusive")
+
+
+def _weighed_rates(rng: Any, times: int) -> list[Row]:
+    """The population's pass rate is in truth at the threshold: passing and failing are both wrong."""
+    rows = []
+    for name, (shares, rates), sizes in (
+        ("5 strata of 40", _EQUAL, (40,) * 5),
+        ("5 strata of 12", _EQUAL, (12,) * 5),
+        ("10 strata of 6", _MANY, (6,) * 10),
+        ("20 and 200 tickets for 90 % and 10 %", _HEAVY, (20, 200)),
+    ):
+        truth = float(np.dot(shares, rates))
+        verdicts: list[Verdict] = []
+        drawn = {"pass": 0, "fail": 0}
+        alike = {"pass": 0, "fail": 0}
+        for _ in range(times):
+            outcomes = [rng.random(size) < rate for size, rate in zip(sizes, rates, strict=True)]
+            verdicts.append(judged(_in_strata(shares, outcomes), Gate(pass_rate=truth, boundary_violations=None)).verdict)
+            _count(alike, share_sides([(int(p), 1) for those in outcomes for p in those], truth))
+            means = [those.mean() for those in outcomes]
+            share = float(np.dot(shares, means))
+            variance = sum(w * w * m * (1 - m) / (n - 1) for w, m, n in zip(shares, means, sizes, strict=True))
+            size = sum(sizes) if variance == 0 else min(sum(sizes), share * (1 - share) / variance)
+            below, above = exact(share * size, size, truth)
+            drawn["fail"] += below <= 0.05
+            drawn["pass"] += above <= 0.05
+        for word in ("pass", "fail"):
+            beside = f"as drawn: {100 * alike[word] / times:.1f} %; by effective size: {100 * drawn[word] / times:.1f} %"
+            what = f"pass rate at the limit, {name}: passes" if word == "pass" else "  fails"
+            # Half a point for drawing so few.
+            rows.append(Row(what, [_share(verdicts, word)], "%", beside, 5.5))  # type: ignore[arg-type]
+    return rows
+
+
+def _count(found: dict[str, int], sides: Sides) -> None:
+    found["fail"] += sides.p_below <= 0.05
+    found["pass"] += sides.p_above <= 0.05
+
+
+def _weighed_falls(rng: Any, times: int) -> Row:
+    """Of a rare kind 40 % fell, of the common one 10 % rose: the population's rate is what it was."""
+    alike = 0
+
+    def pair() -> tuple[RunResult, RunResult]:
+        flips = [_flips(rng, 30, -0.1, 0.2), _flips(rng, 30, 0.4, 0.6)]
+        nonlocal alike
+        before, after = (np.concatenate(both) for both in zip(*flips, strict=True))
+        alike += judged(_run(after), Gate(regression=0.05), _run(before)).verdict == "fail"
+        one, other = (_in_strata((0.8, 0.2), both) for both in zip(*flips, strict=True))
+        return one, other
+
+    verdicts = _verdicts(pair, Gate(regression=0.05), 2 * times)
+    beside = f"as drawn: {100 * alike / len(verdicts):.1f} %"
+    return Row("gate fails what a kind of 20 % lost and one of 80 % gained", [_share(verdicts, "fail")], "%", beside, 5.5)
+
+
+def _weighed_watch(rng: Any, times: int) -> Row:
+    """The same kinds of flips, 100 tickets each in any order, looked at one by one."""
+    ends = alike = 0
+    for _ in range(times):
+        flips = [(before.astype(int) - after, weight) for before, after, weight in (
+            (*_flips(rng, 100, -0.1, 0.2), 1.0), (*_flips(rng, 100, 0.4, 0.6), 0.25)
+        )]  # fmt: skip
+        seen = rng.permutation([(flip, flip * weight) for those, weight in flips for flip in those if flip])
+        weighed = WeighedEvidence()
+        counts = {1: 0, -1: 0}
+        reached = [False, False]
+        for flip, weight in seen:
+            counts[int(flip)] += 1
+            weighed.add(float(weight))
+            reached[0] |= weighed.value >= ENOUGH
+            reached[1] |= evidence(counts[1], counts[-1]) >= ENOUGH
+        ends, alike = ends + reached[0], alike + reached[1]
+    return Row(
+        "--fail-fast ends such a run, 200 tickets", [100 * ends / times], "%", f"as drawn: {100 * alike / times:.1f} %", 5
+    )
 
 
 def _means(rng: Any, times: int) -> list[Row]:

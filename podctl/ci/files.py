@@ -17,7 +17,7 @@ from podctl.evidence.store_read import StoreReader
 from podctl.reports.files import write_reports
 from podctl.reports.markdown import MAX_CHARACTERS, marker, prose, quoted, render_markdown
 from podctl.reports.model import Report
-from podctl.reports.wording import VERDICT_GLYPH, VERDICT_WORD
+from podctl.reports.wording import VERDICT_GLYPH, VERDICT_WORD, rates_text
 from podctl.stats.summary import Summary
 from podctl.stats.units import dollars, percent, plural
 
@@ -130,7 +130,9 @@ def _resolved(summary: Summary) -> str:
 
 def _before(result: RunResult) -> str:
     compared = result.comparison
-    return "" if compared is None else percent(compared.baseline_rate)
+    if compared is None:
+        return ""
+    return rates_text(compared) if compared.weighed else percent(compared.baseline_rate)
 
 
 def _plain(tried: Tried) -> dict[str, Any]:

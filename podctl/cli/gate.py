@@ -221,13 +221,14 @@ def power_command(scenario: Path, store: StorePlace, output: str, **given: Any) 
     podctl power scenario.yaml --margin 0.05 --baseline-rate 0.8 --flips 0.3 --sample 400
     """
     from podctl.cli.run import load
-    from podctl.controller.run import load_baseline, prepare
+    from podctl.controller.run import load_baseline, prepare, weighing_of_sample
     from podctl.errors import SpecError
     from podctl.stats.power import plan
 
     bundle = load(scenario, given)
     prepared = prepare(bundle)
     base = load_baseline(open_store(store), given["baseline"], bundle.scenario.name) if given["baseline"] else None
+    weighing = weighing_of_sample(prepared)
     try:
         found = plan(
             len(prepared.drawn.tickets),
@@ -240,6 +241,7 @@ def power_command(scenario: Path, store: StorePlace, output: str, **given: Any) 
             flips=given["flips"],
             noise=given["noise"],
             dollars=_amount(given["dollars"]),
+            effect=1.0 if weighing is None else weighing.effect,
         )
     except ValueError as error:
         raise SpecError(str(error), code="usage", hint="give a smaller --margin, or larger --flips") from error

@@ -44,6 +44,7 @@ from podctl.spec.topology import databases
 from podctl.stats.gate_baseline import watched
 from podctl.stats.sequential import Watch
 from podctl.stats.summary import by_ticket
+from podctl.stats.weighing import Weighing, weighing
 from podctl.tickets.drawing import drawn_sample
 from podctl.tickets.past import WHY, WithPast, with_past
 from podctl.tickets.references import unknown_databases
@@ -383,7 +384,13 @@ def _watch(prepared: Prepared, base: RunResult | None) -> Watch | None:
         return None
     aside = _quarantine(prepared)
     before = {ticket: counts for ticket, counts in by_ticket(base.attempts).items() if ticket not in aside}
-    return Watch(before, Counter(attempt.ticket.id for attempt in prepared.planned))
+    planned = Counter(attempt.ticket.id for attempt in prepared.planned)
+    return Watch(before, planned, weighing_of_sample(prepared))
+
+
+def weighing_of_sample(prepared: Prepared) -> Weighing | None:
+    tickets = {ticket.id: ticket.stratum for ticket in prepared.drawn.tickets}
+    return weighing(prepared.drawn.strata, prepared.bundle.scenario.sample.include, tickets)
 
 
 def _quarantine(prepared: Prepared) -> dict[str, Quarantined]:

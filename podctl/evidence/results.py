@@ -186,6 +186,7 @@ class Comparison:
     notes: tuple[str, ...] = ()  # what besides the agent differs between the two runs
     early_stop: EarlyStop | None = None
     attribution: Attribution | None = None
+    weighed: bool = False  # rates and p_worse are of the population, to which the sample was not in proportion
 
 
 @dataclass(frozen=True)

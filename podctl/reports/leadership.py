@@ -15,7 +15,7 @@ from podctl.reports import charts
 from podctl.reports.page import ENVIRONMENT
 from podctl.reports.projection import PART_LABEL, amount, money, range_text
 from podctl.reports.text import visible
-from podctl.reports.wording import VERDICT_WORD, finding_label
+from podctl.reports.wording import VERDICT_WORD, finding_label, rates_text
 from podctl.stats.units import dollars, percent, plural
 
 LISTED = 12
@@ -149,7 +149,7 @@ def _verdict(head: RunResult) -> Row:
         before, now = comparison.baseline_dollars_per_ticket, comparison.dollars_per_ticket
         lines.append(
             f"Against {visible(comparison.baseline_agent, 100)} on {plural(comparison.common_tickets, 'common ticket')}: resolved "
-            f"{percent(comparison.baseline_rate)} → {percent(comparison.rate)}"
+            + rates_text(comparison)
             + (f", {dollars(before)} → {dollars(now)} a ticket." if before is not None and now is not None else ".")
         )
         early = comparison.early_stop

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator
 
 from podctl.reports.model import Report, diff_rows
 from podctl.reports.text import visible
-from podctl.reports.wording import VERDICT_GLYPH, VERDICT_WORD, attribution_lines, cost_text, fidelity_text, finding_label
+from podctl.reports.wording import (
+    VERDICT_GLYPH,
+    VERDICT_WORD,
+    attribution_lines,
+    cost_text,
+    fidelity_text,
+    finding_label,
+    rates_text,
+)
 from podctl.stats.units import dollars, interval_text, percent, plural, seconds
 
 #: GitHub refuses comments above 65,536 characters.
@@ -129,7 +137,7 @@ def _comparison(report: Report) -> Iterator[str]:
     yield f"#### Against {quoted(comparison.baseline_agent, 100)}"
     yield ""
     yield (
-        f"On {plural(comparison.common_tickets, 'common ticket')}: {percent(comparison.baseline_rate)} → {percent(comparison.rate)}, "
+        f"On {plural(comparison.common_tickets, 'common ticket')}: {rates_text(comparison)}, "
         f"{_literal(dollars(comparison.baseline_dollars_per_ticket))} → {_literal(dollars(comparison.dollars_per_ticket))} a ticket, "
         f"{seconds(comparison.baseline_seconds_per_ticket)} → {seconds(comparison.seconds_per_ticket)} a ticket; "
         f"{worse} worse, {len(comparison.flips) - worse} better."

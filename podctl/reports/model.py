@@ -17,6 +17,9 @@ from podctl.reports.wording import headline, place, reason
 from podctl.stats.calibration import Calibration, calibrate
 from podctl.stats.compare import majority
 from podctl.stats.summary import Summary, by_ticket, crosses_boundary, is_infrastructure, is_pass, summarize
+from podctl.stats.units import interval_text, percent
+from podctl.stats.weighed_share import WeighedShare, of_clusters
+from podctl.stats.weighing import weighing_of
 
 TIMELINE_ROWS = 40
 DIFF_ROWS = 30
@@ -239,11 +242,14 @@ def _notes(run: RunResult, summary: Summary) -> Iterable[str]:
         yield f"This is shard {run.info.shard} of a run: figures are of its part of the sample, and podctl merge judges the whole."
     if run.status != "finished":
         yield f"The run is {run.status}: figures are of what was done until then."
-    sampled, population = sum(n for n, _ in run.info.strata.values()), sum(n for _, n in run.info.strata.values())
-    if sampled and population:
-        shares = [abs(n / sampled - whole / population) for n, whole in run.info.strata.values()]
-        if max(shares) > 0.02:
-            yield "The sample's strata are not in proportion to the population's: rates and means are the sample's own."
+    weighing = weighing_of(run)
+    if weighing is not None and summary.rate.of:
+        parts = weighing.split(by_ticket(run.attempts))
+        weighed = WeighedShare(tuple(of_clusters(weight, list(those.values())) for weight, those in parts))
+        yield (
+            "The sample is not in proportion to the population: rates and means are the sample's own, where they are not called weighed. "
+            f"Weighed by what its tickets stand for, the pass rate is {percent(weighed.share)} (95 % interval {interval_text(weighed.interval())})."
+        )
     yield from run.notes
 
 

@@ -24,6 +24,7 @@ from podctl.reports.wording import (
     fidelity_text,
     finding_label,
     money_text,
+    rates_text,
 )
 from podctl.stats.units import dollars, interval_text, percent, plural, seconds
 
@@ -157,7 +158,7 @@ def _facts(report: Report) -> Iterator[str]:
     if comparison is not None:
         worse = sum(f.direction == "worse" for f in comparison.flips)
         yield (
-            f"baseline: {visible(comparison.baseline_agent, 80)}, {percent(comparison.baseline_rate)} → {percent(comparison.rate)} on "
+            f"baseline: {visible(comparison.baseline_agent, 80)}, {rates_text(comparison)} on "
             f"{plural(comparison.common_tickets, 'common ticket')}, {worse} worse, {len(comparison.flips) - worse} better"
         )
         for line in attribution_lines(comparison.attribution):

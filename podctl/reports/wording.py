@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from podctl.evidence.causes import Cause
-from podctl.evidence.results import AttemptResult, Attribution, Change, DiffEntry, FidelityPart, RunResult, Verdict
+from podctl.evidence.results import AttemptResult, Attribution, Change, Comparison, DiffEntry, FidelityPart, RunResult, Verdict
 from podctl.reports.text import pairs_text, value_text
 from podctl.stats.fidelity import score
 from podctl.stats.summary import Money, Summary
@@ -104,6 +104,12 @@ def headline(run: RunResult, summary: Summary) -> str:
         return f"No verdict on {agent}: the run was interrupted after it had resolved {resolved_text(summary)}."
     names = ", ".join(finding_label(f.name) for f in open_) or "nothing was measured"
     return f"No verdict on {agent}: it resolved {resolved_text(summary)}, and what remains open is {names}."
+
+
+def rates_text(comparison: Comparison) -> str:
+    """``89.1 % → 80.4 %``."""
+    text = f"{percent(comparison.baseline_rate)} → {percent(comparison.rate)}"
+    return text + (" (strata weighed)" if comparison.weighed else "")
 
 
 def attribution_lines(attribution: Attribution | None, most: int = 3) -> list[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from podctl.evidence.causes import Cause
 from podctl.evidence.results import AttemptResult, Attribution, Change, RunResult, StratumChange
 from podctl.stats.paired import holm, paired
 from podctl.stats.summary import by_ticket
+from podctl.stats.weighing import Weighing
 
 #: Reasons and uses that are kept, those that changed most.
 _KEPT = 20
@@ -28,7 +30,7 @@ def failure(attempt: AttemptResult) -> str:
     return "; ".join(kinds)[:200] or "wrong result"
 
 
-def attribute(baseline: RunResult, run: RunResult) -> Attribution | None:
+def attribute(baseline: RunResult, run: RunResult, weighing: Weighing | None = None) -> Attribution | None:
     """None without a ticket that counts in both. Shares and counts are of attempts on those tickets that count."""
     aside = run.info.quarantine
     common = by_ticket(baseline.attempts).keys() & by_ticket(run.attempts).keys() - aside.keys()
@@ -38,7 +40,7 @@ def attribute(baseline: RunResult, run: RunResult) -> Attribution | None:
     reasons = _changes(_reasons(old), len(old), _reasons(new), len(new))
     uses = _changes(_uses(old), len(old), _uses(new), len(new))
     return Attribution(
-        strata=_strata(old, new, len(common)),
+        strata=_strata(old, new, weighing),
         reasons=_growth_first(reasons[:_KEPT]),
         uses=_growth_first(uses[:_KEPT]),
         totals=_totals(old, new),
@@ -47,10 +49,16 @@ def attribute(baseline: RunResult, run: RunResult) -> Attribution | None:
     )
 
 
-def _strata(old: Sequence[AttemptResult], new: Sequence[AttemptResult], common: int) -> tuple[StratumChange, ...]:
+def _strata(old: Sequence[AttemptResult], new: Sequence[AttemptResult], weighing: Weighing | None) -> tuple[StratumChange, ...]:
     """The largest part of the fall first."""
     names = sorted({attempt.stratum for attempt in new})
-    before = by_ticket(old)
+    before, after = by_ticket(old), by_ticket(new)
+    weights = dict.fromkeys(after, 1.0) if weighing is None else weighing.of_each(after)
+    whole = math.fsum(weights.values())
+    parts: dict[str, float] = defaultdict(float)
+    for ticket, stratum in {attempt.ticket: attempt.stratum for attempt in new}.items():
+        (passed, of), (now_passed, now_of) = before[ticket], after[ticket]
+        parts[stratum] += weights[ticket] / whole * (passed / of - now_passed / now_of)
     found = {name: paired(before, by_ticket(a for a in new if a.stratum == name)) for name in names}
     pairs = {name: one for name, one in found.items() if one is not None}
     chances = holm([one.p_worse for one in pairs.values()])
@@ -63,7 +71,7 @@ def _strata(old: Sequence[AttemptResult], new: Sequence[AttemptResult], common: 
             worse=one.worse,
             better=one.better,
             chance=chance,
-            part_of_fall=one.drop * one.tickets / common,
+            part_of_fall=parts[name],
         )
         for (name, one), chance in zip(pairs.items(), chances, strict=True)
     ]

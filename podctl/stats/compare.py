@@ -5,18 +5,21 @@ from __future__ import annotations
 from podctl.evidence.results import Comparison, RunInfo, RunResult, TicketFlip
 from podctl.stats.attribution import attribute, failure
 from podctl.stats.fidelity import differences
-from podctl.stats.paired import paired
 from podctl.stats.summary import by_ticket, mean_dollars, mean_seconds, money_of
+from podctl.stats.weighed_pairs import compared
+from podctl.stats.weighing import weighing_of
 
 
 def compare(baseline: RunResult, run: RunResult) -> Comparison:
     """Over tickets with an attempt that counts in both runs and that are not in quarantine.
 
-    A ticket flips when its repeats' majority does, a tie being a failure; ``p_worse`` is of all its repeats.
+    Rates and ``p_worse`` are of the population where the sample is not in proportion to it, and ``weighed`` says so; costs and times are
+    of the tickets as drawn. A ticket flips when its repeats' majority does, a tie being a failure; ``p_worse`` is of all its repeats.
     """
     aside = run.info.quarantine
     before, after = (by_ticket(a for a in one.attempts if a.ticket not in aside) for one in (baseline, run))
-    pairs = paired(before, after)
+    weighing = weighing_of(run)
+    pairs = compared(before, after, weighing)
     common = before.keys() & after.keys()
     strata = {a.ticket: a.stratum for a in run.attempts}
     # Why it fails now, or failed before.
@@ -52,7 +55,8 @@ def compare(baseline: RunResult, run: RunResult) -> Comparison:
         baseline_seconds_per_ticket=mean_seconds(old) or 0.0,
         seconds_per_ticket=mean_seconds(new) or 0.0,
         notes=_differences(baseline.info, run.info, len(before), len(after), len(common)) + _aside(run),
-        attribution=attribute(baseline, run),
+        attribution=attribute(baseline, run, weighing),
+        weighed=weighing is not None,
     )
 
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from podctl.evidence.results import AttemptResult, Comparison, EarlyStop, RunInfo, RunResult
 from podctl.stats.gate_case import ALPHA, Asked, Case, per_ticket, unknown
-from podctl.stats.gate_sample import mean_at_most
+from podctl.stats.gate_sample import as_drawn, mean_at_most
 from podctl.stats.paired import Paired, holm, paired
 from podctl.stats.summary import by_ticket
 from podctl.stats.units import dollars, percent, plural
+from podctl.stats.weighed_pairs import WeighedPairs, compared
 
 
 def regression(case: Case) -> Asked | None:
@@ -20,7 +21,7 @@ def regression(case: Case) -> Asked | None:
     required = "not worse" if margin is None else f"≥ {_points(-margin)}"
     if case.stop is not None and case.comparison is not None:
         return _stopped(case.stop, case.comparison, required)
-    pairs = None if case.baseline is None else paired(by_ticket(case.baseline.attempts), case.tickets)
+    pairs = None if case.baseline is None else compared(by_ticket(case.baseline.attempts), case.tickets, case.weighing)
     if pairs is None or margin is None:
         return unknown(name, required, _nothing_paired(case))
     return Asked(
@@ -91,7 +92,9 @@ def cost_rise(case: Case) -> Asked | None:
     old, new = case.comparison.baseline_dollars_per_ticket, case.comparison.dollars_per_ticket
     if old is None or new is None:
         return unknown(name, required, "the cost of some attempt on a common ticket is unknown")
-    message = f"{dollars(old)} → {dollars(new)} a ticket on {plural(case.comparison.common_tickets, 'common ticket')}"
+    message = (
+        f"{dollars(old)} → {dollars(new)} a ticket on {plural(case.comparison.common_tickets, 'common ticket')}{as_drawn(case)}"
+    )
     before = per_ticket([a for a in case.baseline.attempts if a.cause.counts], lambda a: float(a.dollars or 0))
     after = per_ticket(case.sample, lambda a: float(a.dollars or 0))
     # A ticket's cost now less what is allowed of its cost before: above 0 on average, costs rose by more.
@@ -121,11 +124,16 @@ def _nothing_paired(case: Case) -> str:
     return "no ticket counts in both runs: the baseline worked other tickets, or infrastructure took them"
 
 
-def _change(pairs: Paired) -> str:
-    return (
+def _change(pairs: Paired | WeighedPairs) -> str:
+    text = (
         f"{percent(pairs.rate_before)} → {percent(pairs.rate)} on {plural(pairs.tickets, 'common ticket')}; "
         f"{pairs.worse} worse, {pairs.better} better"
     )
+    if isinstance(pairs, WeighedPairs):
+        text += "; strata weighed as in the population"
+        if pairs.seen < 1 - 1e-9:
+            text += f", of which {percent(1 - pairs.seen)} are of kinds that no common ticket is of, and may have fallen"
+    return text
 
 
 def _p(value: float) -> str:

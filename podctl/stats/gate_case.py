@@ -11,6 +11,7 @@ from functools import cached_property
 from podctl.evidence.results import AttemptResult, Comparison, EarlyStop, RunResult, Verdict
 from podctl.spec.models import Gate
 from podctl.stats.summary import Summary, by_ticket, summarize
+from podctl.stats.weighing import Weighing, weighing_of
 
 #: The chance of a wrong ``fail``, and of a wrong ``pass``.
 ALPHA = 0.05
@@ -59,6 +60,10 @@ class Case:
     @cached_property
     def tickets(self) -> dict[str, tuple[int, int]]:
         return by_ticket(self.sample)
+
+    @cached_property
+    def weighing(self) -> Weighing | None:
+        return weighing_of(self.run)
 
     @cached_property
     def everything(self) -> Summary:

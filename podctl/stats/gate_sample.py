@@ -8,9 +8,9 @@ from decimal import Decimal
 
 from podctl.stats.gate_case import Asked, Case, meets, per_ticket, unknown
 from podctl.stats.proportions import pass_hat_k
-from podctl.stats.summary import Summary
 from podctl.stats.thresholds import Sides, mean_share_sides, mean_sides, share_sides
 from podctl.stats.units import dollars, percent, plural, seconds
+from podctl.stats.weighed_share import WeighedShare, of_clusters, of_shares
 
 #: Figures of fewer tickets are called so: skewed costs and times have shown too little of themselves.
 LOW_CONFIDENCE = 25
@@ -28,8 +28,12 @@ def pass_rate(case: Case) -> Asked | None:
         # No sample shows that nothing ever fails; whoever asks for every one means those of the sample.
         message += "; each has to" if least else ""
         return Asked("pass_rate", percent(rate.share), required, message, meets(rate.share >= least))
-    sides = share_sides(list(case.tickets.values()), least)
-    return _share("pass_rate", rate.share, required, message, sides, len(case.tickets))
+    if case.weighing is None:
+        sides = share_sides(list(case.tickets.values()), least)
+        return _share("pass_rate", rate.share, required, message, sides, len(case.tickets))
+    groups = case.weighing.split(case.tickets)
+    weighed = WeighedShare(tuple(of_clusters(weight, list(those.values())) for weight, those in groups))
+    return _share("pass_rate", weighed.share, required, message + _weighed(weighed), weighed.sides(least), weighed.tickets)
 
 
 def pass_hat(case: Case) -> Asked | None:
@@ -37,7 +41,8 @@ def pass_hat(case: Case) -> Asked | None:
     if asked is None:
         return None
     name, required = "pass_hat", f"pass^{asked.k} ≥ {percent(asked.share)}"
-    values = [pass_hat_k(passed, of, asked.k) for passed, of in case.tickets.values() if of >= asked.k]
+    each = {ticket: pass_hat_k(passed, of, asked.k) for ticket, (passed, of) in case.tickets.items() if of >= asked.k}
+    values = list(each.values())
     if len(values) < 2:
         few = f"{plural(len(values), 'ticket')} had {asked.k} attempts that count"
         return unknown(name, required, few + f"; run with repeats of {asked.k} or more")
@@ -45,8 +50,18 @@ def pass_hat(case: Case) -> Asked | None:
     message = f"on average over {plural(len(values), 'ticket')} with {asked.k} or more attempts that count"
     if asked.share in (0.0, 1.0):
         return Asked(name, percent(share), required, message, meets(share >= asked.share))
-    sides = mean_share_sides(values, asked.share)
-    return _share(name, share, required, message, sides, len(values))
+    if case.weighing is None:
+        return _share(name, share, required, message, mean_share_sides(values, asked.share), len(values))
+    groups = case.weighing.split(each)
+    weighed = WeighedShare(tuple(of_shares(weight, list(those.values())) for weight, those in groups))
+    return _share(name, weighed.share, required, message + _weighed(weighed), weighed.sides(asked.share), len(values))
+
+
+def _weighed(share: WeighedShare) -> str:
+    text = "; strata weighed as in the population"
+    if share.seen < 1 - 1e-9:
+        text += f", of which {percent(1 - share.seen)} are of kinds that no ticket here is of: failing for a pass, passing for a fail"
+    return text
 
 
 def _share(name: str, share: float, required: str, message: str, sides: Sides, tickets: int) -> Asked:
@@ -79,7 +94,7 @@ def cost_per_ticket(case: Case) -> Asked | None:
         return unknown("cost_per_ticket", required, message)
     values = per_ticket(case.sample, lambda a: float(a.dollars or 0))
     measured = dollars(summary.cost_per_ticket)
-    return mean_at_most("cost_per_ticket", list(values.values()), float(most), measured, required, _over(summary), _money)
+    return mean_at_most("cost_per_ticket", list(values.values()), float(most), measured, required, _over(case), _money)
 
 
 def seconds_per_ticket(case: Case) -> Asked | None:
@@ -91,7 +106,7 @@ def seconds_per_ticket(case: Case) -> Asked | None:
         return unknown("seconds_per_ticket", required, "no attempt counts")
     values = per_ticket(case.sample, lambda a: a.wall_s)
     measured = seconds(summary.seconds_per_ticket)
-    return mean_at_most("seconds_per_ticket", list(values.values()), most, measured, required, _over(summary), seconds)
+    return mean_at_most("seconds_per_ticket", list(values.values()), most, measured, required, _over(case), seconds)
 
 
 def mean_at_most(
@@ -127,8 +142,14 @@ def mean_at_most(
     )
 
 
-def _over(summary: Summary) -> str:
-    return f"mean over {plural(summary.rate.of, 'attempt')}" + ("; simulated" if summary.simulated else "")
+def _over(case: Case) -> str:
+    text = f"mean over {plural(case.summary.rate.of, 'attempt')}" + as_drawn(case)
+    return text + ("; simulated" if case.summary.simulated else "")
+
+
+def as_drawn(case: Case) -> str:
+    """What a figure says that does not weigh strata where it could."""
+    return "" if case.weighing is None else ", strata as drawn"
 
 
 def _range(shown: Callable[[float], str], sides: Sides) -> str:

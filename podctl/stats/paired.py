@@ -51,6 +51,14 @@ class Paired:
         """
         return tango(self.fallen / self.design, self.risen / self.design, self.tickets / self.design, margin)
 
+    def most(self, chance: float) -> float:
+        """The upper bound of the fall that is below the truth with ``chance``, which is below a half."""
+        return tango_bound(self.fallen / self.design, self.risen / self.design, self.tickets / self.design, chance)
+
+    def least(self, chance: float) -> float:
+        """The lower bound that is above it."""
+        return -tango_bound(self.risen / self.design, self.fallen / self.design, self.tickets / self.design, chance)
+
     def tickets_to_settle(self, margin: float) -> int | None:
         """Tickets in all that settle it in 80 of 100 runs, the change being what it was: n ≈ ψ (2.487 / δ)².
 
@@ -156,6 +164,15 @@ def tango(worse: float, better: float, tickets: float, margin: float) -> float:
     if variance <= 0:
         return 0.0 if gap < 0 else 1.0
     return normal(gap / math.sqrt(variance))
+
+
+def tango_bound(worse: float, better: float, tickets: float, tail: float) -> float:
+    """The fall that Tango's test stops to reject at ``tail``, which is below a half: the upper bound of the true one."""
+    low, high = (worse - better) / tickets, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if tango(worse, better, tickets, middle) > tail else (low, middle)
+    return high
 
 
 def normal(z: float) -> float:

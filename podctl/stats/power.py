@@ -10,6 +10,7 @@ from decimal import Decimal
 from podctl.evidence.results import RunResult
 from podctl.stats.paired import POWER_80, mcnemar_worse, tango
 from podctl.stats.summary import by_ticket, summarize
+from podctl.stats.units import plural
 
 _ALPHA = 0.05
 #: Beyond so many standard deviations a number of flips adds nothing to a chance.
@@ -19,17 +20,19 @@ _FAR = 7
 @dataclass(frozen=True)
 class Design:
     """``flips``: ψ, the share of tickets whose single attempts differ between the versions. ``noise``: how much of that is
-    one and the same version differing from itself, which repeats average away; the rest stays."""
+    one and the same version differing from itself, which repeats average away; the rest stays. ``effect``: so many of these tickets tell
+    as much as one would where all weigh the same."""
 
     tickets: int
     repeats: int
     flips: float
     noise: float = 1.0
+    effect: float = 1.0
 
     @property
     def effective(self) -> float:
         """Tickets of one attempt each that would tell as much."""
-        return self.tickets / (1 - self.noise + self.noise / self.repeats)
+        return self.tickets / (1 - self.noise + self.noise / self.repeats) / self.effect
 
     @property
     def detectable(self) -> float:
@@ -143,8 +146,9 @@ def plan(
     flips: float | None = None,
     noise: float | None = None,
     dollars: Decimal | None = None,
+    effect: float = 1.0,
 ) -> Plan:
-    """``limit``: what an attempt may cost at most, where nothing else is known.
+    """``limit``: what an attempt may cost at most, where nothing else is known; ``effect``: of the sample's weights (`Design`).
 
     Raises `ValueError` for a fall that the flips cannot make.
     """
@@ -177,7 +181,10 @@ def plan(
     if dollars is None:
         dollars, most = limit, True
         assumed.append("dollars: limits.dollars, the most that an attempt may cost; --baseline or --dollars knows better")
-    one = Design(1, repeats, flips, noise)
+    if effect > 1:
+        told = plural(round(tickets / effect), "ticket")
+        assumed.append(f"weights: the sample is not in proportion to its strata and tells as much as {told} that are")
+    one = Design(1, repeats, flips, noise, effect)
     settles = math.ceil(flips * (POWER_80 / margin) ** 2 / one.effective)
     sizes = [tickets, *sorted({size for size in (tickets // 2, tickets * 2, tickets * 4, settles) if 1 <= size != tickets})]
     lines = tuple(
@@ -190,7 +197,7 @@ def plan(
             chances(design, margin, margin),
         )
         for size in sizes
-        for design in [Design(size, repeats, flips, noise)]
+        for design in [Design(size, repeats, flips, noise, effect)]
     )
     return Plan(margin, rate, flips, noise, repeats, population, dollars, most, lines, settles, tuple(assumed))
 

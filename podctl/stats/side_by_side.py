@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from podctl.evidence.results import RunInfo, RunResult, Verdict
 from podctl.stats.compare import compare
-from podctl.stats.paired import Counts, paired, tango
+from podctl.stats.paired import Counts, paired, tango_bound
 from podctl.stats.proportions import Interval
 from podctl.stats.summary import Money, Rate, summarize
 from podctl.stats.units import plural
@@ -191,15 +191,7 @@ def _of_rates(before: Sequence[_Ticket], after: Sequence[_Ticket], level: float)
 
 def score_interval(more: float, less: float, tickets: float, tail: float) -> Interval:
     """Of the difference ``(more - less) / tickets`` of two paired shares: what Tango's score test does not reject (Tango 1998)."""
-    return Interval(-_highest(less, more, tickets, tail), _highest(more, less, tickets, tail))
-
-
-def _highest(more: float, less: float, tickets: float, tail: float) -> float:
-    low, high = (more - less) / tickets, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if tango(more, less, tickets, middle) > tail else (low, middle)
-    return high
+    return Interval(-tango_bound(less, more, tickets, tail), tango_bound(more, less, tickets, tail))
 
 
 def _of_money(before: Sequence[_Ticket], after: Sequence[_Ticket], level: float, *, per_resolved: bool) -> Difference:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from podctl.stats.paired import POWER_80
+from podctl.stats.paired import POWER_80, normal
 from podctl.stats.proportions import effective_size
 
 #: Beyond this nobody waits for the answer.
-_MOST_TICKETS = 100_000
+MOST_TICKETS = 100_000
 
 
 @dataclass(frozen=True)
@@ -37,36 +37,61 @@ def share_sides(clusters: Sequence[tuple[int, int]], threshold: float) -> Sides:
 
 
 def mean_share_sides(shares: Sequence[float], threshold: float) -> Sides:
-    """As `share_sides`, of the mean of one share a ticket; two tickets at least.
+    """As `share_sides`, of the mean of one share a ticket; two tickets at least."""
+    mean, _, size = mean_share(shares)
+    return _share_sides(mean, size, len(shares), threshold)
 
-    As many whole tickets as would vary like them; tickets that do not vary at all are taken for as many as they are.
+
+def mean_share(shares: Sequence[float]) -> tuple[float, float, float]:
+    """The mean, the variance of that mean, and as many whole tickets as would vary like these.
+
+    Tickets that do not vary at all, and a single one, are taken for as many as they are.
     """
     count = len(shares)
     mean = math.fsum(shares) / count
-    variance = math.fsum((share - mean) ** 2 for share in shares) / (count - 1)
-    size = float(count)
-    if variance > 0:
-        from scipy.special import stdtrit
+    spread = math.fsum((share - mean) ** 2 for share in shares)
+    if spread == 0:
+        return mean, 0.0, float(count)
+    from scipy.special import stdtrit
 
-        size = mean * (1 - mean) / variance * count * float(1.645 / stdtrit(count - 1, 0.95)) ** 2
-    return _share_sides(mean, size, count, threshold)
+    variance = spread / (count - 1) / count
+    return mean, variance, mean * (1 - mean) / variance * float(1.645 / stdtrit(count - 1, 0.95)) ** 2
 
 
 def _share_sides(share: float, size: float, tickets: int, threshold: float) -> Sides:
-    from scipy.special import betaincinv
-
-    p_below, p_above = _exact(share * size, size, threshold)
-    passed, failed = share * size, (1 - share) * size
+    p_below, p_above = exact(share * size, size, threshold)
     return Sides(
         p_below=p_below,
         p_above=p_above,
-        low=float(betaincinv(passed, failed + 1, 0.05)) if passed > 0 else 0.0,
-        high=float(betaincinv(passed + 1, failed, 0.95)) if failed > 0 else 1.0,
-        settles=_share_settles(share, threshold, tickets / size),
+        low=share_low(share, size, 0.05),
+        high=share_high(share, size, 0.05),
+        settles=share_settles(share, threshold, tickets / size),
     )
 
 
-def _exact(passed: float, size: float, threshold: float) -> tuple[float, float]:
+def share_low(share: float, size: float, chance: float) -> float:
+    """Clopper and Pearson's lower bound, which is above the truth with at most ``chance``; sizes may be fractional."""
+    from scipy.special import betaincinv
+
+    return float(betaincinv(share * size, (1 - share) * size + 1, chance)) if share > 0 else 0.0
+
+
+def share_high(share: float, size: float, chance: float) -> float:
+    return 1 - share_low(1 - share, size, chance)
+
+
+def least_chance(holds: Callable[[float], bool]) -> float:
+    """The smallest chance at which ``holds`` begins to hold; 1 where it does not up to a half."""
+    if not holds(0.5):
+        return 1.0
+    low, high = 0.0, 8.0  # in standard deviations
+    for _ in range(25):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(normal(-middle)) else (low, middle)
+    return normal(-low)
+
+
+def exact(passed: float, size: float, threshold: float) -> tuple[float, float]:
     """P(X ≤ passed) and P(X ≥ passed) of a binomial, by the incomplete beta function, which knows fractional sizes."""
     from scipy.special import betainc
 
@@ -76,16 +101,16 @@ def _exact(passed: float, size: float, threshold: float) -> tuple[float, float]:
     return p_below, p_above
 
 
-def _share_settles(share: float, threshold: float, tickets_each: float) -> int | None:
+def share_settles(share: float, threshold: float, tickets_each: float) -> int | None:
     distance = abs(share - threshold)
     if distance < 1e-9:
         return None
     spread = 1.645 * math.sqrt(threshold * (1 - threshold)) + 0.842 * math.sqrt(share * (1 - share))
     size = math.ceil((spread / distance) ** 2)
-    while size <= _MOST_TICKETS and min(_exact(share * size, size, threshold)) > 0.05:
+    while size <= MOST_TICKETS and min(exact(share * size, size, threshold)) > 0.05:
         size = math.ceil(size * 1.05) + 1
     needed = math.ceil(size * tickets_each)
-    return needed if needed <= _MOST_TICKETS else None
+    return needed if needed <= MOST_TICKETS else None
 
 
 def mean_sides(values: Sequence[float], threshold: float) -> Sides | None:
@@ -121,7 +146,7 @@ def mean_sides(values: Sequence[float], threshold: float) -> Sides | None:
         p_above,
         low=mean - half,
         high=_where(lambda at: chances(at)[0], mean, mean + half),
-        settles=settles if settles is not None and settles <= _MOST_TICKETS else None,
+        settles=settles if settles is not None and settles <= MOST_TICKETS else None,
     )
 
 
