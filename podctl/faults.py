@@ -22,6 +22,7 @@ POINTS: dict[str, str] = {
     "run.attempts-made": "every attempt has ended and every pod is discarded",
     "run.gateway-stopped": "the gateway has ended",
     "run.pods-removed": "no pod is left",
+    "run.receipt-kept": "the audit log says what was removed",
     "run.judged": "there is a verdict, and it is not stored",
     "run.finished": "the verdict is stored",
     "report.drafted": "a report is written beside its place",

@@ -88,29 +88,6 @@ def diff_command(run: str, ticket: str, repeat: int, store: StorePlace) -> int:
     return 0
 
 
-@click.command("verify")
-@click.argument("run", default="latest")
-@store_option
-def verify_command(run: str, store: StorePlace) -> int:
-    """Check that every attempt's evidence is what was sealed when it ended.
-
-    \b
-    podctl verify latest
-    """
-    from podctl.evidence.reading import verify
-
-    opened = open_store(store)
-    result = opened.load_run(opened.find_run(run))
-    damaged = 0
-    for attempt in result.attempts:
-        outcome = verify(opened.evidence_directory(result.info.id, attempt.id), attempt.evidence_root)
-        if not outcome.intact:
-            damaged += 1
-            click.echo(f"{attempt.id}: {outcome.detail}")
-    click.echo(f"{len(result.attempts) - damaged} of {len(result.attempts)} attempts are as sealed")
-    return int(ExitCode.ENVIRONMENT) if damaged else 0
-
-
 @click.command("report")
 @click.argument("run", required=False)
 @click.option("--index", type=click.Path(path_type=Path, file_okay=False), help="A static site of all runs, in this directory.")

@@ -40,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("evidence", "One attempt as a timeline: what happened, and why."),
     "diff": ("evidence", "The rows an attempt changed, against what it should have changed."),
     "export": ("evidence", "Write a run's evidence as OTLP, ATIF or JUnit."),
-    "verify": ("evidence", "Check that a run's evidence is what was sealed."),
+    "audit": ("audit", "Who did what, with which digests; check that evidence and log are as they were; export them."),
     "compare": ("compare", "Hold agents together that worked the same sample, ticket by ticket."),
     "trend": ("compare", "An agent's versions over time: pass rate, cost and time of each run."),
     "report": ("evidence", "Write the report of a run again."),

@@ -41,8 +41,9 @@ def merge_command(shards: tuple[str, ...], store: StorePlace, strict: bool, outp
     from podctl.controller.run import load_baseline
     from podctl.evidence.store import Store
     from podctl.reports.files import write_reports
+    from podctl.signing import configured_key
 
-    opened = Store.at(store, SystemClock())
+    opened = Store.at(store, SystemClock(), key=configured_key())
     pieces = [piece for one in shards for piece in _pieces(opened, one)]
     scenario = pieces[0].result.info.scenario if pieces else ""
     base = load_baseline(opened, given["baseline"], scenario) if given["baseline"] else None

@@ -24,6 +24,7 @@ from podctl.evidence.store import Store
 from podctl.evidence.store_read import StorePlace
 from podctl.faults import point
 from podctl.runs.runner import Listener, silent
+from podctl.signing import configured_key
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ async def _host(
     point("run.swept")
     if receipt.removals:
         say(f"removed {receipt.pods} {'pod' if receipt.pods == 1 else 'pods'} that a dead run had left (podctl gc)")
-    store = Store.at(store_at, SystemClock())
+    store = Store.at(store_at, SystemClock(), key=configured_key())
     controller = RunController(store, backend, listener=listener, revision=revision_of(prepared.bundle.path))
     cut_off = store.cut_off()
     if cut_off and not resume:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from podctl.controller.run import refuse_unsigned
 from podctl.controller.verdict import conclude
 from podctl.errors import ExitCode, SpecError
 from podctl.evidence.reading import verify
@@ -77,6 +78,7 @@ def merge(pieces: Sequence[Piece], store: Store, base: RunResult | None) -> tupl
     """
     whole = _whole(pieces)
     run = _id_of(whole)
+    refuse_unsigned(whole[0].result.info.settings.get("run", {}).get("audit", ""), store)
     states = {
         (piece.result.info.id, state.planned.id): state
         for piece in whole
@@ -223,7 +225,7 @@ def _copy_evidence(piece: Piece, store: Store, run: str) -> None:
                     code="merge-damaged",
                     cause=found.detail,
                     unchanged=_UNCHANGED,
-                    hint=f"podctl verify {here} --store {piece.store.directory}",
+                    hint=f"podctl audit verify {here} --store {piece.store.directory}",
                     exit_code=ExitCode.ENVIRONMENT,
                 )
         if source.is_dir():

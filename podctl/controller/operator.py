@@ -31,6 +31,7 @@ from podctl.controller.testrun import TestRun, rfc3339
 from podctl.controller.testruns import Rules, TestRuns
 from podctl.errors import PodctlError, SpecError
 from podctl.evidence.store import Store
+from podctl.signing import configured_key
 from podctl.spec.bundle import Bundle
 
 log = logging.getLogger("podctl.controller")
@@ -127,7 +128,7 @@ class Operator:
 
     async def _lead(self, cluster: Cluster) -> None:
         settings = self._settings
-        store = Store.open(settings.directory / "store", SystemClock(), url=settings.store_url)
+        store = Store.open(settings.directory / "store", SystemClock(), url=settings.store_url, key=configured_key())
 
         async def open_backend(run: TestRun, bundle: Bundle) -> Backend:
             ttl_s = bundle.scenario.run.ttl

@@ -23,6 +23,7 @@ from podctl.controller.revision import Revision
 from podctl.controller.verdict import conclude
 from podctl.data.captured import read_history
 from podctl.errors import EnvironmentProblem, SpecError
+from podctl.evidence.audit_entries import Entry
 from podctl.evidence.owner import Owner
 from podctl.evidence.reading import read_attempt
 from podctl.evidence.results import AttemptResult, Quarantined, RunInfo, RunResult, Shard
@@ -39,7 +40,7 @@ from podctl.runs.runner import Listener, Runner, plan_attempts, silent
 from podctl.runs.shards import part_of
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import StateCheck
-from podctl.spec.resolved import resolved, spec_digest
+from podctl.spec.resolved import part_digests, resolved, spec_digest
 from podctl.spec.topology import databases
 from podctl.stats.gate_baseline import watched
 from podctl.stats.sequential import Watch
@@ -168,6 +169,7 @@ class RunController:
         self.had_finished = False
         self.begun = ""  # the run's id, once it stands in the store
         self.teardown_problems: list[str] = []
+        self._gone = 0
 
     async def interrupt(self) -> None:
         self.interrupted = True
@@ -188,6 +190,7 @@ class RunController:
             self._refuse_changed(before.info, prepared)
             prepared = _as_begun(before.info, prepared)
         bundle = prepared.bundle
+        refuse_unsigned(bundle.scenario.run.audit, self._store)
         not_in_effect = await admit(self._backend, bundle)
         point("run.admitted")
         base = load_baseline(self._store, baseline, bundle.scenario.name) if baseline else None
@@ -238,6 +241,7 @@ class RunController:
             if not lost:
                 await asyncio.shield(self._remove_pods(info.id))
                 point("run.pods-removed")
+                self._receipt(info.id)
         return self._conclude(info, prepared, results, [*prepared.left_out, *not_in_effect, *notes], base, watch)
 
     # ---- parts ----
@@ -269,6 +273,7 @@ class RunController:
             fidelity=likeness(bundle, servers),
             shard=prepared.shard,
             labels=dict(prepared.labels),
+            digests=part_digests(bundle),
             quarantine=_quarantine(prepared),
             branch=self._revision.branch,
             revision=self._revision.commit,
@@ -341,8 +346,17 @@ class RunController:
         for pod in await self._backend.list():
             if pod.run == run:
                 for removal in await self._backend.delete(pod.id):
+                    self._gone += removal.gone
                     if not removal.gone:
                         self.teardown_problems.append(f"{removal.what}: {removal.detail or 'still there'}")
+
+    def _receipt(self, run: str) -> None:
+        """What was removed, into the audit log. Without room for it the run's result has none either, and says so."""
+        gone = self._gone + (self._runner.gone if self._runner is not None else 0)
+        left = [*self.teardown_problems, *(self._runner.left if self._runner is not None else ())]
+        with suppress(StoreProblem):
+            self._store.append([Entry("run.torn-down", run, data={"gone": gone, "left": [line[:200] for line in left[:50]]})])
+        point("run.receipt-kept")
 
     def _conclude(
         self,
@@ -406,6 +420,18 @@ def _not_there(tickets: list[Ticket], bundle: Bundle) -> list[str]:
     entries = {} if bundle.quarantine is None else bundle.quarantine.tickets
     gone = sorted(entries.keys() - {ticket.id for ticket in tickets})
     return [f"in quarantine, and no ticket of the source: {', '.join(gone[:10])}"] if gone else []
+
+
+def refuse_unsigned(wanted: str, store: Store) -> None:
+    """Raises `EnvironmentProblem` where the audit log is to be ``signed`` and nobody would."""
+    if wanted == "signed" and not store.signs:
+        raise EnvironmentProblem(
+            "the scenario wants a signed audit log, and there is no key to sign it with",
+            code="not-signed",
+            cause="run.audit is signed",
+            unchanged="nothing was made",
+            hint="podctl audit key new makes one; PODCTL_SIGNING_KEY names one that is elsewhere",
+        )
 
 
 def load_baseline(store: StoreReader, name: str, scenario: str = "", besides: str = "") -> RunResult:

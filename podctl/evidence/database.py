@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError
 
+from podctl.clock import SystemClock
 from podctl.evidence.store_problems import (
     HEAD,
     REVISIONS,
@@ -217,9 +218,12 @@ def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
 
+    from podctl.evidence.audit_log import begin_log
+
     config = Config()
     location = str(Path(__file__).with_name("migrations"))
     config.set_main_option("script_location", location.replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    begin_log(connection, SystemClock())

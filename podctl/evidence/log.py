@@ -24,6 +24,7 @@ from podctl.faults import point
 #: A single record's line is cut to this; a record is a fact, not a file.
 MAX_LINE = 1 << 20
 SEALED = "evidence.jsonl"
+LEAVES = "evidence.leaves"
 STREAMS = "streams"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -170,7 +171,7 @@ def parse_line(line: bytes, path: Path, number: int) -> Record:
 
 def leaves_path(sealed: Path) -> Path:
     """The file beside a sealed one that has the leaf hash of each record."""
-    return sealed.with_suffix(".leaves")
+    return sealed.with_name(LEAVES)
 
 
 def leaves_file(leaves: Iterable[bytes]) -> bytes:

@@ -246,6 +246,9 @@ class RunInfo:
     branch: str = ""  # of the git work tree that the scenario lies in; empty: none, or not known
     revision: str = ""  # its commit
     dirty: bool = False  # files under version control differed from it
+    digests: dict[str, str] = field(
+        default_factory=dict
+    )  # scenario, topology, boundary and tickets -> sha256 of what was written
     labels: dict[str, str] = field(default_factory=dict)  # what who started it says of it, such as the commit
 
 

@@ -106,6 +106,34 @@ files = Table(
     Column("content", LargeBinary, nullable=False),
 )
 
+#: What happened to runs: one log for the store, appended to in the transaction that does what an entry tells.
+audit = Table(
+    "audit",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),  # from 0, without a gap
+    Column("run", String(128), nullable=False),  # empty: of no run
+    Column("entry", Text, nullable=False),  # canonical JSON, ASCII: what the leaf is the hash of
+    Column("leaf", String(64), nullable=False),
+    Index("audit_by_run", "run", "position"),
+)
+
+#: One row: what appending needs to know, and the lock that brings writers into an order.
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("origin", String(128), primary_key=True),  # the log's name in checkpoints
+    Column("size", BigInteger, nullable=False),
+    Column("peaks", Text, nullable=False),  # of the tree's frontier, 64 hexadecimal digits each
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    Column("key", Text, nullable=False),  # the signer's public key in hexadecimal; empty: not signed
+)
+
 projections = Table(
     "projections",
     metadata,

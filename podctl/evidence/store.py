@@ -19,6 +19,9 @@ from sqlalchemy.exc import IntegrityError
 
 from podctl.clock import Clock
 from podctl.evidence import codec
+from podctl.evidence.audit_entries import Entry
+from podctl.evidence.audit_facts import begun_facts, judged_facts, result_facts, sealed_facts
+from podctl.evidence.audit_log import AuditLog
 from podctl.evidence.causes import Cause
 from podctl.evidence.database import Database, open_sqlite, open_url
 from podctl.evidence.owner import Owner
@@ -42,6 +45,7 @@ from podctl.evidence.store_rows import (
     try_of,
 )
 from podctl.faults import point
+from podctl.signing import SigningKey
 
 _NO_TOKENS = Tokens()
 
@@ -53,28 +57,38 @@ class RunLost(StoreProblem):
 class Store(StoreReader):
     """Every method raises `StoreProblem` for what a user may meet. Safe for threads and processes."""
 
-    def __init__(self, directory: Path, database: Database, clock: Clock, files: SharedFiles | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        database: Database,
+        clock: Clock,
+        files: SharedFiles | None = None,
+        key: SigningKey | None = None,
+    ) -> None:
         super().__init__(directory, self._querying)
+        self._log = AuditLog(clock, key)
         self._database = database
         self._clock = clock
         self._files = files
         self._owners: dict[str, str] = {}  # run -> who works on it, as far as this process does
 
     @staticmethod
-    def at(place: StorePlace, clock: Clock, *, wait_s: float = WAIT_S) -> Store:
-        return Store.open(place.directory, clock, url=place.url, wait_s=wait_s)
+    def at(place: StorePlace, clock: Clock, *, wait_s: float = WAIT_S, key: SigningKey | None = None) -> Store:
+        return Store.open(place.directory, clock, url=place.url, wait_s=wait_s, key=key)
 
     @staticmethod
-    def open(directory: Path, clock: Clock, *, url: str | None = None, wait_s: float = WAIT_S) -> Store:
+    def open(
+        directory: Path, clock: Clock, *, url: str | None = None, wait_s: float = WAIT_S, key: SigningKey | None = None
+    ) -> Store:
         """Makes the store when there is none. With ``url`` it is in PostgreSQL, and ``directory`` has the files of this
-        machine's runs while they are written, and copies of others' once they were read."""
+        machine's runs while they are written, and copies of others' once they were read. ``key`` signs the audit log."""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise unusable(str(directory), error) from error
         if url:
-            return Store(directory, open_url(url, wait_s), clock, SharedFiles())
-        return Store(directory, open_sqlite(directory / "store.db", wait_s), clock)
+            return Store(directory, open_url(url, wait_s), clock, SharedFiles(), key)
+        return Store(directory, open_sqlite(directory / "store.db", wait_s), clock, key=key)
 
     def close(self) -> None:
         self._database.close()
@@ -83,6 +97,29 @@ class Store(StoreReader):
     def _querying(self) -> Iterator[Query]:
         with self._database.reading() as connection:
             yield lambda statement, **parameters: [tuple(row) for row in connection.execute(text(statement), parameters)]
+
+    # ---- the audit log --------------------------------------------------------------
+
+    @property
+    def signs(self) -> bool:
+        """Whether the audit log is signed by this process."""
+        return self._log.key is not None
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Something else that happened, all of it or nothing: what is of a run that this process works on, only while it does.
+
+        Raises `RunLost`; `ValueError` for an entry that is none.
+        """
+        mine = {entry.run for entry in entries} & self._owners.keys()
+        with self._database.writing() as connection:
+            for run in mine:
+                self._refuse_lost(connection, run)
+            self._log.append(connection, entries)
+
+    def checkpoint(self) -> str:
+        """A checkpoint of the audit log as it is now, kept in the store too; signed with the key that the store was opened with."""
+        with self._database.writing() as connection:
+            return self._log.checkpoint(connection)
 
     # ---- a run's life ---------------------------------------------------------------
 
@@ -97,6 +134,8 @@ class Store(StoreReader):
                 connection.execute(insert(runs), row)
                 if wanted:
                     connection.execute(insert(attempts), wanted)
+                begun = {**begun_facts(info, row["info"]), "planned": len(planned), "pid": owner.pid}
+                self._log.append(connection, [Entry("run.begun", info.id, data=begun)])
         except IntegrityError as error:
             raise StoreProblem(f"run {info.id} exists already", code="run-exists", cause=str(error.orig)) from error
         self._owners[info.id] = row["owner"]
@@ -125,10 +164,13 @@ class Store(StoreReader):
         ``dollars_upper`` is the most that the try can have cost: what is known, and what was reserved for calls without an answer.
         """
         ended = result.ended_ns or self._clock.wall_ns()
+        columns = result_columns(result)
+        sealed = {"try": try_no, **sealed_facts(result, columns["result"], self.attempt_directory(run, attempt))}
         with self._writing(run) as connection:
             _end_try(connection, run, attempt, try_no, ended, result.cause, result.dollars, dollars_upper, result.tokens)
-            _change_attempt(connection, run, attempt, **result_columns(result))
+            _change_attempt(connection, run, attempt, **columns)
             self._keep(connection, run, attempt)
+            self._log.append(connection, [Entry("attempt.sealed", run, attempt, sealed)])
 
     def abandon_try(
         self,
@@ -146,6 +188,7 @@ class Store(StoreReader):
             _end_try(connection, run, attempt, try_no, self._clock.wall_ns(), cause, dollars, dollars_upper, tokens)
             _change_attempt(connection, run, attempt, state="planned")
             self._keep(connection, run, attempt)
+            self._log.append(connection, [Entry("try.abandoned", run, attempt, {"try": try_no, "cause": cause.value})])
 
     def finish_run(self, run: str, result: RunResult) -> None:
         """Also keeps attempts of ``result`` that are not as finished: graded again, or cancelled before they began."""
@@ -155,10 +198,13 @@ class Store(StoreReader):
                 raise no_run(run)
             of_run = select(attempts.c.id, attempts.c.result).where(attempts.c.run == run)
             kept: dict[str, str | None] = {row.id: row.result for row in connection.execute(of_run)}
+            told = []
             for attempt in result.attempts:
                 columns = result_columns(attempt)
                 if kept.get(attempt.id) != columns["result"]:
                     _change_attempt(connection, run, attempt.id, **columns)
+                    told.append(Entry("attempt.judged", run, attempt.id, result_facts(attempt, columns["result"])))
+            self._log.append(connection, [*told, Entry("run.judged", run, data=judged_facts(result, row))])
 
     def take_in(self, result: RunResult, planned: Sequence[AttemptState], made: Sequence[Try]) -> None:
         """A run that was made elsewhere and has ended, whole or not at all. Its attempts' files are in their directories already."""
@@ -168,15 +214,26 @@ class Store(StoreReader):
             {**_NOT_ENDED, **_planned_columns(run, state.planned), "tries": state.tries, **ended.get(state.planned.id, {})}
             for state in planned
         ]
+        columns = run_columns(result)
+        begun = {**begun_facts(result.info, columns["info"]), "runs": list(result.info.merged)}
+        told = [Entry("run.merged", run, data=begun)]
+        told += [
+            Entry(
+                "attempt.sealed", run, one.id, sealed_facts(one, ended[one.id]["result"], self.attempt_directory(run, one.id))
+            )
+            for one in result.attempts
+        ]
+        told.append(Entry("run.judged", run, data=judged_facts(result, columns)))
         try:
             with self._database.writing() as connection:
-                connection.execute(insert(runs), {**run_columns(result), "owner": dump(Owner.current())})
+                connection.execute(insert(runs), {**columns, "owner": dump(Owner.current())})
                 connection.execute(insert(attempts), of_attempts)
                 if made:
                     connection.execute(insert(tries), [{**try_columns(one), "run": run} for one in made])
                 for state in planned:
                     if state.tries:
                         self._keep(connection, run, state.planned.id)
+                self._log.append(connection, told)
         except IntegrityError as error:
             raise StoreProblem(f"run {run} exists already", code="run-exists", cause=str(error.orig)) from error
 
@@ -198,6 +255,12 @@ class Store(StoreReader):
             if self._files is not None and not (before.is_here() and self.run_directory(run).is_dir()):
                 self._move_here(connection, run)
             connection.execute(update(runs).where(runs.c.id == run).values(owner=dump(owner), status="running"))
+            resumed = {
+                "pid": owner.pid,
+                "host": owner.host,
+                "forced": force and before != owner and before.alive() is not False,
+            }
+            self._log.append(connection, [Entry("run.resumed", run, data=resumed)])
         self._owners[run] = dump(owner)
 
     @contextmanager
@@ -205,19 +268,22 @@ class Store(StoreReader):
         """A transaction of who works on the run: refused when another has taken the run over since."""
         try:
             with self._database.writing() as connection:
-                mine = self._owners.get(run)
-                owner = select(runs.c.owner).where(runs.c.id == run).with_for_update(read=True)
-                if mine is not None and connection.execute(owner).scalar() != mine:
-                    raise RunLost(
-                        f"run {run} was taken over by another process",
-                        code="run-lost",
-                        unchanged="what it did since was left alone",
-                    )
+                self._refuse_lost(connection, run)
                 yield connection
         except BaseException:
             if self._files is not None:
                 self._files.forget(run)  # what the failed transaction sent is not there
             raise
+
+    def _refuse_lost(self, connection: Connection, run: str) -> None:
+        mine = self._owners.get(run)
+        owner = select(runs.c.owner).where(runs.c.id == run).with_for_update(read=True)
+        if mine is not None and connection.execute(owner).scalar() != mine:
+            raise RunLost(
+                f"run {run} was taken over by another process",
+                code="run-lost",
+                unchanged="what it did since was left alone",
+            )
 
     # ---- projections and bills -------------------------------------------------------
 

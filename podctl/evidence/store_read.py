@@ -17,6 +17,7 @@ from typing import Any
 from podctl.clock import Clock
 from podctl.errors import ExitCode
 from podctl.evidence import codec
+from podctl.evidence.audit_entries import MOST
 from podctl.evidence.causes import Cause
 from podctl.evidence.results import AttemptResult, Comparison, GateFinding, RunInfo, RunResult
 from podctl.evidence.store_problems import HEAD, StoreProblem, in_words, no_attempt, no_run
@@ -25,6 +26,8 @@ from podctl.evidence.store_text import loaded, storable
 
 #: Tickets whose attempts are read at once by `StoreReader.each_attempt`.
 _PART = 1_000
+#: Entries of the audit log that are read at once.
+_ROWS = 10_000
 #: Seconds to wait for a writer before giving up.
 WAIT_S = 10.0
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -215,6 +218,56 @@ class StoreReader:
         """Bills as they were given to `Store.enter_bills`, by projection and period."""
         with self._reading() as query:
             return [json.loads(body) for (body,) in query("SELECT body FROM bills ORDER BY projection, what, period")]
+
+    # ---- the audit log --------------------------------------------------------------
+
+    def audit_head(self) -> tuple[str, int, str]:
+        """The log's name, its size, and its frontier in hexadecimal."""
+        with self._reading() as query:
+            found = query("SELECT origin, size, peaks FROM audit_head")
+        if len(found) != 1:
+            raise StoreProblem("the store's audit log has no head", code="audit-damaged", cause=f"there are {len(found)}")
+        return found[0][0], found[0][1], found[0][2]
+
+    def audit_rows(self, run: str | None = None) -> Iterator[tuple[int, str, str | None, str]]:
+        """(position, run, entry, leaf), in order; an entry too long to be one is None. Those of ``run``, or all."""
+        of_run = "" if run is None else " AND run = :run"
+        after = -1
+        while True:
+            with self._reading() as query:
+                rows = query(
+                    f"SELECT position, run, CASE WHEN length(entry) <= {MOST} THEN entry END, leaf FROM audit"
+                    f" WHERE position > :after{of_run} ORDER BY position LIMIT {_ROWS}",
+                    after=after,
+                    **({} if run is None else {"run": run}),
+                )
+            yield from ((row[0], row[1], row[2], row[3]) for row in rows)
+            if len(rows) < _ROWS:
+                return
+            after = rows[-1][0]
+
+    def audit_checkpoints(self) -> list[tuple[int, str, str]]:
+        """(size, note, the signer's public key in hexadecimal), the smallest first."""
+        with self._reading() as query:
+            rows = query("SELECT size, note, key FROM audit_checkpoints ORDER BY size")
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    def stored_run(self, run: str) -> dict[str, Any]:
+        """The columns of a run's row that its log entries have digests of."""
+        names = ("status", "verdict", "spent_dollars", "findings", "comparison", "notes", "info")
+        with self._reading() as query:
+            found = query(f"SELECT {', '.join(names)} FROM runs WHERE id = :run", run=run)
+        if not found:
+            raise no_run(run)
+        return dict(zip(names, found[0], strict=True))
+
+    def stored_attempts(self, run: str) -> list[tuple[str, str, str, str | None]]:
+        """(id, state, evidence_root, result) of every attempt, in order."""
+        with self._reading() as query:
+            rows = query(
+                "SELECT id, state, evidence_root, result FROM attempts WHERE run = :run ORDER BY position, repeat", run=run
+            )
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
 
     # ---- files ----------------------------------------------------------------------
 

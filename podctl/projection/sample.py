@@ -113,7 +113,7 @@ def _row(attempt: AttemptResult) -> list[float]:
             f"attempt {attempt.id} says that it cost {attempt.dollars} dollars and took {attempt.wall_s} seconds",
             code="projection-negative",
             unchanged="nothing was projected",
-            hint="a cost below 0 is no cost: podctl verify shows whether the evidence is what was sealed",
+            hint="a cost below 0 is no cost: podctl audit verify shows whether the evidence is what was sealed",
             exit_code=ExitCode.ENVIRONMENT,
         )
     resolved = is_pass(attempt)

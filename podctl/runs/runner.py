@@ -86,6 +86,8 @@ class Runner:
         self._inherited = 0
         self._spent = Decimal(0)
         self.notes: list[str] = []
+        self.gone = 0  # what was removed of pods that were given back
+        self.left: list[str] = []
         self._results: dict[str, AttemptResult] = {}
         self._tries: dict[str, int] = {}
         self._failures: Counter[str] = Counter()
@@ -232,8 +234,10 @@ class Runner:
             pass  # a lost gateway holds nothing of the pod any more
         point("pod.closed")
         for removal in await self._backend.delete(spec.id):
+            self.gone += removal.gone
             if not removal.gone:
-                self.notes.append(f"not removed: {removal.what} {removal.detail}".strip())
+                self.left.append(f"{removal.what} {removal.detail}".strip())
+                self.notes.append(f"not removed: {self.left[-1]}")
 
     async def _try(
         self, spec: PodSpec, planned: Planned, decoys: Decoys, reset_s: float, queue_s: float

@@ -297,7 +297,7 @@ class Gate(Model):
 
 
 class RunSettings(Model):
-    YOUNGER: ClassVar[frozenset[str]] = frozenset({"fail_fast"})
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"fail_fast", "audit"})
 
     pods: Annotated[int, Field(ge=1, le=256)] = 2
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
@@ -308,6 +308,9 @@ class RunSettings(Model):
     )
     processes: Literal["recorded", "required"] = Field(
         "recorded", description="'required': nothing runs where the processes of an attempt cannot be recorded"
+    )
+    audit: Literal["kept", "signed"] = Field(
+        "kept", description="'signed': nothing runs without a key that signs the store's audit log (docs/audit.md)"
     )
     fail_fast: bool = Field(False, description="with a baseline: end the run once this version is worse for certain")
     ttl: Seconds = 4 * 3600.0

@@ -46,6 +46,16 @@ def spec_digest(bundle: Bundle) -> str:
         value["prices"] = _contents(bundle.scenario.model.price_lock, "price lock")
     if bundle.boundary.cedar is not None:
         value["cedar"] = _contents(bundle.boundary.cedar, "Cedar file")
+    return _digest(value)
+
+
+def part_digests(bundle: Bundle) -> dict[str, str]:
+    """sha256 over the canonical JSON of each part of `resolved`, the agent left out: it has a digest of its own."""
+    spec = resolved(bundle)
+    return {part: _digest(spec[part]) for part in ("scenario", "topology", "tickets", "boundary")}
+
+
+def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 

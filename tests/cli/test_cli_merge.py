@@ -34,7 +34,7 @@ def test_shards_of_two_machines_are_merged_judged_and_verified(tmp_path: Path) -
     assert whole.returncode == 0, whole.stderr
     assert "No verdict on first-agent 1: it resolved 4 of 4 tickets" in whole.stdout
     assert (project.root / "junit.xml").read_text().count("<testcase") == 4
-    assert project.podctl("verify", "latest").stdout == "4 of 4 attempts are as sealed\n"
+    assert project.podctl("audit", "verify", "latest").stdout.endswith("4 of 4 attempts are as sealed\n")
     assert project.podctl("merge", "s1", "s2", "--baseline", "latest").stderr.startswith("these shards were merged before")
     assert "shard 1/2" in project.podctl("get", "runs", "--store", "s1").stdout
     assert len(project.podctl("get", "runs", "-o", "name").stdout.splitlines()) == 1

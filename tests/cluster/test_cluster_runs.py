@@ -23,7 +23,7 @@ def test_a_run_ends_alike_here_and_there(tmp_path: Path) -> None:
     assert {"process.start", "process.exit", "http.call", "sql.statement", "row.change"} <= kinds
     warnings = [record["data"]["body"] for record in project.records("1", "log")]
     assert "processes were not recorded: nothing records them in a cluster" in warnings
-    assert project.podctl("verify", "latest").returncode == 0
+    assert project.podctl("audit", "verify", "latest").returncode == 0
     left = project.podctl("gc", "--dry-run", "--backend", "kubernetes")
     assert left.stdout.startswith("0 to remove"), left.stdout
 

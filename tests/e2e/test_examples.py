@@ -55,7 +55,7 @@ def test_the_demo_compares_two_versions_and_shows_the_difference(tmp_path: Path)
     trajectory = json.loads((shop.root / "atif" / f"{failed.id}.atif.json").read_text())
     assert trajectory["schema_version"] == "ATIF-v1.8"
     assert shop.podctl("export", "latest", "--format", "junit", "--out", "junit.xml").returncode == 0
-    assert shop.podctl("verify", "latest").returncode == 0
+    assert shop.podctl("audit", "verify", "latest").returncode == 0
 
 
 @needs_retail

@@ -90,7 +90,7 @@ def test_a_killed_run_is_swept_and_resumed_without_doing_anything_twice(project:
     for name, attempt in before.items():
         assert next(a for a in result.attempts if a.id == name) == attempt, "an attempt that had ended was made again"
     assert traces_of(result) == []
-    assert project.podctl("verify", "latest").returncode == 0
+    assert project.podctl("audit", "verify", "latest").returncode == 0
 
     again = project.podctl("run", "scenario.yaml", "-q", "--resume", "latest")
     assert again.returncode == 0

@@ -70,7 +70,7 @@ def test_each_process_is_in_the_evidence(project: Project) -> None:
     assert all(data["ms"] > 0 and data["cpu_s"] >= 0 for data in ended.values())
     usage = next(record["data"] for record in records if record["kind"] == "usage")
     assert usage["processes"] == 4 == project.attempts()["children"].processes
-    assert project.podctl("verify", "latest").returncode == 0
+    assert project.podctl("audit", "verify", "latest").returncode == 0
 
 
 def test_no_secret_of_the_attempt_is_in_it(project: Project) -> None:

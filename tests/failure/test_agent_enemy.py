@@ -335,7 +335,7 @@ SHOWN = [
     ("get", "attempts", "latest", "-o", "json"),
     ("describe", "run", "latest"),
     ("report", "latest"),
-    ("verify", "latest"),
+    ("audit", "verify", "latest"),
 ]
 
 

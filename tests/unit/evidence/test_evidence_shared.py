@@ -28,7 +28,9 @@ def url(postgres: str) -> Iterator[str]:
     yield postgres
     engine = create_engine(postgres.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE IF EXISTS bills, projections, files, tries, attempts, runs, alembic_version")
+        connection.exec_driver_sql(
+            "DROP TABLE IF EXISTS audit, audit_head, audit_checkpoints, bills, projections, files, tries, attempts, runs, alembic_version"
+        )
     engine.dispose()
 
 

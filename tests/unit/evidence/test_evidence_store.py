@@ -97,7 +97,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if url:
         engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
         with engine.begin() as connection:
-            connection.exec_driver_sql("DROP TABLE bills, projections, files, tries, attempts, runs, alembic_version")
+            connection.exec_driver_sql(
+                "DROP TABLE audit, audit_head, audit_checkpoints, bills, projections, files, tries, attempts, runs, alembic_version"
+            )
         engine.dispose()
 
 
