@@ -17,7 +17,7 @@ from podctl.controller.run import refuse_unsigned
 from podctl.controller.verdict import conclude
 from podctl.errors import ExitCode, SpecError
 from podctl.evidence.reading import verify
-from podctl.evidence.results import FidelityPart, RunInfo, RunResult, Shard
+from podctl.evidence.results import FidelityPart, RunInfo, RunResult, Shard, weakest
 from podctl.evidence.store import Store
 from podctl.evidence.store_problems import StoreProblem
 from podctl.evidence.store_rows import known_dollars
@@ -190,6 +190,8 @@ def _info(run: str, whole: Sequence[Piece]) -> RunInfo:
         isolation="; or: ".join(dict.fromkeys(info.isolation for info in infos)),
         shard=None,
         merged=tuple(info.id for info in infos),
+        controls=weakest([info.controls for info in infos]),
+        resumed=any(info.resumed for info in infos),
     )
 
 

@@ -26,7 +26,7 @@ from podctl.errors import EnvironmentProblem, SpecError
 from podctl.evidence.audit_entries import Entry
 from podctl.evidence.owner import Owner
 from podctl.evidence.reading import read_attempt
-from podctl.evidence.results import AttemptResult, Quarantined, RunInfo, RunResult, Shard
+from podctl.evidence.results import AttemptResult, Quarantined, RunInfo, RunResult, Shard, weakest
 from podctl.evidence.store import RunLost, Store
 from podctl.evidence.store_problems import StoreProblem
 from podctl.evidence.store_read import StoreReader
@@ -191,12 +191,18 @@ class RunController:
             prepared = _as_begun(before.info, prepared)
         bundle = prepared.bundle
         refuse_unsigned(bundle.scenario.run.audit, self._store)
-        not_in_effect = await admit(self._backend, bundle)
+        controls = await admit(self._backend, bundle)
         point("run.admitted")
         base = load_baseline(self._store, baseline, bundle.scenario.name) if baseline else None
         servers = await self._backend.prepare(bundle)
         point("run.templates-ready")
-        info = await self._take_over(before.info) if before is not None else self._begin(prepared, run, servers)
+        in_effect = {finding.name: finding.state for finding in controls}
+        if before is not None:
+            info = await self._take_over(
+                replace(before.info, resumed=True, controls=weakest([before.info.controls, in_effect]))
+            )
+        else:
+            info = self._begin(prepared, run, servers, in_effect)
         self.begun = info.id
         gateway: Gateway | None = None
         lost = False
@@ -242,11 +248,11 @@ class RunController:
                 await asyncio.shield(self._remove_pods(info.id))
                 point("run.pods-removed")
                 self._receipt(info.id)
-        return self._conclude(info, prepared, results, [*prepared.left_out, *not_in_effect, *notes], base, watch)
+        return self._conclude(info, prepared, results, [*prepared.left_out, *_not_held(controls), *notes], base, watch)
 
     # ---- parts ----
 
-    def _begin(self, prepared: Prepared, run: str, servers: Mapping[str, str]) -> RunInfo:
+    def _begin(self, prepared: Prepared, run: str, servers: Mapping[str, str], controls: Mapping[str, str]) -> RunInfo:
         bundle, settings = prepared.bundle, prepared.bundle.scenario.run
         info = RunInfo(
             id=run,
@@ -278,6 +284,7 @@ class RunController:
             branch=self._revision.branch,
             revision=self._revision.commit,
             dirty=self._revision.dirty,
+            controls=dict(controls),
         )
         self._store.create_run(info, _stored(prepared.planned), Owner.current())
         point("run.stored")
@@ -306,7 +313,7 @@ class RunController:
     async def _take_over(self, info: RunInfo) -> RunInfo:
         """What a killed try had spent is kept, and its attempt is to be made again; pods of whoever was at it go."""
         run = info.id
-        self._store.take_over(run, Owner.current(), force=self._sole)
+        self._store.take_over(run, Owner.current(), force=self._sole, info=info)
         point("resume.taken-over")
         for state in self._store.planned(run):
             if state.running_try is not None:
@@ -478,8 +485,8 @@ def _latest_of_branch(store: StoreReader, branch: str, scenario: str, besides: s
     raise SpecError(what, code="no-baseline", unchanged="nothing was made", hint=hint)
 
 
-async def admit(backend: Backend, bundle: Bundle) -> list[str]:
-    """An untrusted agent runs only where every required control is in effect; what is not held here, in words.
+async def admit(backend: Backend, bundle: Bundle) -> list[Finding]:
+    """An untrusted agent runs only where every required control is in effect; what was found of each.
 
     Raises `EnvironmentProblem` saying what this machine lacks; also where processes cannot be recorded and the
     scenario requires it. Raises `SpecError` when the backend cannot run the topology's services.
@@ -505,6 +512,10 @@ async def admit(backend: Backend, bundle: Bundle) -> list[str]:
             unchanged="nothing was made",
             hint=f"{unrecorded.remedy}\nor set run.processes: recorded, and reports say what is missing",
         )
+    return findings
+
+
+def _not_held(findings: list[Finding]) -> list[str]:
     return [f"{finding.name}: {finding.detail}" for finding in findings if _lessens(finding)]
 
 

@@ -233,11 +233,13 @@ def _run_problems(row: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) 
     if not entries:
         yield "the log does not know the run"
         return
-    begun = next((entry["data"] for entry in entries if entry["kind"] in ("run.begun", "run.merged")), None)
+    begun = next(
+        (entry["data"] for entry in reversed(entries) if entry["kind"] in ("run.begun", "run.merged", "run.resumed")), None
+    )
     judged = next((entry["data"] for entry in reversed(entries) if entry["kind"] == "run.judged"), None)
     if row["status"] == "running":
         if begun is not None and begun.get("info") != digest(row["info"]):
-            yield "what the run was begun with is not what the log says"
+            yield "what the run was begun with, or gone on with, is not what the log says"
     elif judged is not None:
         if judged.get("info") != digest(row["info"]):
             yield "what the run was is not what the log says"

@@ -22,7 +22,7 @@ from typing import Any
 KINDS = {
     "log.adopted": "runs: how many the store had before it had a log",
     "run.begun": "agent{}, scenario, digests{}, sample, backend, isolation, podctl, planned, labels{}, shard, info",
-    "run.resumed": "pid, forced: its owner before was alive as far as anybody could tell",
+    "run.resumed": "pid, forced: its owner before was alive as far as anybody could tell, info",
     "attempt.sealed": "try, cause, passed, root, bytes, files{name: sha256}, result",
     "attempt.judged": "root, result: graded again, or ended before it began",
     "attempt.adopted": "root, result: of a run that was there before the log",

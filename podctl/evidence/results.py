@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
@@ -250,6 +251,15 @@ class RunInfo:
         default_factory=dict
     )  # scenario, topology, boundary and tickets -> sha256 of what was written
     labels: dict[str, str] = field(default_factory=dict)  # what who started it says of it, such as the commit
+    controls: dict[str, str] = field(default_factory=dict)  # of isolation, as it began: yes, partly or no; empty: older
+    resumed: bool = False  # it was cut off, and gone on with
+
+
+def weakest(each: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Controls of what ran in several places, each as it was where it was least in effect; a place of which nothing is known leaves none."""
+    names = [name for name in each[0] if all(name in controls for controls in each)]
+    order = ("no", "partly", "yes")
+    return {name: min((controls[name] for controls in each), key=order.index) for name in names}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from podctl.clock import Clock
 from podctl.evidence import codec
-from podctl.evidence.audit_entries import Entry
+from podctl.evidence.audit_entries import Entry, digest
 from podctl.evidence.audit_facts import begun_facts, judged_facts, result_facts, sealed_facts
 from podctl.evidence.audit_log import AuditLog
 from podctl.evidence.causes import Cause
@@ -237,14 +237,15 @@ class Store(StoreReader):
         except IntegrityError as error:
             raise StoreProblem(f"run {run} exists already", code="run-exists", cause=str(error.orig)) from error
 
-    def take_over(self, run: str, owner: Owner, *, force: bool = False) -> None:
-        """Make ``owner`` the one that works on the run. Refused while another may be at it, and for a finished run.
+    def take_over(self, run: str, owner: Owner, *, force: bool = False, info: RunInfo | None = None) -> None:
+        """Make ``owner`` the one that works on the run, of which ``info`` holds from now on. Refused while another may be at it, and
+        for a finished run.
 
         ``force`` is for who knows otherwise that the owner has lost the run, by a lease for instance: what it still writes
         is refused (`RunLost`).
         """
         with self._database.writing() as connection:
-            wanted = select(runs.c.status, runs.c.owner).where(runs.c.id == run).with_for_update()
+            wanted = select(runs.c.status, runs.c.owner, runs.c.info).where(runs.c.id == run).with_for_update()
             row = connection.execute(wanted).one_or_none()
             if row is None:
                 raise no_run(run)
@@ -254,11 +255,13 @@ class Store(StoreReader):
             _refuse_while_owned(run, before, owner, row.status, force)
             if self._files is not None and not (before.is_here() and self.run_directory(run).is_dir()):
                 self._move_here(connection, run)
-            connection.execute(update(runs).where(runs.c.id == run).values(owner=dump(owner), status="running"))
+            known = {} if info is None else info_columns(info)
+            connection.execute(update(runs).where(runs.c.id == run).values(owner=dump(owner), status="running", **known))
             resumed = {
                 "pid": owner.pid,
                 "host": owner.host,
                 "forced": force and before != owner and before.alive() is not False,
+                "info": digest(known.get("info", row.info)),
             }
             self._log.append(connection, [Entry("run.resumed", run, data=resumed)])
         self._owners[run] = dump(owner)

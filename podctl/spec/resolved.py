@@ -12,7 +12,7 @@ from typing import Any
 from podctl.errors import SpecError
 from podctl.spec.base import API_VERSION, Model
 from podctl.spec.bundle import Bundle
-from podctl.spec.models import Seed
+from podctl.spec.models import Boundary, Seed
 from podctl.spec.problems import printable, shown
 
 
@@ -50,13 +50,18 @@ def spec_digest(bundle: Bundle) -> str:
 
 
 def part_digests(bundle: Bundle) -> dict[str, str]:
-    """sha256 over the canonical JSON of each part of `resolved`, the agent left out: it has a digest of its own."""
+    """``scenario``, ``topology``, ``tickets`` and ``boundary``, each: sha256 over the canonical JSON of that part of `resolved`, the topology
+    with the contents of its seed files. The agent has a digest of its own. Raises `SpecError`, as `spec_digest` does."""
     spec = resolved(bundle)
-    return {part: _digest(spec[part]) for part in ("scenario", "topology", "tickets", "boundary")}
+    parts = {part: _digest(spec[part]) for part in ("scenario", "tickets")}
+    seeds = [_contents(path, "seed") for path in seed_files(bundle)]
+    topology = _digest({"topology": spec["topology"], "seeds": seeds})
+    return {**parts, "topology": topology, "boundary": boundary_digest(bundle.boundary)}
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+def boundary_digest(boundary: Boundary) -> str:
+    """sha256 over what the boundary says, wherever its file lies."""
+    return _digest(_plain(boundary, Path()))
 
 
 def seed_files(bundle: Bundle) -> list[Path]:
@@ -66,6 +71,10 @@ def seed_files(bundle: Bundle) -> list[Path]:
     """
     mirrored = [database for _, database in sorted(bundle.topology.databases.items()) if database.mode == "mirrored"]
     return [path for database in mirrored for path in _files(database.seed)]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
 def _files(seed: Seed) -> list[Path]:

@@ -76,7 +76,8 @@ def test_a_killed_run_is_swept_and_resumed_without_doing_anything_twice(project:
     wait_for_ended(project, 3)
     os.kill(running.pid, signal.SIGKILL)
     running.communicate()
-    before = {attempt.id: attempt for attempt in project.run().attempts}
+    began = project.run()
+    before = {attempt.id: attempt for attempt in began.attempts}
     assert 3 <= len(before) < 8
     mine = [record.id for record in State.open().records() if record.run == project.run().info.id]
     assert mine, "the kill left pods behind: otherwise this test proves nothing"
@@ -86,6 +87,9 @@ def test_a_killed_run_is_swept_and_resumed_without_doing_anything_twice(project:
     assert "a dead run had left" in resumed.stderr
     result = project.run()
     assert result.status == "finished"
+    assert (began.info.resumed, result.info.resumed) == (False, True)
+    assert result.info.controls == began.info.controls != {}
+    assert set(result.info.digests) == {"scenario", "topology", "tickets", "boundary"}
     assert len({attempt.id for attempt in result.attempts}) == len(result.attempts) == 8
     for name, attempt in before.items():
         assert next(a for a in result.attempts if a.id == name) == attempt, "an attempt that had ended was made again"

@@ -35,6 +35,7 @@ from podctl.evidence.results import (
     RunInfo,
     RunResult,
     TicketFlip,
+    weakest,
 )
 from podctl.evidence.schema import metadata
 from podctl.evidence.store import Store
@@ -208,6 +209,23 @@ def test_a_run_is_not_taken_from_a_live_owner(store: Store) -> None:
         child.communicate(b"\n")
     store.take_over("r-1", Owner.current())
     store.take_over("r-1", Owner.current())  # its own already
+
+
+def test_who_takes_a_run_over_says_what_holds_of_it_from_now_on(store: Store) -> None:
+    store.create_run(info(), planned(1), Owner.current())
+    store.take_over("r-1", Owner.current(), info=dataclasses.replace(info(), resumed=True))
+    assert store.load_info("r-1").resumed
+    store.take_over("r-1", Owner.current())
+    assert store.load_info("r-1").resumed
+
+
+def test_controls_of_several_places_are_as_weak_as_the_weakest() -> None:
+    assert weakest([{"seccomp": "yes", "cgroups": "yes"}, {"seccomp": "yes", "cgroups": "partly", "more": "yes"}]) == {
+        "seccomp": "yes",
+        "cgroups": "partly",
+    }
+    assert weakest([{"seccomp": "partly"}, {"seccomp": "no"}]) == {"seccomp": "no"}
+    assert weakest([{"seccomp": "yes"}, {}]) == {}
 
 
 def test_an_owner_on_another_host_yields_only_to_force(store: Store) -> None:
