@@ -22,6 +22,7 @@ LAST = {
     "throughput": "  no services",
     "growth": "2 pods",
     "gateway": "gateway adds to a stream",
+    "boundary": "decisions at 50 rules, one service and one method",
     "capture": "pgbench, reading one row",
     "data": "  loaded with its references added",
     "masking": "collisions of",
@@ -38,7 +39,7 @@ def test_every_benchmark_is_tried_here_but_docker() -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        ("cli", "pods", "memory", "store", "gateway", "honeytokens"),
+        ("cli", "pods", "memory", "store", "gateway", "boundary", "honeytokens"),
         pytest.param(
             ("throughput", "growth", "capture", "data", "masking", "projection", "gate", "reports"), marks=pytest.mark.campaign
         ),
