@@ -39,6 +39,7 @@ NAMES = (
     "projection",
     "gate",
     "honeytokens",
+    "compare",
     "containers",
 )
 #: Measured when named: they need KUBECONFIG and PODCTL_IMAGE, and kubectl to compare with.

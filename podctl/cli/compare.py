@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from podctl.cli.common import open_store, output_option, store_option
 from podctl.errors import ExitCode, PodctlError
 
 if TYPE_CHECKING:
-    from podctl.evidence.store_read import StorePlace
+    from podctl.evidence.results import RunResult
+    from podctl.evidence.store_read import StorePlace, StoreReader
 
 _PAGE = click.Path(path_type=Path, dir_okay=False)
 
@@ -46,11 +48,17 @@ def compare_command(runs: tuple[str, ...], html: Path | None, pdf: Path | None, 
             hint="podctl get runs",
             exit_code=ExitCode.USAGE,
         )
-    compared = side_by_side([partial(opened.load_run, run) for run in found])
+    compared = side_by_side([partial(_run, opened, run) for run in found])
     again = shlex.join(["podctl", "compare", *found])
     _show(comparison_json(compared) if output == "json" else comparison_text(compared))
     _pages(lambda: render_comparison(compared, again), html, pdf)
     return 0
+
+
+def _run(store: StoreReader, run: str) -> RunResult:
+    from podctl.stats.side_by_side import without_detail
+
+    return replace(store.load_head(run), attempts=tuple(map(without_detail, store.each_attempt(run))))
 
 
 @click.command("trend")

@@ -54,10 +54,17 @@ def compare(baseline: RunResult, run: RunResult) -> Comparison:
         dollars_per_ticket=mean_dollars(money_of(new), len(new)),
         baseline_seconds_per_ticket=mean_seconds(old) or 0.0,
         seconds_per_ticket=mean_seconds(new) or 0.0,
-        notes=_differences(baseline.info, run.info, len(before), len(after), len(common)) + _aside(run),
+        notes=notes_of(baseline, run),
         attribution=attribute(baseline, run, weighing),
         weighed=weighing is not None,
     )
+
+
+def notes_of(baseline: RunResult, run: RunResult) -> tuple[str, ...]:
+    """What besides the agent differs, and what is not compared."""
+    aside = run.info.quarantine
+    before, after = ({a.ticket for a in one.attempts if a.cause.counts and a.ticket not in aside} for one in (baseline, run))
+    return _differences(baseline.info, run.info, len(before), len(after), len(before & after)) + _aside(run)
 
 
 def _aside(run: RunResult) -> tuple[str, ...]:

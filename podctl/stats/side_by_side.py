@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from podctl.evidence.results import RunInfo, RunResult, Verdict
-from podctl.stats.compare import compare
+from podctl.evidence.results import AttemptResult, RunInfo, RunResult, Verdict
+from podctl.stats.compare import notes_of
 from podctl.stats.paired import Counts, paired, tango_bound
 from podctl.stats.proportions import Interval
 from podctl.stats.summary import Money, Rate, summarize
@@ -95,6 +95,11 @@ class SideBySide:
         return any(side.simulated for side in self.sides)
 
 
+def without_detail(attempt: AttemptResult) -> AttemptResult:
+    """What `side_by_side` needs of an attempt; the rest is most of its memory."""
+    return replace(attempt, checks=(), phases={}, uses={}, models=None, detail="")
+
+
 def side_by_side(runs: Sequence[Callable[[], RunResult]]) -> SideBySide:
     """Two runs or more, the first of which the others are held against. Each is loaded when it is its turn, and two are held at once."""
     if len(runs) < 2:
@@ -171,7 +176,7 @@ def _against(first: RunResult, base: Mapping[str, _Ticket], run: RunResult, leve
         cost_per_ticket=_of_money(before, after, level, per_resolved=False),
         cost_per_resolved=_of_money(before, after, level, per_resolved=True),
         seconds_per_ticket=_of_means([one.seconds for one in before], [one.seconds for one in after], level),
-        notes=compare(first, run).notes,
+        notes=notes_of(first, run),
     )
 
 
