@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from podctl.errors import ExitCode, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from decimal import Decimal
 
     from podctl.evidence.results import AttemptResult, RunInfo, RunResult
     from podctl.evidence.store_read import StorePlace, StoreReader
@@ -313,21 +313,32 @@ def _calls(opened: StoreReader, run: str) -> Calls:
     return lambda attempt: uses_of(read_attempt(opened.evidence_directory(run, attempt.id)))
 
 
-def at_prices(opened: StoreReader, run: str, file: Path) -> tuple[Iterator[AttemptResult], str]:
-    """A run's attempts at the prices of a file, one at a time, and what prices those are. Raises `SpecError`."""
-    from podctl.prices.reprice import repriced
+class AtPrices:
+    """A run's attempts at the prices of a file, and what prices those are. Raises `SpecError`."""
 
-    book, _, source = _book(file, date.today())
-    calls = _calls(opened, run)
+    def __init__(self, opened: StoreReader, run: str, file: Path) -> None:
+        self._book, self._compute, self.source = _book(file, date.today())
+        self._opened, self._run, self._calls = opened, run, _calls(opened, run)
+        self._pods, self._hours = Decimal(0), 0.0
 
-    def attempts() -> Iterator[AttemptResult]:
-        for attempt in opened.each_attempt(run):
+    def attempts(self) -> Iterator[AttemptResult]:
+        """One at a time."""
+        from podctl.prices.money import dollars_of_pod
+        from podctl.prices.reprice import repriced
+
+        for attempt in self._opened.each_attempt(self._run):
+            if self._compute is not None and attempt.cause.counts:
+                self._pods += dollars_of_pod(self._compute, attempt.wall_s, attempt.cpu_s, attempt.max_rss)
+                self._hours += attempt.wall_s / 3600
             try:
-                yield repriced(attempt, book, {}, calls)
+                yield repriced(attempt, self._book, {}, self._calls)
             except LookupError as error:
-                raise _no_price(error, source) from error
+                raise _no_price(error, self.source) from error
 
-    return attempts(), source
+    @property
+    def pod_hour(self) -> float | None:
+        """Dollars of an hour of a pod in the attempts so far that count, at what it requests or the agent used; None without rates."""
+        return float(self._pods) / self._hours if self._hours else None
 
 
 def _no_price(error: LookupError, source: str) -> SpecError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from podctl.cli.common import open_store, output_option, store_option
-from podctl.cli.prices import at_prices
+from podctl.cli.prices import AtPrices
 from podctl.errors import ExitCode, PodctlError
 
 if TYPE_CHECKING:
@@ -62,21 +62,21 @@ def project_command(
 
     from podctl.projection.estimate import Known, Settings, project
     from podctl.projection.model import to_json
+    from podctl.projection.rates import PodPrice
     from podctl.projection.sample import sampled
     from podctl.reports.projection import render_projection
     from podctl.reports.text import encodable
 
     opened = open_store(store)
     head = opened.load_head(opened.find_run(run))
-    attempts, priced = opened.each_attempt(head.info.id), ""
-    if prices is not None:
-        attempts, priced = at_prices(opened, head.info.id, prices)
-    sample = sampled(head.info, attempts)
+    priced = None if prices is None else AtPrices(opened, head.info.id, prices)
+    sample = sampled(head.info, opened.each_attempt(head.info.id) if priced is None else priced.attempts())
     wanted = _volume(volume, sample.population)
-    known = Known(_measured(wanted), head.status, time.time_ns())
+    pods = None if priced is None or priced.pod_hour is None else PodPrice(priced.pod_hour, priced.source)
+    known = Known(_measured(wanted), pods, head.status, time.time_ns())
     made = project(sample, wanted, Settings(given["level"], given["replications"], given["seed"]), known)
-    if priced:
-        made = replace(made, assumptions=(*made.assumptions, f"The run's tokens are priced again: {priced}."))
+    if priced is not None:
+        made = replace(made, assumptions=(*made.assumptions, f"The run's tokens are priced again: {priced.source}."))
     if output == "json":
         click.echo(json.dumps(to_json(made), indent=2, allow_nan=False))
     else:

@@ -78,7 +78,10 @@ def _of_money(projection: Projection, rates: Rates) -> Iterator[tuple[str, str]]
     left_out = [part for part in projection.parts if not part.counted and part.name != "models" and part.quantity.value != 0]
     if left_out:
         what = ", ".join(part.name for part in left_out)
-        yield "no-rate", f"not in the total, for want of a rate: {what}. A volume file says what they cost"
+        yield (
+            "no-rate",
+            f"not in the total, for want of a rate: {what}. A volume file says what they cost, of pods a price file too",
+        )
     counted: dict[str, bool] = {part.name: part.counted for part in projection.parts}
     outcomes = projection.outcomes
     for name, part, estimate in (("wrong", "rework", outcomes.wrong), ("handed over", "fallback", outcomes.handed_over)):
@@ -120,6 +123,8 @@ def _assumptions(projection: Projection, volume: Volume, rates: Rates) -> Iterat
             yield "the mix of strata stays that of the run's population"
     yield "models cost what they cost in the run, and answer as they did"
     yield "a pod is busy while the agent works; resets, grading and idle pods are not in its hours"
+    if rates.pods is not None:
+        yield f"an hour of a pod costs ${rates.pods:,.4g}, by {rates.pods_by}"
     if volume.uncertainty or any(one.uncertainty for one in map(volume.in_stratum, volume.strata or {})):
         yield "the volume scatters as the file says, for all periods together"
     elif projection.volume.of == "future":

@@ -32,7 +32,7 @@ from podctl.projection.model import (
     Unit,
 )
 from podctl.projection.model import Volume as Projected
-from podctl.projection.rates import HandlingTimes, Rates, handling_times, rates_of
+from podctl.projection.rates import HandlingTimes, PodPrice, Rates, handling_times, rates_of
 from podctl.projection.resampling import Floats
 from podctl.projection.sample import COLUMNS, Drawn, Sampled
 from podctl.projection.timing import timing
@@ -85,6 +85,7 @@ class Known:
     """What a projection is told besides the sample and the volume."""
 
     baseline: HandlingTimes | None = None
+    pods: PodPrice | None = None
     status: str = "finished"
     made_ns: int = 0
 
@@ -110,7 +111,7 @@ def project(sample: Sampled, volume: Volume, settings: Settings | None = None, k
     strata = strata_of(volume, sample.population)
     _refuse_nothing(sample, strata)
     baseline = handling_times(volume, known.baseline)
-    rates = rates_of(volume, {stratum.name: stratum.like for stratum in strata}, baseline)
+    rates = rates_of(volume, {stratum.name: stratum.like for stratum in strata}, baseline, known.pods)
     covered = tuple(stratum for stratum in strata if stratum.total > 0 and sample.strata.get(stratum.like))
     caps = _caps(volume, sample, covered) if settings.caps or volume.caps else ()
     counted = {
@@ -416,7 +417,7 @@ class _Projecting:
             "rework": figures.rare("rework", "dollars"),
         }
         why = {
-            "pods": "the volume file gives no pods.dollars_per_hour",
+            "pods": "neither the volume file nor a price file says what an hour of a pod costs",
             "approvals": no_people,
             "fallback": no_people if rates.people is None else "the volume file gives neither people.fallback nor a baseline",
             "rework": no_people if rates.people is None else "the volume file gives neither rework nor people.fallback",

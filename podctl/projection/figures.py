@@ -178,8 +178,8 @@ class Figures:
 
     def _without_scatter(self, name: str, unit: Unit, scales: bool) -> Estimate:
         """Every sampled ticket came to the same: only how many there will be can be uncertain."""
-        value, deviation = self.value(name), self._deviation(name)
-        if not scales or deviation == 0:
+        value, deviation = self.value(name), self._deviation(name) if scales else 0.0
+        if deviation == 0:
             return Estimate(value, unit, why="every sampled ticket came to the same, so that no range can be told")
         return Estimate(value, unit, *widened(value, value, value, deviation, self._spread.level), self._spread.level, VOLUME)
 

@@ -24,6 +24,14 @@ class HandlingTimes:
 
 
 @dataclass(frozen=True)
+class PodPrice:
+    """Dollars of a pod's hour, and who says so."""
+
+    dollars_per_hour: float
+    source: str
+
+
+@dataclass(frozen=True)
 class Rates:
     """Dollars an hour of people and of pods, None where nobody said; hours of people a stratum; ``approval`` hours for a finished ticket."""
 
@@ -33,6 +41,7 @@ class Rates:
     fallback: Mapping[str, float | None]
     rework: Mapping[str, float | None]
     rework_dollars: float
+    pods_by: str = ""  # whose rate of pods it is, and whose it is not
 
     @property
     def fallback_known(self) -> bool:
@@ -60,8 +69,13 @@ def handling_times(volume: Volume, measured: HandlingTimes | None = None) -> Han
     return HandlingTimes("the volume file", dict(baseline.strata or {}))
 
 
-def rates_of(volume: Volume, strata: Mapping[str, str], baseline: HandlingTimes | None) -> Rates:
-    """``strata``: stratum -> the one whose tickets stand in for it; times are those of its own, where somebody gave them."""
+def rates_of(
+    volume: Volume, strata: Mapping[str, str], baseline: HandlingTimes | None, priced: PodPrice | None = None
+) -> Rates:
+    """``strata``: stratum -> the one whose tickets stand in for it; times are those of its own, where somebody gave them.
+
+    ``priced``: what a price file makes of a pod's hour; the volume's own rate goes before it.
+    """
     people, rework = volume.people, volume.rework
     fallback: dict[str, float | None] = {}
     reworked: dict[str, float | None] = {}
@@ -72,11 +86,18 @@ def rates_of(volume: Volume, strata: Mapping[str, str], baseline: HandlingTimes 
         fallback[name] = None if handed is None else handed / 3600
         reworked[name] = None if again is None else again / 3600
     approval = people.approval if people is not None else None
+    pods = priced if volume.pods is None else PodPrice(float(volume.pods.dollars_per_hour), "the volume file")
+    instead = (
+        f", and not ${priced.dollars_per_hour:,.4g} by {priced.source}"
+        if priced is not None and volume.pods is not None
+        else ""
+    )
     return Rates(
         people=None if people is None else float(people.dollars_per_hour),
-        pods=None if volume.pods is None else float(volume.pods.dollars_per_hour),
+        pods=None if pods is None else pods.dollars_per_hour,
         approval=0.0 if approval is None else approval.share * approval.time / 3600,
         fallback=fallback,
         rework=reworked,
         rework_dollars=float(rework.dollars) if rework is not None and rework.dollars is not None else 0.0,
+        pods_by="" if pods is None else pods.source + instead,
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -69,6 +71,44 @@ def test_a_volume_file_gives_every_figure_in_text_and_json(project: Path) -> Non
     assert value["baseline"]["source"] == "minutes of 3 tickets of log.yaml"
     again = json.loads(called(project, *given).stdout)
     assert {**again, "madeNs": 0} == {**value, "madeNs": 0}
+
+
+def test_a_price_file_says_what_pods_cost_where_the_volume_does_not(tmp_path: Path) -> None:
+    made = run_of(KINDS)
+    made.attempts[:] = [
+        replace(one, models=(), wall_s=36.0, cpu_s=18.0 if number % 2 else 72.0, max_rss=2**29)
+        for number, one in enumerate(made.attempts)
+    ]
+    made.stored(tmp_path / ".podctl")
+    prices = tmp_path / "prices.yaml"
+    prices.write_text(
+        "apiVersion: podctl/v1\nkind: Prices\ncompute: {cpu_hour: 0.1, gigabyte_hour: 0.02, cpu: 1, memory: 1Gi}\n"
+    )
+
+    def projected(*given: str) -> tuple[dict[str, Any], str]:
+        done = called(tmp_path, *given, "-o", "json", "--replications", "1000")
+        assert done.exception is None, done.exception
+        value = json.loads(done.stdout)
+        pods = next(part for part in value["parts"] if part["name"] == "pods")
+        return pods, " ".join(value["assumptions"])
+
+    # Every other attempt used two cores instead of the one that is asked for: 1.5 cores on average, and a gigabyte.
+    pods, said = projected("--volume", "20000", "--prices", str(prices))
+    assert pods["counted"] and pods["dollars"]["value"] == pytest.approx(20000 * 0.01 * 0.17)
+    assert f"an hour of a pod costs $0.17, by {prices}" in said
+    (tmp_path / "v.yaml").write_text(VOLUME.partition("baseline")[0])
+    pods, said = projected("--volume", str(tmp_path / "v.yaml"), "--prices", str(prices))
+    assert pods["dollars"]["value"] == pytest.approx(1500 * 0.01 * 0.5)
+    assert f"an hour of a pod costs $0.5, by the volume file, and not $0.17 by {prices}" in said
+    page = tmp_path / "p.html"
+    assert called(tmp_path, "--volume", str(tmp_path / "v.yaml"), "--prices", str(prices), "--html", str(page)).exit_code == 0
+    assert "by the volume file, and not $0.17 by" in page.read_text()
+    pods, said = projected("--volume", "20000")
+    assert (
+        not pods["counted"]
+        and "neither the volume file nor a price file" in pods["dollars"]["why"]
+        and "hour of a pod" not in said
+    )
 
 
 def test_a_number_or_the_population_will_do(project: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from doc_pages import Block, blocks
 from project import environment_for
+from sampled_run import run_of
 
 from podctl.cli.demo import copy_example
 
@@ -52,13 +53,21 @@ def new(tmp_path: Path) -> Path:
     return tmp_path / "p"
 
 
+@pytest.fixture
+def sampled(tmp_path: Path) -> Path:
+    """A store with a run of 100 made-up tickets, enough for ranges."""
+    (tmp_path / "s").mkdir()
+    run_of().stored(tmp_path / "s" / ".podctl")
+    return tmp_path / "s"
+
+
 @pytest.mark.parametrize("block", [block for block in blocks() if not block.skipped], ids=str)
 def test_a_console_block_does_what_the_page_says(block: Block, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     if block.where == "empty":
         directory = tmp_path / "e"
         directory.mkdir()
     else:
-        assert block.where in ("demo", "new"), f"{block}: <!-- in: {block.where} -->"
+        assert block.where in ("demo", "new", "sampled"), f"{block}: <!-- in: {block.where} -->"
         directory = request.getfixturevalue(block.where)
     for name, content in block.files:
         (directory / name).write_text(content)

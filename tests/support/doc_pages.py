@@ -16,7 +16,7 @@ _NOTE = re.compile(r"<!-- (.*?) -->")
 
 @dataclass(frozen=True)
 class Block:
-    """``where`` is ``demo``, ``empty`` or ``new``; ``skipped`` says why it is not executed."""
+    """``where`` is ``demo``, ``sampled``, ``empty`` or ``new``; ``skipped`` says why it is not executed."""
 
     page: str
     line: int

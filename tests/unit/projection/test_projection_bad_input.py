@@ -233,6 +233,14 @@ def test_costs_that_are_all_the_same_have_no_range() -> None:
     assert found.total.low is None and "came to the same" in found.total.why
 
 
+def test_a_stratum_that_always_resolves_at_one_cost_is_projected() -> None:
+    """A cost of a resolved ticket that cannot scatter is no mistake."""
+    run = run_of({"easy": Kind(12, 4000), "sure": Kind(12, 1000, wrong=0.0, handed_over=0.0)})
+    same = Made(run.info, [replace(one, dollars=Decimal("0.5")) for one in run.attempts])
+    sure = next(stratum for stratum in made(same).strata if stratum.name == "sure")
+    assert sure.dollars_per_resolved.value == pytest.approx(0.5) and "came to the same" in sure.dollars_per_resolved.why
+
+
 def test_every_line_of_text_is_printable() -> None:
     name = "ev\x1b[31mil\u202e"
     run = run_of({name: Kind(12, 100), "b": Kind(12, 100)})
