@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from podctl.evidence.store_read import StorePlace, StoreReader
 
 
-def _attempt(store: StorePlace, run: str, ticket: str, repeat: int) -> tuple[StoreReader, RunInfo, AttemptResult]:
+def attempt_on(store: StorePlace, run: str, ticket: str, repeat: int) -> tuple[StoreReader, RunInfo, AttemptResult]:
     """The store, the run and the attempt on a ticket (or the attempt with that very id)."""
     opened = open_store(store)
     info = opened.load_info(opened.find_run(run))
@@ -54,7 +54,7 @@ def trace_command(
     from podctl.evidence.reading import read_attempt
     from podctl.evidence.trace import render_text, timeline
 
-    opened, info, attempt = _attempt(store, run, ticket, repeat)
+    opened, info, attempt = attempt_on(store, run, ticket, repeat)
     records = read_attempt(opened.evidence_directory(info.id, attempt.id))
     if output == "json":
         for record in records:
@@ -83,7 +83,7 @@ def diff_command(run: str, ticket: str, repeat: int, store: StorePlace) -> int:
     """
     from podctl.evidence.trace import render_diff
 
-    _, _, attempt = _attempt(store, run, ticket, repeat)
+    _, _, attempt = attempt_on(store, run, ticket, repeat)
     click.echo(render_diff(attempt).rstrip())
     return 0
 

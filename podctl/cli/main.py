@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "describe": ("get", "Show one run or one pod in full."),
     "trace": ("evidence", "One attempt as a timeline: what happened, and why."),
     "diff": ("evidence", "The rows an attempt changed, against what it should have changed."),
+    "undo": ("undo", "The SQL that takes back the rows that an attempt changed."),
     "export": ("evidence", "Write a run's evidence as OTLP, ATIF or JUnit."),
     "audit": ("audit", "Who did what, with which digests; check that evidence and log are as they were; export them."),
     "compare": ("compare", "Hold agents together that worked the same sample, ticket by ticket."),

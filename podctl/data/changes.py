@@ -36,6 +36,7 @@ class ChangeAssembler:
     """Fed with messages in stream order, gives ``row.change`` data a transaction at a time.
 
     Columns that the database computes from others are left out: the others say the same.
+    A change carries ``text`` where a value's exact text is not `as_text` of it: ``old`` and ``new``, by column.
     A change carries ``trigger: true`` when a trigger or a foreign key's action made it, not the statement itself.
     ``database`` is the name shown; ``dropped`` counts rows beyond `MAX_ROWS` and `MAX_BYTES`.
     """
@@ -97,8 +98,8 @@ class ChangeAssembler:
             raise pgoutput.PgoutputError("a row outside a transaction")
         relation = self._relations[oid]
         table = self._catalog.tables.get(self._catalog.root(oid))
-        old_values = self._values(relation, old, None)
-        new_values = self._values(relation, new, old)
+        old_values, old_texts = self._values(relation, old, None)
+        new_values, new_texts = self._values(relation, new, old)
         finder = old_values or new_values
         key_columns = table.primary_key if table else ()
         self._rows.append(
@@ -115,19 +116,24 @@ class ChangeAssembler:
                     "xid": self._begin.xid,
                     "committed": self._begin.committed_ns,
                     "statement": "",
-                },
+                }
+                | ({"text": {"old": old_texts, "new": new_texts}} if old_texts or new_texts else {}),
             )
         )
 
-    def _values(self, relation: pgoutput.Relation, row: pgoutput.Row | None, old: pgoutput.Row | None) -> dict[str, Any]:
+    def _values(
+        self, relation: pgoutput.Relation, row: pgoutput.Row | None, old: pgoutput.Row | None
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """The values, and the texts of those that do not say their text."""
         if row is None:
-            return {}
+            return {}, {}
         if len(row) != len(relation.columns):
             raise pgoutput.PgoutputError(f"{relation.name} has {len(relation.columns)} columns, the row {len(row)}")
         table = self._catalog.tables.get(relation.oid)
         kinds: dict[str, Kind] = {column.name: column.kind for column in table.columns} if table else {}
         computed = {column.name for column in table.columns if column.computed and not column.key} if table else set()
-        values = {}
+        values: dict[str, Any] = {}
+        texts = {}
         for index, (column, value) in enumerate(zip(relation.columns, row, strict=True)):
             if column.name in computed:
                 continue
@@ -136,7 +142,9 @@ class ChangeAssembler:
             if isinstance(value, pgoutput.Unchanged):
                 continue
             values[column.name] = typed(value, kinds.get(column.name) or kind_of(column.type_oid, {}))
-        return values
+            if value is not None and as_text(values[column.name]) != value:
+                texts[column.name] = value
+        return values, texts
 
     def _message(self, message: pgoutput.LogicalMessage) -> None:
         if message.prefix == _END_PREFIX:
@@ -207,6 +215,15 @@ def typed(value: str | None, kind: Kind) -> Any:
         except (ValueError, RecursionError):
             return value
     return value
+
+
+def as_text(value: Any) -> str | None:
+    """The text that `typed` read, as far as the value tells: not of JSON that is no object and no list, or written otherwise."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
 
 
 def _float(text: str) -> float | str:

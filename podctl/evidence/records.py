@@ -15,7 +15,7 @@ KINDS: dict[str, Layer] = {
     "process.exec": "execution",  # pid, argv[], exe, cut: another program in the same process
     "process.exit": "execution",  # name, exit_code, signal; pid, ms, cpu_s, executed
     "sql.statement": "execution",  # database, user, statement, params, ms, sqlstate, error
-    "row.change": "execution",  # database, table, op, key{}, old{}, new{}, user, xid, statement, trigger?
+    "row.change": "execution",  # database, table, op, key{}, old{}, new{}, user, xid, statement, trigger?, text{old,new}?
     "http.call": "execution",  # service, method, path, status, ms, request_bytes, response_bytes, request_body, response_body, policy, level
     "model.call": "execution",  # provider, model, response_model, stream, status, tokens{}, long_cache_write, dollars, price_source, ms, first_byte_ms, request_digest, source, simulated, finish_reasons, tool_calls[], messages, error
     "tool.call": "execution",  # tool, arguments, result, ms, span_id

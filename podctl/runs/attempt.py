@@ -274,6 +274,9 @@ class Attempt:
                 changes.append(change)
                 writer.append("row.change", self._actor(change.get("user")), change, t=change.get("committed"))
                 self._look(writer, f"row of {name}.{change.get('table')}", _bytes(change.get("new")))
+            if database.changes_dropped:
+                body = f"{database.changes_dropped} more row changes of {name} were not kept"
+                writer.append("log", "podctl", {"severity": "WARN", "body": body, "dropped_changes": database.changes_dropped})
         return changes, counts
 
     def _actor(self, user: str | None) -> str:
