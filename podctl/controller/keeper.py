@@ -24,7 +24,7 @@ from podctl.errors import PodctlError, refused_by_system
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayConfig, provider_keys
 from podctl.pods.plan import PodSpec, steps
-from podctl.runs.access import give_access, new_role
+from podctl.runs.access import give_access, new_role, who_works
 from podctl.spec.bundle import Bundle
 from podctl.spec.load import load_bundle
 
@@ -80,14 +80,14 @@ class Keeper:
     async def _open_attempt(self, gateway: Gateway) -> None:
         doors, dialer = self._backend.doors(self._spec.id, gateway.pid)
         await gateway.open_pod(self._spec.id, doors, dialer)
+        identity, pod = agent_digest(self._bundle.agent), self._spec.id
         access = await give_access(
             self._backend,
             gateway,
             self._bundle,
-            agent_digest(self._bundle.agent),
-            pod=self._spec.id,
-            attempt=f"kept.{self._spec.id}",
-            role=new_role(),
+            identity,
+            pod=pod,
+            identified=who_works(self._bundle, identity, pod=pod, attempt=f"kept.{pod}", role=new_role()),
             evidence=self._directory / "gateway.jsonl",
         )
         self._environment = access.environment

@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from podctl.evidence.causes import Cause
 from podctl.evidence.results import AttemptResult, RunInfo
+
+_SEGMENT = re.compile(r"[^A-Za-z0-9.-]")
+#: Hexadecimal digits of the boundary's digest on a record; the audit log has all 64.
+_SHORT = 16
+
+
+def spiffe_id(domain: str, pod: str, name: str, version: str) -> str:
+    """``spiffe://DOMAIN/pod/POD/agent/NAME/version/VERSION``. What SPIFFE allows in no path, such as the ``+`` of a version, and ``_``
+    itself, is ``_`` and two hexadecimal digits for each byte, so that no two agents have one id."""
+    segments = ("pod", pod, "agent", name, "version", version)
+    return f"spiffe://{domain}/" + "/".join(_SEGMENT.sub(_escaped, segment) for segment in segments)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return "".join(f"_{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
+
+
+def who(spiffe: str, agent_digest: str, attempt: str, boundary: tuple[str, str], role: str) -> dict[str, str]:
+    """What each record of an attempt carries, for it to be told alone whose it is. ``boundary``: name and digest."""
+    name, digest = boundary
+    return {
+        "id": spiffe,
+        "digest": agent_digest,
+        "attempt": attempt,
+        "boundary": f"{name}@{digest[:_SHORT]}",
+        "role": role,
+    }
 
 
 @dataclass(frozen=True)

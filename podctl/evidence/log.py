@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -53,20 +53,24 @@ def _dump(value: dict[str, Any]) -> bytes:
 class RecordWriter:
     """Appends records to a file descriptor opened with O_APPEND; one ``write`` a record."""
 
-    def __init__(self, fd: int, writer: str, clock: Clock | None = None, *, first: int = 0) -> None:
-        """``first`` is the first record's ``seq``: the number of records the stream already has."""
+    def __init__(
+        self, fd: int, writer: str, clock: Clock | None = None, *, first: int = 0, who: Mapping[str, str] | None = None
+    ) -> None:
+        """``first`` is the first record's ``seq``: the number of records the stream already has. ``who`` goes onto every record but
+        podctl's own."""
         self._fd = fd
         self._writer = writer
         self._clock = clock or SystemClock()
         self._seq = first
+        self._who = who or None
         self._earliest = self._latest = 0
 
     @staticmethod
-    def open(path: Path, writer: str, clock: Clock | None = None) -> RecordWriter:
+    def open(path: Path, writer: str, clock: Clock | None = None, who: Mapping[str, str] | None = None) -> RecordWriter:
         """Goes on after the last whole record of an existing stream; a line torn by a kill is removed first."""
         path.parent.mkdir(parents=True, exist_ok=True)
         present = _drop_torn_tail(path)
-        return RecordWriter(open_stream(path), writer, clock, first=present)
+        return RecordWriter(open_stream(path), writer, clock, first=present, who=who)
 
     def append(
         self,
@@ -89,7 +93,8 @@ class RecordWriter:
             self._earliest = self._earliest or at
         else:
             at = max(self._earliest, t)
-        record = Record(t=at, kind=kind, actor=actor, data=data, provenance=provenance, writer=self._writer, seq=self._seq)
+        who = None if actor == "podctl" else self._who
+        record = Record(at, kind, actor, data, provenance, self._writer, self._seq, who)
         line = encode(record)
         written = 0
         try:

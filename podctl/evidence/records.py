@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ Layer = Literal["execution", "reasoning", "performance"]
 
 #: kind -> layer. Every record's kind is one of these.
 KINDS: dict[str, Layer] = {
-    "attempt.start": "execution",  # agent{name,version,digest}, ticket, pod, repeat, limits, permissions
+    "attempt.start": "execution",  # agent{name,version,digest}, ticket, pod, repeat, limits, permissions{boundary,digest,role}, spiffe_id
     "attempt.end": "execution",  # cause, exit_code, signal, detail
     "process.start": "execution",  # name, argv; of a process that the agent started: pid, parent, argv[], exe, cut
     "process.exec": "execution",  # pid, argv[], exe, cut: another program in the same process
@@ -32,7 +33,8 @@ KINDS: dict[str, Layer] = {
 @dataclass(frozen=True)
 class Record:
     """``t`` is nanoseconds since the epoch; ``actor`` is ``agent``, ``service:NAME``, ``database:NAME``, ``human:NAME`` or ``podctl``;
-    ``provenance`` says whether podctl saw it (``observed``) or the agent said it (``declared``)."""
+    ``provenance`` says whether podctl saw it (``observed``) or the agent said it (``declared``). ``who`` is in whose attempt it happened
+    (`podctl.evidence.identity.who`); on everything but podctl's own records, so that each can be taken alone."""
 
     t: int
     kind: str
@@ -41,9 +43,10 @@ class Record:
     provenance: Literal["observed", "declared", "inferred"] = "observed"
     writer: str = ""
     seq: int = 0
+    who: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        value = {
             "t": self.t,
             "layer": KINDS[self.kind],
             "kind": self.kind,
@@ -53,6 +56,7 @@ class Record:
             "seq": self.seq,
             "data": self.data,
         }
+        return value if self.who is None else value | {"who": dict(self.who)}
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Record:
@@ -64,6 +68,7 @@ class Record:
             provenance=value.get("provenance", "observed"),
             writer=value.get("writer", ""),
             seq=value.get("seq", 0),
+            who=who if isinstance(who := value.get("who"), dict) else None,
         )
 
 

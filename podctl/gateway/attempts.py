@@ -70,16 +70,12 @@ class Attempt:
         self.bodies = Bodies()
         self._watch = Watch(granted.honeytokens)
         self._fd = evidence_fd
-        self._writer = RecordWriter(evidence_fd, "gateway")
+        self._writer = RecordWriter(evidence_fd, "gateway", who=granted.who)
         self._run = run
         self._emit = emit
         self._items = 0
         self._calls: dict[str, Reservation] = {}
         self._open = True
-
-    @property
-    def agent(self) -> str:
-        return self.granted.identity.get("name", "")
 
     # ---- records ----
 

@@ -85,7 +85,7 @@ class AttemptPass:
     ``evidence`` is the gateway's own stream of the attempt. A limit of ``None`` is no limit, 0 allows nothing.
     ``spans`` bounds spans, log records and decisions together. ``services`` are the services the agent may
     call, empty for all; databases are held by their grants. ``policies`` are the boundary's, None where none decides on
-    what services are asked. ``identity`` is put on every model record. ``honeytokens``, place -> value, are looked for
+    what services are asked. ``agent`` is its name, to policies; ``who`` is put on every record (`podctl.evidence.identity.who`). ``honeytokens``, place -> value, are looked for
     in what the agent sends.
     """
 
@@ -99,7 +99,8 @@ class AttemptPass:
     evidence_bytes: int = 256 * 2**20
     services: tuple[str, ...] = ()
     policies: tuple[Policy, ...] | None = None
-    identity: Mapping[str, str] = field(default_factory=dict)
+    agent: str = ""
+    who: Mapping[str, str] = field(default_factory=dict)
     honeytokens: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -109,7 +110,7 @@ class AttemptPass:
             "dollars": _text(self.dollars),
             "services": list(self.services),
             "policies": None if self.policies is None else to_json(self.policies),
-            "identity": dict(self.identity),
+            "who": dict(self.who),
             "honeytokens": dict(self.honeytokens),
         }
 

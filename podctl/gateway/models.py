@@ -82,7 +82,7 @@ class ModelDoor:
         given = request.headers.get("x-api-key") or request.headers.get("Authorization", "").removeprefix("Bearer ")
         path = request.rel_url.path
         attempt.look("model call", *header_bytes(request))
-        if not hmac.compare_digest(given.encode(), attempt.granted.key.encode()):
+        if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), attempt.granted.key.encode()):
             raise _refuse(attempt, 401, "authentication_error", path, "the key is not this attempt's key")
         if attempt.full:
             raise _refuse(attempt, 429, "podctl_evidence_full", path, "the attempt's evidence reached its limit")
@@ -162,7 +162,6 @@ class ModelDoor:
             "source": self._source,
             "simulated": self._mode == "scripted",
             "price_source": hold.price_source,
-            "identity": dict(attempt.granted.identity),
         }
         attempt.call_started(call_id, hold.reservation, facts, simulated=self._mode == "scripted")
         began = time.monotonic()

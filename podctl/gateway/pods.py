@@ -155,7 +155,7 @@ class Pod:
             writer.transport.abort()
             return
         if door.kind == "raw" and attempt.decider is not None:
-            decided = attempt.decider.connect(attempt.agent, door.name)
+            decided = attempt.decider.connect(attempt.granted.agent, door.name)
             if not decided.allowed:
                 attempt.way_out("tcp", door.name, "a connection to a service that the boundary does not open whole", decided)
                 writer.transport.abort()

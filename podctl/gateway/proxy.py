@@ -120,7 +120,7 @@ class ServiceDoor:
         if attempt.decider is not None:
             try:
                 asked = read_target(request.method, request.raw_path, request.headers)
-                decided = attempt.decider.call(attempt.agent, self._service, asked)
+                decided = attempt.decider.call(attempt.granted.agent, self._service, asked)
             except Ambiguous as why:
                 decided = Decision(False, "human-only", AMBIGUOUS, str(why))
             result |= {"policy": decided.policy, "level": decided.level}

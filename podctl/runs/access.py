@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from podctl.agents.identity import AgentIdentity
 from podctl.backends.base import Backend
 from podctl.boundary.policies import Policy, policies_of
 from podctl.errors import SpecError
+from podctl.evidence.identity import spiffe_id, who
 from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import AttemptPass
@@ -20,6 +22,7 @@ from podctl.spec.boundary_rules import rules_of
 from podctl.spec.bundle import Bundle
 from podctl.spec.cedar import Extra
 from podctl.spec.checks_boundary import extra_policies
+from podctl.spec.resolved import boundary_digest
 from podctl.spec.topology import databases
 
 
@@ -48,6 +51,12 @@ def extra_of(boundary: Boundary) -> list[Extra]:
         raise SpecError(f"cannot read {boundary.cedar}", code="boundary-cedar", cause=str(error.strerror)) from error
 
 
+def who_works(bundle: Bundle, identity: AgentIdentity, *, pod: str, attempt: str, role: str) -> dict[str, str]:
+    """What every record of the attempt says of whose it is."""
+    spiffe = spiffe_id(bundle.scenario.run.trust_domain, pod, identity.name, identity.version)
+    return who(spiffe, identity.digest, attempt, (bundle.boundary.name, boundary_digest(bundle.boundary)), role)
+
+
 async def give_access(
     backend: Backend,
     gateway: Gateway,
@@ -55,15 +64,15 @@ async def give_access(
     identity: AgentIdentity,
     *,
     pod: str,
-    attempt: str,
-    role: str,
+    identified: Mapping[str, str],
     evidence: Path,
     decoys: Decoys = NOTHING,
 ) -> Access:
-    """Make ``role`` in each database of the pod with the boundary's rights, and open ``attempt`` at the gateway.
+    """Make the role of ``identified`` in each database of the pod with the boundary's rights, and open its attempt at the gateway.
 
-    ``evidence`` is the stream that the gateway writes. Raises `PodctlError`.
+    ``evidence`` is the stream that the gateway writes, ``identified`` (`who_works`) on each of its records. Raises `PodctlError`.
     """
+    role, attempt = identified["role"], identified["attempt"]
     agent, limits = bundle.agent, bundle.scenario.limits
     credentials = {}
     for name in databases(bundle.topology):
@@ -82,8 +91,9 @@ async def give_access(
             spans=limits.spans,
             services=agent.tools,
             policies=policies_for(bundle.boundary),
-            identity={"name": identity.name, "version": identity.version, "digest": identity.digest},
             honeytokens=decoys.tokens,
+            agent=identity.name,
+            who=identified,
         )
     )
     point("attempt.opened")

@@ -30,10 +30,11 @@ from podctl.grading.sqlref import expected_changes
 from podctl.honey.planting import NOTHING, Decoys
 from podctl.honey.search import Watch, record, said
 from podctl.pods.plan import PodSpec, steps
-from podctl.runs.access import give_access, new_role
+from podctl.runs.access import give_access, new_role, who_works
 from podctl.runs.processes import record_processes, record_services
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck
+from podctl.spec.resolved import boundary_digest
 from podctl.spec.topology import databases
 from podctl.stats.units import plural
 from podctl.tickets.types import Ticket
@@ -105,6 +106,7 @@ class Attempt:
         self._clock = clock
         self._name = f"{run}.{planned.id}"
         self._role = new_role()
+        self._who = who_works(bundle, identity, pod=spec.id, attempt=self._name, role=self._role)
         self._phases = Phases(clock)
         self._totals = Totals()
         self.stop_reason = ""
@@ -117,7 +119,7 @@ class Attempt:
         self._phases.seconds["reset"] = round(reset_s, 6)
         self._phases.start()
         started = self._clock.wall_ns()
-        writer = RecordWriter.open(stream_path(self._directory, "runner"), "runner", self._clock)
+        writer = RecordWriter.open(stream_path(self._directory, "runner"), "runner", self._clock, self._who)
         exit_: Exit | None = None
         changes: list[dict[str, Any]] = []
         counts = {"statements": 0, "boundary": 0}
@@ -168,7 +170,12 @@ class Attempt:
             "pod": self._spec.id,
             "repeat": self._planned.repeat,
             "limits": limits.model_dump(mode="json"),
-            "permissions": {"boundary": self._bundle.boundary.name, "role": self._role},
+            "permissions": {
+                "boundary": self._bundle.boundary.name,
+                "digest": boundary_digest(self._bundle.boundary),
+                "role": self._role,
+            },
+            "spiffe_id": self._who["id"],
         }
 
     async def _execute(self, writer: RecordWriter) -> Exit:
@@ -179,8 +186,7 @@ class Attempt:
             self._bundle,
             self._identity,
             pod=self._spec.id,
-            attempt=self._name,
-            role=self._role,
+            identified=self._who,
             evidence=stream_path(self._directory, "gateway"),
             decoys=self._decoys,
         )

@@ -297,7 +297,7 @@ class Gate(Model):
 
 
 class RunSettings(Model):
-    YOUNGER: ClassVar[frozenset[str]] = frozenset({"fail_fast", "audit"})
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"fail_fast", "audit", "trust_domain"})
 
     pods: Annotated[int, Field(ge=1, le=256)] = 2
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
@@ -311,6 +311,9 @@ class RunSettings(Model):
     )
     audit: Literal["kept", "signed"] = Field(
         "kept", description="'signed': nothing runs without a key that signs the store's audit log (docs/audit.md)"
+    )
+    trust_domain: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,254}$")] = Field(
+        "podctl.local", description="of the SPIFFE ids by which evidence names agents"
     )
     fail_fast: bool = Field(False, description="with a baseline: end the run once this version is worse for certain")
     ttl: Seconds = 4 * 3600.0

@@ -60,8 +60,9 @@ def part_digests(bundle: Bundle) -> dict[str, str]:
 
 
 def boundary_digest(boundary: Boundary) -> str:
-    """sha256 over what the boundary says, wherever its file lies."""
-    return _digest(_plain(boundary, Path()))
+    """sha256 over what the boundary and its Cedar file say, wherever they lie. Raises `SpecError` when that file cannot be read."""
+    value = _plain(boundary.model_copy(update={"cedar": None}), Path())
+    return _digest(value if boundary.cedar is None else value | {"cedar": _contents(boundary.cedar, "Cedar file")})
 
 
 def seed_files(bundle: Bundle) -> list[Path]:

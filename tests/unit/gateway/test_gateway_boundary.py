@@ -78,7 +78,7 @@ def test_calls_are_decided_answered_and_recorded(tmp_path: Path, seen: tuple[See
 
     async def work(rig: Rig) -> None:
         await rig.open_pod({"orders": ("http", address), "cache": ("raw", address)})
-        await rig.open(policies=POLICIES, identity={"name": "a", "version": "1", "digest": "d"})
+        await rig.open(policies=POLICIES, agent="a")
         said = [
             await asyncio.to_thread(ask, rig.ports["orders"], *request)
             for request in (

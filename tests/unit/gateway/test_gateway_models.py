@@ -42,7 +42,7 @@ def chat(model: str = "fake-ok", **more: Any) -> dict[str, Any]:
 def test_openai_chat_is_metered_as_the_provider_said(tmp_path: Path, provider: FakeProvider) -> None:
     async def work(rig: Rig) -> None:
         await rig.open_pod()
-        await rig.open(identity={"name": "a", "version": "1", "digest": "d"})
+        await rig.open(who={"id": "spiffe://x", "digest": "d"})
         client = rig.openai()
         plain = await client.chat.completions.create(**chat())
         assert plain.choices[0].message.content == TEXT
@@ -74,7 +74,7 @@ def test_openai_chat_is_metered_as_the_provider_said(tmp_path: Path, provider: F
         assert [bool(call["tool_calls"]) for call in finals] == [False, False, False, True, True]
         assert finals[3]["tool_calls"][0] == {"id": "call_1", "name": "lookup", "arguments": '{"order": 17}'}
         assert finals[1]["messages"] == [{"role": "user", "content": "hi"}, {"role": "assistant", "content": TEXT}]
-        assert finals[0]["identity"] == {"name": "a", "version": "1", "digest": "d"}
+        assert {record.who["digest"] for record in rig.records()} == {"d"}
         path, headers, _ = provider.seen[0]
         assert path == "/v1/chat/completions" and headers["authorization"] == f"Bearer {REAL_KEY}"
         everything = (tmp_path / "0001-1.gw").read_text()
