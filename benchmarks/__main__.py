@@ -28,6 +28,7 @@ NAMES = (
     "pods",
     "memory",
     "store",
+    "audit",
     "reports",
     "throughput",
     "growth",

@@ -233,20 +233,42 @@ def _run_problems(row: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) 
     if not entries:
         yield "the log does not know the run"
         return
-    begun = next(
-        (entry["data"] for entry in reversed(entries) if entry["kind"] in ("run.begun", "run.merged", "run.resumed")), None
-    )
-    judged = next((entry["data"] for entry in reversed(entries) if entry["kind"] == "run.judged"), None)
-    if row["status"] == "running":
-        if begun is not None and begun.get("info") != digest(row["info"]):
-            yield "what the run was begun with, or gone on with, is not what the log says"
-    elif judged is not None:
-        if judged.get("info") != digest(row["info"]):
-            yield "what the run was is not what the log says"
-        if judged.get("outcome") != outcome_digest(dict(row)):
-            yield "the verdict, its findings or notes are not what the log says"
-    elif begun is not None:
-        yield "the store has a verdict, and the log has none"
+    of_run = [entry for entry in entries if entry["kind"] in ("run.begun", "run.merged", "run.resumed", "run.judged")]
+    if not of_run:
+        return  # older than the log
+    first, last = of_run[0], of_run[-1]
+    if first["kind"] in ("run.begun", "run.merged"):
+        for what in _unlike(first["data"], row["info"]):
+            yield f"{what} that the run was begun with is not what the log says"
+    if (last["kind"] == "run.judged") != (row["status"] != "running"):
+        here, there = ("the log", "the store") if last["kind"] == "run.judged" else ("the store", "the log")
+        yield f"{here} has a verdict, and {there} has none"
+        return
+    if last["data"].get("info") != digest(row["info"] or ""):
+        yield "what the run was is not what the log says"
+    if last["kind"] == "run.judged" and last["data"].get("outcome") != outcome_digest(dict(row)):
+        yield "the verdict, its findings or notes are not what the log says"
+
+
+def _unlike(begun: Mapping[str, Any], stored: str) -> Iterator[str]:
+    """What no later entry may make another: a run that goes on is the one that was begun."""
+    try:
+        info = json.loads(stored)
+    except (ValueError, RecursionError, TypeError):
+        info = None
+    info = info if isinstance(info, dict) else {}
+    digests = begun.get("digests")
+    digests = digests if isinstance(digests, dict) else {}
+    agent = {name: info.get(f"agent_{name}") for name in ("name", "version", "digest")}
+    same = {
+        "the agent": (begun.get("agent"), agent),
+        "the scenario": (begun.get("scenario"), info.get("scenario")),
+        "the topology": (begun.get("topology"), info.get("topology")),
+        "the specs": (digests.get("spec"), info.get("spec_digest")),
+        "the sample": (digests.get("sample"), info.get("sample_digest")),
+        "the model": (begun.get("simulated"), info.get("simulated")),
+    }
+    return (what for what, (told, there) in same.items() if told != there)
 
 
 def _check_attempt(

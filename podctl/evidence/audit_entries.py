@@ -59,9 +59,13 @@ class Entry:
         return line
 
 
+#: One encoder: `json.dumps` would make another for each value.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+
+
 def canonical(value: Any) -> str:
     """The one JSON text of a value: keys in order, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return _CANONICAL(value)
 
 
 def digest(text: str) -> str:

@@ -157,7 +157,9 @@ def test_a_log_that_nobody_signed_and_one_that_a_stranger_signed_say_so(place: t
         ("UPDATE attempts SET result = replace(result, '\"passed\":false', '\"passed\":true')", ["0001-1: its result in the store"]),
         ("UPDATE attempts SET evidence_root = ''", ["0000-1: its seal in the store is not the one in the log"]),
         ("UPDATE runs SET verdict = 'fail'", ["the verdict, its findings or notes are not what the log says"]),
-        ("UPDATE runs SET info = replace(info, 'careful', 'other')", ["what the run was is not what the log says"]),
+        ("UPDATE runs SET info = replace(info, 'careful', 'other')", ["the agent that the run was begun with", "what the run was is not"]),
+        ("UPDATE runs SET info = replace(info, '\"podctl_version\":\"\"', '\"podctl_version\":\"9\"')", ["what the run was is not"]),
+        ("UPDATE runs SET status = 'running', verdict = 'fail'", ["the log has a verdict, and the store has none"]),
     ],
 )  # fmt: skip
 def test_whatever_is_changed_behind_podctl_s_back_is_named(
@@ -212,6 +214,15 @@ def rewrite(store: Store, place: tuple[Path, str | None], change: Callable[[dict
     again = opened(place, key)
     again.checkpoint()
     again.close()
+
+
+def test_what_is_changed_while_a_run_stands_still_is_not_made_true_by_going_on(tmp_path: Path) -> None:
+    store = opened((tmp_path, None))
+    begin(store)
+    execute((tmp_path, None), "UPDATE runs SET info = replace(info, 'dddd', 'eeee')", "UPDATE runs SET status = 'interrupted'")
+    store.take_over("r-1", Owner.current())
+    assert "the agent that the run was begun with is not what the log says" in check_run(store, "r-1").problems
+    store.close()
 
 
 def test_only_a_checkpoint_that_was_kept_finds_what_the_holder_of_the_key_rewrote(tmp_path: Path) -> None:
