@@ -314,7 +314,25 @@ def _summary(entry: Mapping[str, Any]) -> str:
 
 
 #: Of an entry's data, in a line of the table.
-_SHOWN = ("try", "cause", "passed", "root", "status", "verdict", "planned", "gone", "left", "forced", "runs")
+_SHOWN = (
+    "try",
+    "cause",
+    "passed",
+    "root",
+    "status",
+    "verdict",
+    "planned",
+    "gone",
+    "left",
+    "forced",
+    "runs",
+    "level",
+    "demand",
+    "until",
+    "what",
+    "id",
+    "for",
+)
 
 
 def _time(entry: Mapping[str, Any]) -> str:

@@ -69,7 +69,19 @@ def _checked(value: Any) -> str:
 
 
 #: As `podctl.spec.shape.KINDS`, which help need not import.
-_KINDS = ("Scenario", "Topology", "Tickets", "Agent", "Boundary", "Capture", "Masking", "Volume", "Prices", "PriceLock")
+_KINDS = (
+    "Scenario",
+    "Topology",
+    "Tickets",
+    "Agent",
+    "Boundary",
+    "Capture",
+    "Masking",
+    "Volume",
+    "Prices",
+    "PriceLock",
+    "Ladder",
+)
 
 
 @click.command("schema")

@@ -445,7 +445,7 @@ def load_baseline(store: StoreReader, name: str, scenario: str = "", besides: st
     """A run by its id or its beginning; or the latest finished run of a git branch, except ``besides``, and of ``scenario`` where that is given.
 
     Raises `StoreProblem` where there is no such run, `SpecError` for a shard: its tickets are no sample; and for a
-    certificate: there are none yet.
+    certificate: it has no attempts.
     """
     try:
         base = store.load_run(store.find_run(name))
@@ -472,8 +472,8 @@ def _latest_of_branch(store: StoreReader, branch: str, scenario: str, besides: s
     known = sorted({one.info.branch for one in store.list_runs() if one.info.branch and scenario in ("", one.info.scenario)})
     if Path(branch).is_file() or branch.startswith("certificate") or branch.endswith((".json", ".pem", ".cert")):
         what, hint = (
-            f"{branch} is no baseline: certificates do not exist yet",
-            "name a run, or a git branch that runs were made of",
+            f"{branch} is no baseline: a certificate has no attempts to compare with",
+            "name the run that it is of, or a git branch that runs were made of",
         )
     else:
         what = f"there is neither a run {branch!r} nor a finished run{' of scenario ' if scenario else ''}{scenario} of a git branch {branch!r}"

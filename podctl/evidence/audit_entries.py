@@ -30,6 +30,10 @@ KINDS = {
     "run.torn-down": "gone: how many things, left[]",
     "run.judged": "status, verdict, attempts, outcome, info",
     "run.merged": "as run.begun, and runs[]: the shards",
+    "certificate.made": "certificate: its digest, agent, result, key, for",
+    "agent.promoted": "record: its digest, agent, level, ladder, certificate, for, key",
+    "demand.waived": "record: its digest, agent, level, ladder, demand, until, reason, for, key",
+    "trust.revoked": "what, id, reason, for, key, issued; without what and id the list was stated again",
 }
 _KIND = re.compile(r"[a-z]+(?:[.-][a-z]+)+")
 #: Characters of an entry; a fact, not a file.

@@ -13,6 +13,7 @@ from podctl.errors import SpecError
 from podctl.spec import placeholders
 from podctl.spec.capture import Capture
 from podctl.spec.checks_boundary import check_boundary_file
+from podctl.spec.ladder import Ladder
 from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
 from podctl.spec.problems import Mark, Problem, printable, shown
 from podctl.spec.shape import closest
@@ -89,6 +90,9 @@ def check(document: Document, model: type[Model], replaced: Collection[str] = ()
         _quarantine(document.root, report)
     elif model is Boundary:
         report.problems += check_boundary_file(document)
+    elif model is Ladder:
+        for _, key in document.root.mapping("people").values():
+            report.path(key, "file", "podctl audit key show prints a public key")
     return report.problems
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from podctl.spec.capture import Capture
+from podctl.spec.ladder import Ladder
 from podctl.spec.masking import Masking
 from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
 from podctl.spec.prices import PriceLock, Prices
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Model]] = {
     "Volume": Volume,
     "Prices": Prices,
     "PriceLock": PriceLock,
+    "Ladder": Ladder,
 }
 
 M = TypeVar("M", bound=Model)
@@ -42,6 +44,7 @@ _PATTERNS = {
     r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$": "OWNER/NAME",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of an environment variable (not what it holds)",
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$": "a day such as 2026-03-31",
+    r"^[0-9a-f]{64}$": "a sha256 digest (64 of 0-9 and a-f)",
     r"^/": "a path that starts with /",
     r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$": "a version such as 1.4.0 (letters, digits and . _ + -)",
 }

@@ -95,7 +95,7 @@ def test_other_requirements_leave_the_stored_verdict(directory: Path) -> None:
     ("arguments", "code", "said"),
     [
         (["r-2", "--baseline", "release"], "no-baseline", "branches with runs: main"),
-        (["r-2", "--baseline", "release.json"], "no-baseline", "certificates do not exist yet"),
+        (["r-2", "--baseline", "release.json"], "no-baseline", "a certificate has no attempts"),
         (["r-2", "--require", "pass_rates=1"], "usage", "one of pass_rate, "),
         (["r-2", "--require", "pass_rate=2"], "usage", "--require pass_rate: "),
         (["r-2", "--aa"], "gate-no-repeats", "--repeats 2 or more"),

@@ -134,7 +134,7 @@ def test_a_branch_is_its_latest_finished_run_of_the_scenario(tmp_path: Path) -> 
         with pytest.raises(SpecError) as raised:
             load_baseline(world.store, name, scenario)
         assert raised.value.code == "no-baseline" and said in raised.value.hint
-    with pytest.raises(SpecError, match="certificates do not exist yet"):
+    with pytest.raises(SpecError, match="a certificate has no attempts"):
         load_baseline(world.store, "release.json", "small")
 
 

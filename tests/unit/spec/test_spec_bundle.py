@@ -19,10 +19,10 @@ import pytest
 
 from podctl.agents.identity import agent_digest
 from podctl.errors import SpecError
-from podctl.spec.load import load_bundle
-from podctl.spec.models import Seed
+from podctl.spec.load import load_bundle, load_model
+from podctl.spec.models import Boundary, Seed
 from podctl.spec.problems import SpecMistakes
-from podctl.spec.resolved import resolved, seed_files, spec_digest
+from podctl.spec.resolved import boundary_digest, part_digests, resolved, seed_files, spec_digest
 from podctl.spec.scaffold import scaffold
 from podctl.spec.tickets import Tickets
 from podctl.tickets.sample import draw
@@ -151,6 +151,25 @@ def test_fields_younger_than_stored_digests_are_in_no_resolved_spec_that_does_no
     used = dataclasses.replace(changed, scenario=changed.scenario.model_copy(update={"sample": sample}))
     assert resolved(used)["scenario"]["sample"]["minimum"] == 2
     assert spec_digest(used) != spec_digest(changed)
+
+
+def test_a_boundary_has_one_digest_wherever_it_lies_and_its_cedar_file_counts(project: Path, tmp_path: Path) -> None:
+    Path("extra.cedar").write_text("forbid(principal, action, resource);")
+    Path("boundary.yaml").write_text(Path("boundary.yaml").read_text() + "cedar: extra.cedar\n")
+    here = load_bundle(Path("scenario.yaml"))
+    assert part_digests(here)["boundary"] == boundary_digest(here.boundary)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("boundary.yaml", "extra.cedar"):
+        shutil.copy(name, elsewhere / name)
+    there = load_model(elsewhere / "boundary.yaml", Boundary)
+    assert boundary_digest(there) == boundary_digest(here.boundary)
+    (elsewhere / "extra.cedar").write_text("")
+    assert boundary_digest(there) != boundary_digest(here.boundary)
+    before = part_digests(here)
+    edit(Path("seed/orders.csv"), "teapot", "teacup")
+    after = part_digests(here)
+    assert {name for name in before if before[name] != after[name]} == {"topology"}
 
 
 def test_the_digest_follows_the_spec_and_the_seeds(project: Path) -> None:

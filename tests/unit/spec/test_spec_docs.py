@@ -32,6 +32,7 @@ def test_every_kind_has_a_section() -> None:
         "Volume",
         "Prices",
         "PriceLock",
+        "Ladder",
     ]
     assert set(SECTIONS) == set(KINDS)
 
