@@ -120,6 +120,7 @@ class Runner:
             self._watch.replay(done)
             if self._watch.enough:
                 self._queue.clear()
+                point("early.found")
         pods = min(self._bundle.scenario.run.pods, max(1, len(self._queue)))
         ticker = asyncio.create_task(self._tick())
         deadline = asyncio.create_task(self._run_deadline())
@@ -294,7 +295,12 @@ class Runner:
             return
         self._watch.add(result)
         if self._watch.enough and not self._stop.is_set():
-            self._spawn(self.interrupt())
+            point("early.certain")
+            self._spawn(self._end_early())
+
+    async def _end_early(self) -> None:
+        await self.interrupt()
+        point("early.told")
 
     def _abandon(self, attempt: str, number: int, totals: Totals, cause: Cause) -> None:
         self._store.abandon_try(

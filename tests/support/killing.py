@@ -136,6 +136,7 @@ def same_as_ever(result: RunResult) -> dict[str, Any]:
     return {
         "status": result.status,
         "verdict": result.verdict,
+        "early": result.comparison and (result.comparison.early_stop, result.comparison.flips),
         "findings": [(finding.name, finding.verdict, finding.measured) for finding in result.findings],
         "sample": (result.info.sample_digest, result.info.sample_size, result.info.seed),
         "attempts": [
