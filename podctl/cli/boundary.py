@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from podctl.cli.common import emit_json, output_option
+from podctl.cli.common import emit_json, open_store, output_option, store_option
 from podctl.errors import SpecError
 
 if TYPE_CHECKING:
     from podctl.boundary.explaining import Answer, Boundaries, Difference
+    from podctl.evidence.store_read import StorePlace
     from podctl.spec.models import Boundary
     from podctl.spec.source import Document
 
@@ -134,6 +135,43 @@ def compile_command(boundary: Path, target: str, role: str, namespace: str) -> i
         click.echo(
             "# no rule grants anything" if manifest is None else yaml.safe_dump(manifest, sort_keys=False), nl=manifest is None
         )
+    return 0
+
+
+@boundary_command.command("suggest")
+@click.argument("runs", nargs=-1, required=True)
+@store_option
+def suggest_command(runs: tuple[str, ...], store: StorePlace) -> int:
+    """The tightest boundary that what RUNS did needs, with the evidence for each rule. What was refused is not opened.
+
+    \b
+    podctl boundary suggest latest > tighter.yaml
+    podctl boundary diff boundary.yaml tighter.yaml
+    """
+    from podctl.boundary.suggesting import Observed
+    from podctl.controller.run import BOUNDARY
+    from podctl.evidence.reading import read_attempt
+    from podctl.spec.models import Boundary
+
+    opened = open_store(store)
+    names = list(dict.fromkeys(opened.find_run(run) for run in runs))
+    written = [opened.load_info(name).settings.get(BOUNDARY) for name in names]
+    if None in written:
+        raise SpecError(
+            f"run {names[written.index(None)]} was made before runs kept their boundary",
+            code="boundary-unknown",
+            hint="suggest from a run that is made anew",
+        )
+    if any(one != written[0] for one in written):
+        raise SpecError(
+            "the runs had different boundaries", code="boundary-different", hint="name runs that were made under the same one"
+        )
+    observed = Observed(Boundary.model_validate(written[0]))
+    for name in names:
+        for attempt in opened.each_attempt(name):
+            records = read_attempt(opened.evidence_directory(name, attempt.id))
+            observed.attempt(attempt.id, attempt.ticket, ((one.kind, one.actor, one.data) for one in records))
+    click.echo(observed.text(names), nl=False)
     return 0
 
 

@@ -53,8 +53,8 @@ from podctl.tickets.sample import Drawn
 from podctl.tickets.sources import load_tickets
 from podctl.tickets.types import Ticket
 
-#: Where a run's settings say what its boundary opens of services; older runs do not.
-ROUTES = "services"
+#: Where a run's settings have its whole boundary. Of runs that do not, boundaries did not decide on services.
+BOUNDARY = "boundary_spec"
 #: How often files of attempts that are being made are sent to a store that machines share, in seconds.
 _KEEP_S = 1.0
 
@@ -393,7 +393,7 @@ class RunController:
 def _as_begun(before: RunInfo, prepared: Prepared) -> Prepared:
     """A run that began before boundaries decided on what services are asked goes on in the same way, and says so."""
     services = prepared.bundle.topology.services
-    if ROUTES in before.settings or not services:
+    if BOUNDARY in before.settings or not services:
         return prepared
     boundary = prepared.bundle.boundary.model_copy(update={"services": dict.fromkeys(services, "ai-writable")})
     note = "this run began before boundaries decided on what services are asked: every one was open whole"
@@ -541,7 +541,7 @@ def printed_settings(bundle: Bundle) -> dict[str, Any]:
     scenario = whole["scenario"]
     return {key: scenario[key] for key in ("limits", "checks", "gate", "sample", "run", "model")} | {
         "boundary": whole["boundary"].get("databases", {}),
-        ROUTES: whole["boundary"].get("services", {}),
+        BOUNDARY: whole["boundary"],
         "scenario": _relative(bundle.path),
     }
 
