@@ -17,6 +17,7 @@ from podctl.evidence.store import Store
 from podctl.evidence.store_read import StorePlace
 from podctl.evidence.store_rows import RunSummary
 from podctl.runs.runner import Listener
+from podctl.signing import configured_key
 from podctl.spec.load import load_bundle
 from podctl.spec.resolved import spec_digest
 
@@ -181,4 +182,4 @@ def worst(tried: Sequence[Tried]) -> ExitCode:
 
 
 def open_store(place: StorePlace) -> Store:
-    return Store.at(place, SystemClock())
+    return Store.at(place, SystemClock(), key=configured_key())

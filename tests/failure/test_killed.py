@@ -12,7 +12,7 @@ from killing import CLEAN, RESUME, RUN, Ground, assert_nothing_lost, killing_pro
 from project import Project
 
 from podctl.clock import SystemClock
-from podctl.evidence.reading import verify
+from podctl.evidence.audit_check import check_log, check_run, entries_of
 from podctl.evidence.store import Store
 from podctl.faults import POINTS
 
@@ -39,9 +39,15 @@ def finish(here: Ground, project: Project, whole: dict[str, Any]) -> None:
     assert (project.store / "runs" / project.run().info.id / "report.html").exists()
     assert_nothing_lost(project)
     assert here.holdings() == CLEAN
-    for attempt in project.run().attempts:
-        directory = project.store / "runs" / project.run().info.id / "attempts" / attempt.id
-        assert verify(directory, attempt.evidence_root).intact
+    store = Store.open(project.store, SystemClock())
+    try:
+        log, run = check_log(store), check_run(store, store.find_run("latest"))
+        assert log.problems == () and run.intact and len(run.attempts) == len(project.run().attempts)
+        told = [entry["kind"] for entry in entries_of(store, run.run)]
+        assert told[0] == "run.begun" and told[-1] == "run.judged" and told.count("run.judged") == 1
+        assert told.count("attempt.sealed") == len(run.attempts)
+    finally:
+        store.close()
 
 
 def killed_and_cleaned(here: Ground, project: Project, point: str, *command: str) -> None:
