@@ -89,10 +89,13 @@ class Counts(Loose):
     repeats: Count
 
 
-class Interval(Loose):
+class PassRate(Loose):
+    """With its 95 % interval. ``weighed`` by what tickets stand for in the population, where the sample is not in proportion to it."""
+
     share: Part | None
     low: Part | None = None
     high: Part | None = None
+    weighed: bool = False
 
 
 class Stratum(Loose):
@@ -139,7 +142,7 @@ class Facts(Loose):
     gate: dict[Short, Any]
     findings: Annotated[tuple[Finding, ...], Field(max_length=200)]
     counts: Counts
-    passRate: Interval
+    passRate: PassRate
     strata: dict[Text, Stratum]
     fidelity: Fidelity
     isolation: Isolation

@@ -14,8 +14,10 @@ from podctl.evidence.results import AttemptResult, RunResult
 from podctl.spec.models import Gate
 from podctl.stats.fidelity import score
 from podctl.stats.proportions import Interval
-from podctl.stats.summary import Summary, summarize
+from podctl.stats.summary import Summary, by_ticket, summarize
 from podctl.stats.units import plural
+from podctl.stats.weighed_share import WeighedShare, of_clusters
+from podctl.stats.weighing import weighing_of
 from podctl.trust.certificate import FACTS, STATEMENT, TEST_RESULT, plain_gate
 from podctl.trust.moments import moment
 
@@ -148,13 +150,23 @@ def _figures(run: RunResult) -> dict[str, Any]:
             "retried": sum(attempt.tries > 1 for attempt in run.attempts),
             "repeats": run.info.repeats,
         },
-        "passRate": {"share": counted.rate.share, **_bounds(counted.rate.interval)},
+        "passRate": _pass_rate(run, counted),
         "strata": _strata(run, counted),
     }
 
 
 def _counted(run: RunResult) -> list[AttemptResult]:
     return [attempt for attempt in run.attempts if attempt.ticket not in run.info.quarantine]
+
+
+def _pass_rate(run: RunResult, counted: Summary) -> dict[str, Any]:
+    """Weighed by what tickets stand for, as the gate has it, where the sample is not in proportion to the population."""
+    weighing = weighing_of(run)
+    if weighing is None or not counted.rate.of:
+        return {"share": counted.rate.share, **_bounds(counted.rate.interval), "weighed": False}
+    groups = weighing.split(by_ticket(_counted(run)))
+    weighed = WeighedShare(tuple(of_clusters(weight, list(those.values())) for weight, those in groups))
+    return {"share": weighed.share, **_bounds(weighed.interval()), "weighed": True}
 
 
 def _bounds(interval: Interval | None) -> dict[str, float]:

@@ -14,6 +14,7 @@ import yaml
 from certified import certified, changed, facts, run, sealed
 from click.testing import CliRunner, Result
 from example_run import START_NS
+from postgres_server import serving
 
 from podctl.agents.identity import agent_digest
 from podctl.cli.main import podctl
@@ -109,8 +110,8 @@ def of_this_agent(root: Path) -> dict[str, object]:
     return {**named, "digests": digests, "ended_ns": time.time_ns(), "started_ns": START_NS}
 
 
-def keep(root: Path, made: RunResult) -> None:
-    store = Store.open(root / ".podctl", SystemClock())
+def keep(root: Path, made: RunResult, url: str | None = None) -> None:
+    store = Store.open(root / ("shared" if url else ".podctl"), SystemClock(), url=url)
     planned = [
         AttemptState(Planned(a.id, a.ticket, a.stratum, a.position, a.repeat), "ended", 1, None, a.cause) for a in made.attempts
     ]
@@ -360,6 +361,22 @@ def test_what_stands_in_the_store_and_is_not_trusted_is_left_out_and_said(office
     assert result.stderr.count("left out: ") == 2
     assert "\x1b" not in result.output
     assert "has level read-only" in result.stdout
+
+
+def test_a_store_that_machines_share_is_certified_from(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(office.keys.parent / "cache"))
+    with serving() as url:
+        keep(office.root, run(**of_this_agent(office.root)), url)
+        office.certify("--out", "c.json", "--store", url)
+        assert office.verify().return_value == 0
+        shared = ("--store", url, "--certificate", "c.json")
+        office.done(*office.waive(), *shared)
+        office.done(*office.promote("ana"), *shared)
+        assert "has level high" in office.done(
+            "trust", "agent.yaml", "--policy", "ladder.yaml", "--key", "release.pub", *shared
+        )
+        logged = office.done("audit", "show", "--store", url)
+        assert "certificate.made" in logged and "agent.promoted" in logged
 
 
 def test_a_run_that_failed_is_certified_as_failed(office: Office) -> None:

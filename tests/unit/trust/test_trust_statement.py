@@ -64,6 +64,19 @@ def test_what_lessens_a_run_is_said_and_what_is_no_pass_is_not_passed(made: Any,
     assert not caveat or caveat in caveats
 
 
+def test_the_pass_rate_is_the_gate_s_own() -> None:
+    """The made-up sample has few of what the population has many of: the rate that is judged is weighed, and so is the certified one."""
+    made = run(skill=0.3)
+    rate = certificate(certified(made)).facts.passRate
+    judged = next(one.measured for one in made.findings if one.name == "pass_rate")
+    assert rate.weighed and rate.share is not None
+    assert judged.startswith(f"{rate.share * 100:.1f} %")
+    plain = facts(certified(info(made, strata={name: (size, size) for name, (size, _) in made.info.strata.items()})))[
+        "passRate"
+    ]
+    assert not plain["weighed"] and plain["share"] != rate.share
+
+
 def test_what_counts_is_counted_without_quarantine_and_boundaries_with_it() -> None:
     made = run()
     first = replace(made.attempts[0], boundary_attempts=2)
