@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from podctl.evidence.audit_entries import digest
@@ -17,6 +17,7 @@ from podctl.evidence.note import Checkpoint, NoteProblem, read_note
 from podctl.evidence.reading import Opener, verify_opened, within
 from podctl.evidence.safe import printable
 from podctl.evidence.store_read import StoreReader
+from podctl.evidence.store_text import loaded
 from podctl.signing import PublicKey
 
 #: Leaves that are put into the tree at once.
@@ -200,7 +201,28 @@ def check_run(reader: StoreReader, run: str) -> RunCheck:
         (name, state, root, result, within(reader.evidence_directory(run, name)))
         for name, state, root, result in reader.stored_attempts(run)
     )
-    return compare_run(run, reader.stored_run(run), list(entries_of(reader, run)), attempts)
+    checked = compare_run(run, reader.stored_run(run), list(entries_of(reader, run)), attempts)
+    return replace(checked, problems=(*checked.problems, *_unlike_copies(reader, run)))
+
+
+def _unlike_copies(reader: StoreReader, run: str) -> Iterator[str]:
+    """Lists are read from columns, for speed; the log has digests of the JSON that they are copies of."""
+    row, attempts = reader.copies(run)
+    for name in _differing(row, row.pop("info")):
+        yield f"the run's column {name} is not what the run was"
+    for attempt in attempts:
+        for name in _differing(attempt, attempt.pop("result")):
+            yield f"attempt {printable(str(attempt['id']), 64)}: column {name} is not what its result says"
+
+
+def _differing(columns: Mapping[str, Any], stored: Any) -> list[str]:
+    try:
+        told = json.loads(stored)
+    except (ValueError, RecursionError, TypeError):
+        told = None
+    told = told if isinstance(told, dict) else {}
+    shown = {name: loaded(value) if isinstance(value, str) else value for name, value in columns.items()}
+    return [name for name, value in shown.items() if told.get(name) != value]
 
 
 def compare_run(

@@ -269,6 +269,20 @@ class StoreReader:
             )
         return [(row[0], row[1], row[2], row[3]) for row in rows]
 
+    def copies(self, run: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Columns that lists are made of, each with the JSON that has the same: the run's with ``info``, ended attempts' with ``result``."""
+        of_run = ("info", "id", "scenario", "agent_name", "agent_version", "agent_digest", "started_ns")
+        of_attempt = ("result", "id", "position", "repeat", "ticket", "stratum", "cause", "passed", "dollars", "wall_s")
+        with self._reading() as query:
+            [row] = query(f"SELECT {', '.join(of_run)} FROM runs WHERE id = :run", run=run) or [()]
+            if not row:
+                raise no_run(run)
+            rows = query(
+                f"SELECT {', '.join(of_attempt)} FROM attempts WHERE run = :run AND state = 'ended' ORDER BY position, repeat",
+                run=run,
+            )
+        return dict(zip(of_run, row, strict=True)), [dict(zip(of_attempt, row, strict=True)) for row in rows]
+
     # ---- files ----------------------------------------------------------------------
 
     def run_directory(self, run: str) -> Path:
