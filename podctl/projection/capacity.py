@@ -189,21 +189,30 @@ def draw(observed: Mapping[str, Observed], demand: Demand, seed: int, replicatio
     return Work(when[order], columns[0], dict(zip(uses, columns[1:], strict=True)))
 
 
-def clear(
-    observed: Mapping[str, Observed],
-    demand: Demand,
-    site: Site,
-    *,
-    seed: int,
-    replications: int | None = None,
-    redraw: bool = True,
-) -> Clearing:
-    """How long ``site`` takes for ``demand``. Raises ValueError as `draw` and `queue.simulate` do."""
-    works = _works(observed, demand, seed, replications, redraw)
+@dataclass(frozen=True)
+class Workloads:
+    """What is simulated: ``demand`` of tickets like those ``observed``, drawn ``replications`` times (None: as often as is quick and
+    enough). With ``redraw`` what was observed is drawn again too, each time, so that how few tickets it is of is in the spread."""
+
+    observed: Mapping[str, Observed]
+    demand: Demand
+    seed: int
+    replications: int | None = None
+    redraw: bool = True
+
+    def drawn(self) -> list[Work]:
+        """Raises ValueError as `draw` does."""
+        times = self.replications or min(_MOST, max(_FEWEST, int(_TICKETS / max(1.0, self.demand.expected))))
+        return [draw(self.observed, self.demand, self.seed, number, redraw=self.redraw) for number in range(times)]
+
+
+def clear(workloads: Workloads, site: Site) -> Clearing:
+    """How long ``site`` takes for them. Raises ValueError as `draw` and `queue.simulate` do."""
+    works = workloads.drawn()
     outcomes = [simulate(work, site) for work in works]
     return Clearing(
         replications=len(works),
-        seed=seed,
+        seed=workloads.seed,
         tickets=sum(map(len, works)) / len(works),
         at_once=site.at_once,
         makespan_s=Spread.of([outcome.makespan_s for outcome in outcomes]),
@@ -217,17 +226,7 @@ def clear(
     )
 
 
-def pods_for(
-    deadline_s: float,
-    probability: float,
-    observed: Mapping[str, Observed],
-    demand: Demand,
-    site: Site,
-    *,
-    seed: int,
-    replications: int | None = None,
-    redraw: bool = True,
-) -> PodsNeeded:
+def pods_for(deadline_s: float, probability: float, workloads: Workloads, site: Site) -> PodsNeeded:
     """The fewest pods with which the last ticket ends by ``deadline_s`` in at least ``probability`` of the simulations.
 
     ``site.pods`` does not matter. Every number of pods meets the same workloads. Raises ValueError as `draw` does, and for a
@@ -235,7 +234,7 @@ def pods_for(
     """
     if not 0 < deadline_s < math.inf or not 0 < probability <= 1:
         raise ValueError("a deadline lies after the start, and the probability to meet it above 0 and at most at 1")
-    works = _works(observed, demand, seed, replications, redraw)
+    works = workloads.drawn()
     most = int(min(max(map(len, works)), site.most_pods))
     wanted = math.ceil(probability * len(works) - 1e-9)
 
@@ -257,7 +256,7 @@ def pods_for(
         most=most,
         met=sum(outcome.makespan_s <= deadline_s for outcome in outcomes),
         replications=len(works),
-        seed=seed,
+        seed=workloads.seed,
         limited_by=max(held, key=lambda name: held[name]),
         makespan_s=Spread.of([outcome.makespan_s for outcome in outcomes]),
     )
@@ -288,7 +287,10 @@ def steady(
         return answer
     tickets = max(_STEADY_TICKETS, 20 * site.at_once)
     demand = Demand(per_hour=per_hour, hours=tickets / float(rates.sum()) / 3600)
-    watched = [_Watched.of(simulate(work, site)) for work in _works(observed, demand, seed, _STEADY_REPLICATIONS, False)]
+    watched = [
+        _Watched.of(simulate(work, site))
+        for work in Workloads(observed, demand, seed, _STEADY_REPLICATIONS, redraw=False).drawn()
+    ]
     waits = np.concatenate([part.waits_s for part in watched])
     return replace(
         answer,
@@ -345,11 +347,6 @@ def _table(stratum: Observed, uses: Sequence[str]) -> Floats:
     if missing:
         raise ValueError(f"how many {' and '.join(missing)} a ticket takes is not known, so no limit on them can be simulated")
     return np.column_stack([np.asarray(column, dtype=float) for column in (stratum.seconds, *map(stratum.uses.get, uses))])
-
-
-def _works(observed: Mapping[str, Observed], demand: Demand, seed: int, replications: int | None, redraw: bool) -> list[Work]:
-    enough = min(_MOST, max(_FEWEST, int(_TICKETS / max(1.0, demand.expected))))
-    return [draw(observed, demand, seed, number, redraw=redraw) for number in range(replications or enough)]
 
 
 def _loads(tables: Sequence[Floats], rates: Floats, site: Site, uses: Sequence[str]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from podctl.evidence.records import TOKEN_KINDS
 from podctl.projection import capacity
-from podctl.projection.capacity import Demand, Observed, Spread
+from podctl.projection.capacity import Demand, Observed, Spread, Workloads
 from podctl.projection.figures import Cell, merged
 from podctl.projection.model import LEAST, Clearing, Deadline, Estimate, SteadyState, Timing
 from podctl.projection.queue import Limit, Site
@@ -38,9 +38,10 @@ def timing(cells: Sequence[Cell], busiest: Mapping[str, float], volume: Volume, 
     clearing: tuple[Clearing, ...] = ()
     deadline = arriving = None
     if demand.strata:
-        clearing = tuple(_clearing(observed, demand, site, seed, sampled, scale) for site in sites)
+        workloads = Workloads(observed, demand, seed)
+        clearing = tuple(_clearing(workloads, site, sampled, scale) for site in sites)
         if work.deadline is not None:
-            deadline = _deadline(observed, demand, sites[0], work, seed, sampled, scale)
+            deadline = _deadline(workloads, sites[0], work, sampled, scale)
     per_hour = {name: some / _HOURS[volume.period] for name, some in tickets.items() if some}
     if per_hour and volume.of == "future" and (volume.work is not None or volume.periods > 1):
         arriving = _steady(observed, per_hour, sites[-1], seed)
@@ -63,8 +64,8 @@ def _site(work: Work, pods: int) -> Site:
     return Site(pods, work.reset, limits, work.connections, work.connections_each)
 
 
-def _clearing(observed: Mapping[str, Observed], demand: Demand, site: Site, seed: int, sampled: int, scale: float) -> Clearing:
-    found = capacity.clear(observed, demand, site, seed=seed)
+def _clearing(workloads: Workloads, site: Site, sampled: int, scale: float) -> Clearing:
+    found = capacity.clear(workloads, site)
     divided = found.divided_s * scale / 3600
     return Clearing(site.pods, _hours(found.makespan_s, scale, sampled, found.replications), divided, found.limited_by)
 
@@ -76,13 +77,11 @@ def _hours(spread: Spread, scale: float, sampled: int, replications: int) -> Est
     return Estimate(value, "hours", low, high, _LEVEL, f"simulated {replications} times")
 
 
-def _deadline(
-    observed: Mapping[str, Observed], demand: Demand, site: Site, work: Work, seed: int, sampled: int, scale: float
-) -> Deadline:
+def _deadline(workloads: Workloads, site: Site, work: Work, sampled: int, scale: float) -> Deadline:
     hours = (work.deadline or 0.0) / 3600
     if sampled < LEAST:
         return Deadline(hours, None, f"{sampled} tickets are too few to tell: {LEAST} at least")
-    needed = capacity.pods_for((work.deadline or 0.0) / scale, work.chance, observed, demand, site, seed=seed)
+    needed = capacity.pods_for((work.deadline or 0.0) / scale, work.chance, workloads, site)
     if needed.pods is not None:
         return Deadline(hours, needed.pods)
     return Deadline(hours, None, f"not even with {needed.most:,} pods, held up by {needed.limited_by}")

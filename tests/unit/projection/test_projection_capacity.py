@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from podctl.projection.capacity import Clearing, Demand, Observed, clear, draw, pods_for, steady
+from podctl.projection.capacity import Clearing, Demand, Observed, Workloads, clear, draw, pods_for, steady
 from podctl.projection.queue import LAST, PODS, POOL, Limit, Site, simulate
 
 
@@ -51,7 +51,7 @@ def test_more_than_pods_can_do_has_no_steady_state() -> None:
     assert (found.mean_wait_s, found.present, found.overloaded) == (None, None, 200)
     assert found.least_pods == 5 and found.limited_by == PODS
     # What an hour leaves behind, simulated.
-    work = clear(observed, Demand(per_hour={"all": 300}, hours=200), Site(4), seed=1, replications=3, redraw=False)
+    work = clear(Workloads(observed, Demand(per_hour={"all": 300}, hours=200), seed=1, replications=3, redraw=False), Site(4))
     assert work.makespan_s.median - 200 * 3600 == pytest.approx(200 * 60 * 60 / 4, rel=0.1)
 
 
@@ -74,7 +74,7 @@ def heavy_tails() -> dict[str, Observed]:
 
 def of_whole(observed: dict[str, Observed], pods: int, replications: int = 20) -> Clearing:
     demand = Demand({name: len(stratum.seconds) for name, stratum in observed.items()})
-    return clear(observed, demand, Site(pods), seed=4, replications=replications)
+    return clear(Workloads(observed, demand, seed=4, replications=replications), Site(pods))
 
 
 def test_a_division_does_not_see_the_tail() -> None:
@@ -91,10 +91,10 @@ def test_a_division_does_not_see_the_tail() -> None:
 
 def test_the_least_number_of_pods_is_found() -> None:
     observed, demand = {"all": Observed([60.0])}, Demand({"all": 100})
-    found = pods_for(600, 0.95, observed, demand, Site(1), seed=1)
+    found = pods_for(600, 0.95, Workloads(observed, demand, seed=1), Site(1))
     assert (found.pods, found.met) == (10, found.replications)
-    assert pods_for(599, 0.95, observed, demand, Site(1), seed=1).pods == 12  # nine rounds of a minute
-    assert pods_for(60, 0.95, observed, demand, Site(1), seed=1).pods == 100
+    assert pods_for(599, 0.95, Workloads(observed, demand, seed=1), Site(1)).pods == 12  # nine rounds of a minute
+    assert pods_for(60, 0.95, Workloads(observed, demand, seed=1), Site(1)).pods == 100
 
 
 def test_one_pod_less_would_miss_the_deadline() -> None:
@@ -102,7 +102,7 @@ def test_one_pod_less_would_miss_the_deadline() -> None:
     seconds = random.lognormal(4, 1, 120)
     observed = {"all": Observed(seconds.tolist(), {"tokens": (seconds * 50).tolist()})}
     demand, site = Demand({"all": 800}), Site(1, 3.0, {"tokens": Limit(60_000)})
-    found = pods_for(2.2 * 3600, 0.9, observed, demand, site, seed=9, replications=60)
+    found = pods_for(2.2 * 3600, 0.9, Workloads(observed, demand, seed=9, replications=60), site)
     assert found.pods is not None and found.met >= 54
 
     works = [draw(observed, demand, 9, number) for number in range(60)]
@@ -125,7 +125,7 @@ def test_one_pod_less_would_miss_the_deadline() -> None:
 )
 def test_no_number_of_pods_is_an_answer(site: Site, deadline: float, limited_by: str) -> None:
     observed = {"all": Observed([60.0] * 5, {"tokens": [10_000.0] * 5, "requests": [4.0] * 5})}
-    found = pods_for(deadline, 0.95, observed, Demand({"all": 100}), site, seed=1)
+    found = pods_for(deadline, 0.95, Workloads(observed, Demand({"all": 100}), seed=1), site)
     assert found.pods is None and found.met == 0
     assert found.limited_by == limited_by
     assert found.makespan_s.median > deadline
@@ -134,7 +134,7 @@ def test_no_number_of_pods_is_an_answer(site: Site, deadline: float, limited_by:
 def test_a_backlog_is_caught_up_while_more_comes() -> None:
     observed = {"all": Observed([60.0])}
     demand = Demand({"all": 500}, per_hour={"all": 60}, hours=40)
-    found = clear(observed, demand, Site(2), seed=1, replications=30)
+    found = clear(Workloads(observed, demand, seed=1, replications=30), Site(2))
     # Two pods do 120 an hour, 60 come: 60 an hour less.
     assert found.caught_up_s.median == pytest.approx(500 / 60 * 3600, rel=0.05)
 
@@ -142,7 +142,7 @@ def test_a_backlog_is_caught_up_while_more_comes() -> None:
 def test_known_arrivals_are_taken_as_they_are() -> None:
     observed = {"slow": Observed([100.0]), "quick": Observed([1.0])}
     demand = Demand(arrivals=[(10.0, "quick"), (0.0, "slow"), (200.0, "slow")])
-    found = clear(observed, demand, Site(1), seed=1, replications=2)
+    found = clear(Workloads(observed, demand, seed=1, replications=2), Site(1))
     assert found.makespan_s.median == 300
     assert found.mean_wait_s.median == pytest.approx(90 / 3)
 
@@ -151,9 +151,9 @@ def test_few_attempts_make_a_wide_range() -> None:
     random = np.random.default_rng(2)
     seconds = random.lognormal(3, 1, 200).tolist()
     demand = Demand({"all": 2000})
-    few = clear({"all": Observed(seconds[:10])}, demand, Site(4), seed=1, replications=100)
-    many = clear({"all": Observed(seconds)}, demand, Site(4), seed=1, replications=100)
-    truth = clear({"all": Observed(seconds)}, demand, Site(4), seed=1, replications=100, redraw=False)
+    few = clear(Workloads({"all": Observed(seconds[:10])}, demand, seed=1, replications=100), Site(4))
+    many = clear(Workloads({"all": Observed(seconds)}, demand, seed=1, replications=100), Site(4))
+    truth = clear(Workloads({"all": Observed(seconds)}, demand, seed=1, replications=100, redraw=False), Site(4))
 
     def width(found: Clearing) -> float:
         return (found.makespan_s.high - found.makespan_s.low) / found.makespan_s.median
@@ -163,23 +163,23 @@ def test_few_attempts_make_a_wide_range() -> None:
 
 def test_a_seed_is_an_answer() -> None:
     observed, demand = heavy_tails(), Demand({"s0": 50, "s4": 50})
-    once, again = (clear(observed, demand, Site(8), seed=5, replications=10) for _ in range(2))
+    once, again = (clear(Workloads(observed, demand, seed=5, replications=10), Site(8)) for _ in range(2))
     assert once == again
-    assert clear(observed, demand, Site(8), seed=6, replications=10) != once
+    assert clear(Workloads(observed, demand, seed=6, replications=10), Site(8)) != once
 
 
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
-        (lambda o: clear(o, Demand({"none": 5}), Site(1), seed=1), "no attempt of none"),
-        (lambda o: clear(o, Demand({"all": 0}), Site(1), seed=1), "no ticket comes"),
-        (lambda o: clear(o, Demand({"all": 5}), Site(1, limits={"tokens": Limit(5)}), seed=1), "how many tokens"),
-        (lambda o: clear(o, Demand(per_hour={"all": 0.001}, hours=1), Site(1), seed=1), "longer time"),
+        (lambda o: clear(Workloads(o, Demand({"none": 5}), seed=1), Site(1)), "no attempt of none"),
+        (lambda o: clear(Workloads(o, Demand({"all": 0}), seed=1), Site(1)), "no ticket comes"),
+        (lambda o: clear(Workloads(o, Demand({"all": 5}), seed=1), Site(1, limits={"tokens": Limit(5)})), "how many tokens"),
+        (lambda o: clear(Workloads(o, Demand(per_hour={"all": 0.001}, hours=1), seed=1), Site(1)), "longer time"),
         (lambda o: steady(o, {"all": 0}, Site(1), seed=1), "no ticket comes"),
         (lambda o: steady(o, {"all": 5}, Site(1, limits={"tokens": Limit(5)}), seed=1), "how many tokens"),
         (lambda o: steady(o, {"all": -5}, Site(1), seed=1), "finite rate"),
-        (lambda o: pods_for(0, 0.9, o, Demand({"all": 5}), Site(1), seed=1), "deadline"),
-        (lambda o: pods_for(5, 1.1, o, Demand({"all": 5}), Site(1), seed=1), "probability"),
+        (lambda o: pods_for(0, 0.9, Workloads(o, Demand({"all": 5}), seed=1), Site(1)), "deadline"),
+        (lambda o: pods_for(5, 1.1, Workloads(o, Demand({"all": 5}), seed=1), Site(1)), "probability"),
         (lambda o: Demand({"all": -5}), "not negative"),
         (lambda o: Observed([]), "at least one attempt"),
         (lambda o: Observed([1.0], {"tokens": []}), "all that it used"),

@@ -41,6 +41,21 @@ def weighted(run: Made, what: str = "dollars") -> float:
     return total
 
 
+def test_what_is_dear_together_is_uncertain_together() -> None:
+    """Tickets that go wrong cost more to try as well: the total's range is wider than if the two had nothing to do with one another."""
+    run = run_of({"all": Kind(80, 4000, wrong=0.2, handed_over=0.0)})
+    run.attempts[:] = [one if one.passed else replace(one, dollars=(one.dollars or 0) * 80) for one in run.attempts]
+    found = made(run, volume(of="population", people={"dollars_per_hour": 60}, rework={"time": "20m"}))
+    models, rework = (next(part.dollars for part in found.parts if part.name == name) for name in ("models", "rework"))
+    ends = [(one.high or 0) - (one.value or 0) for one in (models, rework)]
+    assert found.total.value == pytest.approx((models.value or 0) + (rework.value or 0)) and None not in (
+        models.high,
+        rework.high,
+    )
+    apart = (found.total.high or 0) - (found.total.value or 0)
+    assert 1.1 * math.hypot(*ends) < apart <= 1.0001 * sum(ends)
+
+
 def test_totals_are_weighted_by_stratum() -> None:
     run = run_of()
     found = made(run)
