@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,40 +32,18 @@ from podctl.projection.model import (
     Unit,
 )
 from podctl.projection.model import Volume as Projected
-from podctl.projection.rates import HandlingTimes, PodPrice, Rates, handling_times, rates_of
-from podctl.projection.resampling import Floats
-from podctl.projection.sample import COLUMNS, Drawn, Sampled
+from podctl.projection.plan import MACHINES, OUTCOMES, Plan, Stratum, plan_of, strata_of
+from podctl.projection.rates import HandlingTimes, PodPrice, handling_times
+from podctl.projection.sample import Sampled
 from podctl.projection.timing import timing
 from podctl.spec.volume import Volume
 from podctl.stats.units import plural
 
 #: Replications of ranges of a stratum, or of a period.
 _FEWER = 2_000
-#: Where no caps were asked for: these shares of the sampled attempts cost at most so much.
-_CAP_SHARES = (0.5, 0.9, 0.99)
-_MACHINES, _OUTCOMES = ("models", "pods", "approvals"), ("fallback", "rework")
 _DOLLARS = Sums("machines", "outcomes", "total")
 _HOURS = Sums("approval_hours", "outcome_hours", "human_hours")
-#: Columns of every cell; those of caps come behind.
-_NAMES = (
-    *_MACHINES, *_OUTCOMES, "machines", "outcomes", "total", "hours", "approval_hours", "fallback_hours", "rework_hours", "outcome_hours",
-    "human_hours", "resolved", "handed_over", "wrong", *TOKEN_KINDS, "tokens",
-)  # fmt: skip
 _OF_PART = ("machines", "outcomes", "total", "hours", "approval_hours", "outcome_hours", "human_hours", "resolved")
-
-
-@dataclass(frozen=True)
-class Stratum:
-    """A stratum of the volume: tickets a period, and the stratum of the run whose tickets tell of it."""
-
-    name: str
-    like: str
-    tickets: tuple[float, ...]
-    uncertainty: float = 0.0
-
-    @property
-    def total(self) -> float:
-        return math.fsum(self.tickets)
 
 
 @dataclass(frozen=True)
@@ -90,18 +68,6 @@ class Known:
     made_ns: int = 0
 
 
-@dataclass
-class _Plan:
-    """What the volume comes to, before any figure."""
-
-    strata: tuple[Stratum, ...]
-    rates: Rates
-    names: tuple[str, ...]
-    caps: tuple[float, ...]
-    counted: Mapping[str, bool]
-    covered: tuple[Stratum, ...] = field(default_factory=tuple)
-
-
 def project(sample: Sampled, volume: Volume, settings: Settings | None = None, known: Known | None = None) -> Projection:
     """The projection of ``sample`` to ``volume``. The same arguments give the same figures.
 
@@ -111,39 +77,8 @@ def project(sample: Sampled, volume: Volume, settings: Settings | None = None, k
     strata = strata_of(volume, sample.population)
     _refuse_nothing(sample, strata)
     baseline = handling_times(volume, known.baseline)
-    rates = rates_of(volume, {stratum.name: stratum.like for stratum in strata}, baseline, known.pods)
-    covered = tuple(stratum for stratum in strata if stratum.total > 0 and sample.strata.get(stratum.like))
-    caps = _caps(volume, sample, covered) if settings.caps or volume.caps else ()
-    counted = {
-        "models": sample.unpriced == 0,
-        "pods": rates.pods is not None,
-        "approvals": rates.people is not None,
-        "fallback": rates.fallback_known,
-        "rework": rates.rework_known or rates.rework_dollars > 0,
-    }
-    names = _NAMES + tuple(f"{what} {index}" for index in range(len(caps)) for what in ("reached", "saves", "lost", "net"))
-    plan = _Plan(strata, rates, names, caps, counted, covered)
+    plan = plan_of(sample, volume, strata, baseline, known.pods, caps=settings.caps)
     return _Projecting(sample, volume, settings, known, plan, baseline).projection()
-
-
-def strata_of(volume: Volume, population: Mapping[str, int]) -> tuple[Stratum, ...]:
-    """The volume's strata, by name; those that the file speaks of and the run has not come last."""
-    if volume.of == "population":
-        return tuple(Stratum(name, name, (float(there),)) for name, there in sorted(population.items()))
-    if volume.strata is None:
-        whole = sum(population.values())
-        shares = {name: (volume.tickets or 0) * there / whole for name, there in sorted(population.items())} if whole else {}
-        return tuple(Stratum(name, name, _grown(first, volume.growth, volume.periods)) for name, first in shares.items())
-    found = []
-    for name in sorted(volume.strata, key=lambda name: (name not in population, name)):
-        given = volume.in_stratum(name)
-        growth = volume.growth if given.growth is None else given.growth
-        found.append(Stratum(name, given.like or name, _grown(given.tickets, growth, volume.periods), given.uncertainty))
-    return tuple(found)
-
-
-def _grown(first: float, growth: float, periods: int) -> tuple[float, ...]:
-    return tuple(first * (1 + growth) ** number for number in range(periods))
 
 
 def _refuse_nothing(sample: Sampled, strata: Sequence[Stratum]) -> None:
@@ -164,23 +99,6 @@ def _refuse_nothing(sample: Sampled, strata: Sequence[Stratum]) -> None:
         )
 
 
-def _caps(volume: Volume, sample: Sampled, covered: Sequence[Stratum]) -> tuple[float, ...]:
-    """Those asked for, else some that part of the sampled attempts would have reached."""
-    if volume.caps:
-        return tuple(sorted({float(cap) for cap in volume.caps}))
-    groups = [group for name in {stratum.like for stratum in covered} for group in sample.strata[name]]
-    paid = np.concatenate([group.attempts[:, 0] for group in groups]) if groups else np.zeros(0)
-    if sample.unpriced or len(paid) < THIN or not paid.any():
-        return ()
-    found = {_rounded(float(np.quantile(paid, share))) for share in _CAP_SHARES}
-    return tuple(sorted(cap for cap in found if 0 < cap < paid.max()))
-
-
-def _rounded(amount: float) -> float:
-    """To two significant digits: nobody sets a cap of $0.018733."""
-    return float(f"{amount:.1e}")
-
-
 class _Projecting:
     def __init__(
         self,
@@ -188,7 +106,7 @@ class _Projecting:
         volume: Volume,
         settings: Settings,
         known: Known,
-        plan: _Plan,
+        plan: Plan,
         baseline: HandlingTimes | None,
     ) -> None:
         self._sample, self._volume, self._settings, self._known = sample, volume, settings, known
@@ -197,7 +115,7 @@ class _Projecting:
         self._whole = math.fsum(stratum.total for stratum in plan.strata)
         groups = [group for groups in sample.strata.values() for group in groups]
         self._models_free = not any(np.nan_to_num(group.attempts[:, 0], nan=1.0).any() for group in groups)
-        self._cells = [cell for stratum in plan.covered for cell in self._cells_of(stratum)]
+        self._cells = [cell for stratum in plan.covered for cell in plan.cells_of(sample, stratum)]
         self._spread = Spread(
             settings.level,
             volume.uncertainty,
@@ -265,64 +183,6 @@ class _Projecting:
             assumptions=assumptions_of(made, self._volume, self._rates),
         )
 
-    # ---- columns ----
-
-    def _cells_of(self, stratum: Stratum) -> list[Cell]:
-        return [
-            Cell(stratum.name, drawn, stratum.total * drawn.share, self._columns(stratum.name, drawn))
-            for drawn in self._sample.strata[stratum.like]
-        ]
-
-    def _columns(self, stratum: str, drawn: Drawn) -> Floats:
-        """Attempts × the plan's names."""
-        rates = self._rates
-        known = dict(zip(COLUMNS, drawn.attempts.T, strict=True))
-        dollars, handed, wrong = np.nan_to_num(known["dollars"]), known["handed_over"], known["wrong"]
-        people, pods = rates.people or 0.0, rates.pods or 0.0
-        fallback, rework = rates.fallback[stratum] or 0.0, rates.rework[stratum] or 0.0
-        approval_hours = (1 - handed) * rates.approval
-        made = known | {
-            "models": dollars,
-            "pods": known["hours"] * pods,
-            "approvals": approval_hours * people,
-            "fallback": handed * rates.dollars_of(stratum, "handed_over"),
-            "rework": wrong * rates.dollars_of(stratum, "wrong"),
-            "approval_hours": approval_hours,
-            "fallback_hours": handed * fallback,
-            "rework_hours": wrong * rework,
-            "tokens": np.sum([known[kind] for kind in TOKEN_KINDS], axis=0),
-        }
-        made["machines"] = np.sum([made[name] for name in _MACHINES], axis=0)
-        made["outcomes"] = made["fallback"] + made["rework"]
-        made["total"] = made["machines"] + made["outcomes"]
-        made["outcome_hours"] = made["fallback_hours"] + made["rework_hours"]
-        made["human_hours"] = made["approval_hours"] + made["outcome_hours"]
-        for index, cap in enumerate(self._plan.caps):
-            cut = (dollars > cap).astype(float)
-            saves, lost = cut * (dollars - cap), cut * known["resolved"]
-            # Whatever is cut is handed over: a person works it, and nobody approves or mends what the agent did.
-            instead = rates.dollars_of(stratum, "handed_over") * (1 - handed) - made["approvals"] - made["rework"]
-            made |= {
-                f"reached {index}": cut,
-                f"saves {index}": saves,
-                f"lost {index}": lost,
-                f"net {index}": cut * instead - saves,
-            }
-        return np.column_stack([made[name] for name in self._plan.names])
-
-    def _worst(self, name: str, stratum: str) -> float:
-        rates = self._rates
-        handed, wrong = rates.dollars_of(stratum, "handed_over"), rates.dollars_of(stratum, "wrong")
-        fallback, rework = rates.fallback[stratum] or 0.0, rates.rework[stratum] or 0.0
-        return {
-            "fallback": handed,
-            "rework": wrong,
-            "outcomes": max(handed, wrong),
-            "fallback_hours": fallback,
-            "rework_hours": rework,
-            "outcome_hours": max(fallback, rework),
-        }.get(name, 0.0)
-
     def _figures(self) -> Figures:
         return Figures(
             self._plan.names,
@@ -330,7 +190,7 @@ class _Projecting:
             self._spread,
             replications=self._settings.replications,
             seed=(self._settings.seed, 0),
-            worst=self._worst,
+            worst=self._plan.worst,
             ratios=(("total", "resolved"),),
             scaled=_scaled("a ticket", [cell.weight / self._covered for cell in self._cells]),
         )
@@ -343,7 +203,7 @@ class _Projecting:
             self._spread,
             replications=min(self._settings.replications, _FEWER),
             seed=(self._settings.seed, *seed),
-            worst=self._worst,
+            worst=self._plan.worst,
             wanted=_OF_PART,
             **more,
         )
@@ -386,7 +246,7 @@ class _Projecting:
         if (
             self._models_free
             and not self._unpriced
-            and not any(self._plan.counted[name] for name in (*_MACHINES[1:], *_OUTCOMES))
+            and not any(self._plan.counted[name] for name in (*MACHINES[1:], *OUTCOMES))
         ):
             return Estimate(None, estimate.unit, why="models cost nothing in the run, and nothing else has a rate")
         return self._priced(estimate)
@@ -475,7 +335,7 @@ class _Projecting:
             confidence = "none" if not groups else "low" if counted < THIN else "usual"
             return made(confidence, **nothing)
         figures = self._fewer(
-            self._cells_of(stratum),
+            self._plan.cells_of(self._sample, stratum),
             2,
             number,
             ratios=(("total", "resolved"),),
@@ -524,7 +384,7 @@ class _Projecting:
             return None
         order = {name: index for index, name in enumerate(self._plan.names)}
         costs = []
-        worst_of_all = max(self._worst("outcomes", stratum.name) for stratum in self._plan.covered)
+        worst_of_all = max(self._plan.worst("outcomes", stratum.name) for stratum in self._plan.covered)
         cells = merged(self._cells)
         for cell in cells:
             columns = cell.per_ticket
@@ -546,7 +406,7 @@ class _Projecting:
         volume = {stratum.name: stratum.total / self._whole for stratum in self._plan.strata}
         if all(math.isclose(volume.get(name, 0.0), there / whole, abs_tol=1e-9) for name, there in population.items()):
             return None
-        figures = self._fewer([cell for stratum in own for cell in self._cells_of(stratum)], 4)
+        figures = self._fewer([cell for stratum in own for cell in self._plan.cells_of(self._sample, stratum)], 4)
         return MixShift(self._summed(figures.together(_DOLLARS, "dollars", scales=False)))
 
     def _timing(self) -> Timing | None:
