@@ -51,6 +51,14 @@ def test_a_thousand_runs_are_quick_and_small() -> None:
     assert page.count("<svg") == 7
 
 
+def test_agents_and_scenarios_are_counted_and_simulated_ones_are_marked() -> None:
+    runs = [numbered(n, agent_name=f"a{n % 2}", scenario=f"s{n % 3}", simulated=n % 2 == 1) for n in range(6)]
+    page = page_of(runs)
+    assert "<h1>6 runs of 2 agents in 3 scenarios</h1>" in page
+    assert page.count(">SIM<") == 3 + 3, "in each run's row, and in the table of agents above them"
+    assert "<h1>1 run of 1 agent</h1>" in page_of(runs[:1])
+
+
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '" onload="x', "{{ 7 * 7 }}", "\u202e\x00\ud800]]>&", "../../x"])
 def test_names_are_only_names(text: str) -> None:
     strange = run_saying(text)
