@@ -47,7 +47,7 @@ def audit_command() -> None:
 # ---- keys -------------------------------------------------------------------------------
 
 
-@audit_command.group("key")
+@audit_command.group("key", short_help="The key that this user signs with: make it, show its public half.")
 def key_command() -> None:
     """The key that this user signs with.
 
@@ -94,7 +94,7 @@ def _tell_key(key: SigningKey, path: Path) -> None:
 # ---- the log ----------------------------------------------------------------------------
 
 
-@audit_command.command("checkpoint")
+@audit_command.command("checkpoint", short_help="Print a checkpoint of the log, to be kept elsewhere.")
 @store_option
 def checkpoint_command(store: StorePlace) -> int:
     """Print a checkpoint of the log as it is now, for somebody else to keep: signed when this user has a key.
@@ -118,7 +118,7 @@ def checkpoint_command(store: StorePlace) -> int:
     return 0
 
 
-@audit_command.command("verify")
+@audit_command.command("verify", short_help="Check that log, results and evidence are what they were.")
 @click.argument("run", required=False)
 @click.option("--bundle", type=click.Path(path_type=Path), help="What podctl audit export wrote; no store is looked at.")
 @_public_keys
@@ -232,7 +232,7 @@ def _checkpoint(path: Path) -> Checkpoint:
     return read_checkpoint(content, ())[0]
 
 
-@audit_command.command("show")
+@audit_command.command("show", short_help="Who did what, when, with which digests.")
 @click.argument("run", required=False)
 @output_option("json")
 @store_option
@@ -342,7 +342,7 @@ def _time(entry: Mapping[str, Any]) -> str:
         return "no time"
 
 
-@audit_command.command("export")
+@audit_command.command("export", short_help="Write a run's evidence with its proofs.")
 @click.argument("run", default="latest")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A file that ends with .tar, or a directory.")
 @store_option
@@ -354,10 +354,17 @@ def export_command(run: str, out: Path, store: StorePlace) -> int:
     \b
     podctl audit export latest --out run.tar
     podctl audit verify --bundle run.tar --key podctl.pub
+
+    Exit codes: 0 the run is as it was written, 3 it is not, and so it is in the bundle.
     """
     from podctl.evidence.audit_bundle import export
+    from podctl.evidence.audit_check import check_run
 
     opened = open_store(store)
-    checkpoint = export(opened, opened.find_run(run), out)
+    found = opened.find_run(run)
+    checkpoint = export(opened, found, out)
     click.echo(f"{out}: with the log's checkpoint after entry {checkpoint.size}")
-    return 0
+    if check_run(opened, found).intact:
+        return 0
+    click.echo(f"run {found} is not as it was written, and so it is in the bundle: podctl audit verify {found}", err=True)
+    return int(ExitCode.ENVIRONMENT)

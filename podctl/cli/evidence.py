@@ -65,7 +65,7 @@ def trace_command(
                 click.echo(json.dumps(value))
         return 0
     width = shutil.get_terminal_size((110, 24)).columns
-    found = timeline(records, Identity.of(info, attempt), layers=layer, kinds=kind)
+    found = timeline(records, Identity.of(info, attempt, records), layers=layer, kinds=kind)
     click.echo(render_text(found, width).rstrip())
     return 0
 

@@ -31,7 +31,11 @@ def to_atif(records: Iterable[Record], identity: Identity) -> dict[str, Any]:
     for record in ordered:
         steps.add(record)
     called = [record for record in ordered if record.kind == "model.call"]
-    agent = {"name": identity.agent_name, "version": identity.agent_version, "extra": {"digest": identity.agent_digest}}
+    agent = {
+        "name": identity.agent_name,
+        "version": identity.agent_version,
+        "extra": {"digest": identity.agent_digest, "spiffe_id": identity.spiffe},
+    }
     if called:
         agent["model_name"] = str(called[0].data.get("model") or "")
     trajectory = {

@@ -66,6 +66,7 @@ def to_otlp(records: Iterable[Record], identity: Identity, *, content: bool = Fa
         "podctl.pod": identity.pod,
         "podctl.policy": identity.policy,
         "podctl.agent.digest": identity.agent_digest,
+        "podctl.agent.spiffe_id": identity.spiffe,
     }
     scope = {"scope": {"name": "podctl", "version": __version__}, "spans": spans.all(), "schemaUrl": SCHEMA_URL}
     return {

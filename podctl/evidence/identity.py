@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from podctl.evidence.causes import Cause
+from podctl.evidence.records import Record
 from podctl.evidence.results import AttemptResult, RunInfo
 
 _SEGMENT = re.compile(r"[^A-Za-z0-9.-]")
@@ -38,7 +40,8 @@ def who(spiffe: str, agent_digest: str, attempt: str, boundary: tuple[str, str],
 
 @dataclass(frozen=True)
 class Identity:
-    """``passed`` and ``cause`` are None while the attempt has not ended; ``policy`` names the boundary in effect."""
+    """``passed`` and ``cause`` are None while the attempt has not ended; ``policy`` names the boundary in effect,
+    ``spiffe`` the agent: as records say, empty for records that are older than `who`."""
 
     run: str
     attempt: str
@@ -51,9 +54,12 @@ class Identity:
     policy: str = ""
     cause: Cause | None = None
     passed: bool | None = None
+    spiffe: str = ""
 
     @staticmethod
-    def of(info: RunInfo, result: AttemptResult, policy: str = "") -> Identity:
+    def of(info: RunInfo, result: AttemptResult, records: Iterable[Record]) -> Identity:
+        """``records``: the attempt's."""
+        told: Mapping[str, object] = next((record.who for record in records if record.who), {})
         return Identity(
             run=info.id,
             attempt=result.id,
@@ -63,7 +69,8 @@ class Identity:
             agent_version=info.agent_version,
             agent_digest=info.agent_digest,
             pod=result.pod,
-            policy=policy,
+            policy=str(told.get("boundary", "")),
             cause=result.cause,
             passed=result.passed,
+            spiffe=str(told.get("id", "")),
         )

@@ -116,6 +116,8 @@ def _head(identity: Identity) -> list[str]:
     ]
     if where:
         lines.append(where)
+    if identity.spiffe:
+        lines.append(text(identity.spiffe))
     if identity.passed is not None:
         cause = "" if identity.cause is None else f", {identity.cause.value.replace('_', ' ')}"
         lines.append(("passed" if identity.passed else "failed") + cause)

@@ -79,7 +79,7 @@ def export(result: RunResult, store: StoreReader, form: str, out: Path) -> int:
     render = to_atif if form == "atif" else to_otlp
     for attempt in result.attempts:
         records = read_attempt(store.evidence_directory(result.info.id, attempt.id))
-        text = json.dumps(render(records, Identity.of(result.info, attempt)), indent=1)
+        text = json.dumps(render(records, Identity.of(result.info, attempt, records)), indent=1)
         _write(out / f"{attempt.id}.{form}.json", text, _KEPT)
     return len(result.attempts)
 

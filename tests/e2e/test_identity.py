@@ -76,6 +76,7 @@ def test_each_record_alone_says_whose_it_is(project: Project, name: str) -> None
         "decision",
     } <= kinds
     assert all(record["who"] == expected for record in of_agent)
+    assert not any("who" in record for record in records if record["actor"] == "podctl")
     assert {record["kind"] for record in records if record["actor"] == "podctl"} <= {
         "attempt.start",
         "attempt.end",

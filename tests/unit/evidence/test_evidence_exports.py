@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from datetime import datetime
 from decimal import Decimal
@@ -426,4 +427,7 @@ def test_a_span_id_of_a_wrong_type_is_no_span_id() -> None:
 def test_identity_is_of_the_run_and_the_attempt() -> None:
     info = RunInfo("r-1", "refunds", "careful", "1.2", "d" * 64, "t", "local", "i", "s", 1, 1, {}, 1, 1, 1, 0)
     result = AttemptResult("0007-1", "T-7", "s", 1, 7, Cause.COMPLETED, True, dollars=Decimal(0), pod="pod-1")
-    assert Identity.of(info, result, "support") == IDENTITY
+    who = {"id": "spiffe://d/pod/pod-1/agent/careful/version/1.2", "boundary": "support"}
+    records = [record(0, "usage", {}), dataclasses.replace(record(1, "log", {}), who=who)]
+    assert Identity.of(info, result, records) == dataclasses.replace(IDENTITY, spiffe=who["id"])
+    assert Identity.of(info, result, records[:1]) == dataclasses.replace(IDENTITY, policy="")
