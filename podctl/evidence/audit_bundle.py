@@ -1,6 +1,7 @@
 """A run's evidence with everything that shows it to be as it was: a directory or a tar file that is checked without a store.
 
-    bundle.json                        what it is of, the log's checkpoint, the public keys that the store knows
+    bundle.json                        what it is of, the log's checkpoint, proofs that the log grew from its earlier checkpoints, the
+                                       public keys that the store knows
     entries.jsonl                      the run's entries in the audit log, each with its proof that the checkpoint covers it
     run.json, attempts.jsonl           the store's rows that the entries have digests of
     attempts/ID/evidence.jsonl …       the records, their leaf hashes, and what the agent left
@@ -36,7 +37,7 @@ from podctl.evidence.audit_check import (
 from podctl.evidence.audit_entries import MOST, canonical
 from podctl.evidence.audit_facts import FILES
 from podctl.evidence.log import LEAVES, SEALED
-from podctl.evidence.merkle import Tree, includes, leaf_hash
+from podctl.evidence.merkle import HASH, Tree, consistent, includes, leaf_hash
 from podctl.evidence.note import Checkpoint, NoteProblem
 from podctl.evidence.reading import Opener, open_plain
 from podctl.evidence.safe import printable
@@ -51,6 +52,8 @@ _MOST_FILES = 1_000_000
 _MOST_HEAD = 1 << 20
 _MOST_LINE = 64 << 20
 _MOST_KEYS = 32
+#: Earlier checkpoints, the latest, that a bundle has a proof for.
+_MOST_EARLIER = 300
 _PROOF = re.compile(r"(?:[0-9a-f]{64}){0,64}")
 
 
@@ -139,7 +142,15 @@ def _fill(sink: _Sink, reader: StoreReader, run: str) -> Checkpoint:
         tree = Tree(leaves)
         note = Checkpoint(origin, tree.size, tree.root).text
     keys = [PublicKey(bytes.fromhex(key)).pem for key in dict.fromkeys(key for _, _, key in made if key)]
-    _add(sink, "bundle.json", [canonical({"format": FORMAT, "run": run, "checkpoint": note, "keys": keys})])
+    earlier = {str(size): b"".join(tree.consistency(size)).hex() for size, _, _ in made if size < tree.size}
+    head = {
+        "format": FORMAT,
+        "run": run,
+        "checkpoint": note,
+        "keys": keys,
+        "earlier": dict([*earlier.items()][-_MOST_EARLIER:]),
+    }
+    _add(sink, "bundle.json", [canonical(head)])
     proofs = (
         {"entry": entry, "proof": b"".join(tree.inclusion(position)).hex() if position < tree.size else ""}
         for position, entry in entries
@@ -269,15 +280,10 @@ def _check(bundle: Bundle, keys: Sequence[PublicKey], kept: Sequence[Checkpoint]
             problems.append(f"entry {number} of the bundle {problem}")
         if entry:
             entries.append(entry)
-    for one in kept:
-        if one.size == checkpoint.size or one.origin != checkpoint.origin:
-            if problem := kept_problem(one, checkpoint.origin, checkpoint.size, {checkpoint.size: checkpoint.root}):
-                problems.append(problem)
-        else:
-            problems.append(
-                f"the checkpoint that was kept is of {one.size:,} entries and the bundle's of {checkpoint.size:,}:"
-                " only a store can compare them"
-            )
+    earlier = head.get("earlier")
+    problems += [
+        problem for one in kept if (problem := _kept_problem(one, checkpoint, earlier if isinstance(earlier, dict) else {}))
+    ]
     log = LogCheck(
         checkpoint.origin,
         checkpoint.size,
@@ -309,13 +315,28 @@ def _entry(line: bytes, run: str, before: Mapping[str, Any] | None, checkpoint: 
     entry = entry_of(text) if isinstance(text, str) and len(text) <= MOST else {}
     if not entry or not isinstance(text, str) or entry.get("run") != run:
         return {}, "is none of the run's"
-    steps = bytes.fromhex(proof) if isinstance(proof, str) and _PROOF.fullmatch(proof) else b""
-    path = [steps[at : at + 32] for at in range(0, len(steps), 32)]
-    if not includes(leaf_hash(text.encode("utf-8", "surrogatepass")), entry["n"], checkpoint.size, path, checkpoint.root):
+    leaf = leaf_hash(text.encode("utf-8", "surrogatepass"))
+    if not includes(leaf, entry["n"], checkpoint.size, _steps(proof), checkpoint.root):
         return entry, "is not in the log that the checkpoint is of: it was changed or made up"
     if entry.get("after") != (None if before is None else before["n"]):
         return entry, "does not follow the one before it: entries of the run were left out or mixed up"
     return entry, ""
+
+
+def _kept_problem(kept: Checkpoint, checkpoint: Checkpoint, earlier: Mapping[str, Any]) -> str:
+    if kept.origin != checkpoint.origin or kept.size == checkpoint.size:
+        return kept_problem(kept, checkpoint.origin, checkpoint.size, {checkpoint.size: checkpoint.root})
+    if str(kept.size) not in earlier:
+        sizes = f"of {kept.size:,} entries and the bundle's of {checkpoint.size:,}"
+        return f"the checkpoint that was kept is {sizes}, and the bundle has no proof between them: only the store can tell"
+    if not consistent(kept.size, checkpoint.size, kept.root, checkpoint.root, _steps(earlier[str(kept.size)])):
+        return f"the log does not go on from the checkpoint of {kept.size:,} entries that was kept: it was rewritten"
+    return ""
+
+
+def _steps(proof: Any) -> list[bytes]:
+    steps = bytes.fromhex(proof) if isinstance(proof, str) and _PROOF.fullmatch(proof) else b""
+    return [steps[at : at + HASH] for at in range(0, len(steps), HASH)]
 
 
 def _attempts(bundle: Bundle) -> Iterator[tuple[str, str, str, str | None, Opener]]:

@@ -246,5 +246,9 @@ def test_a_checkpoint_that_was_kept_is_compared_where_it_can_be(exported: Path) 
     note = json.loads((exported / "run" / "bundle.json").read_text())["checkpoint"]
     kept, _ = read_checkpoint(note.encode(), [])
     assert problems(check_bundle(exported / "run", [KEY.public], [kept])) == []
-    for other, said in ((kept.__class__(kept.origin, kept.size, bytes(32)), "was rewritten"), (kept.__class__(kept.origin, 5, kept.root), "only a store"), (kept.__class__("x", 5, kept.root), "of another log")):  # fmt: skip
+    store = opened((exported / "store", None), KEY)
+    earlier, _ = read_checkpoint(store.audit_checkpoints()[0][1].encode(), [])
+    store.close()
+    assert earlier.size == 5 and problems(check_bundle(exported / "run.tar", [KEY.public], [earlier, kept])) == []
+    for other, said in ((kept.__class__(kept.origin, kept.size, bytes(32)), "was rewritten"), (kept.__class__(kept.origin, 4, kept.root), "only the store"), (kept.__class__(kept.origin, 11, kept.root), "only the store"), (kept.__class__(kept.origin, 5, kept.root), "does not go on from"), (kept.__class__("x", 5, kept.root), "of another log")):  # fmt: skip
         assert any(said in line for line in problems(check_bundle(exported / "run", [], [other])))
