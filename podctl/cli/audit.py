@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,11 +160,16 @@ def verify_command(
     opened = open_store(store)
     wanted = [opened.find_run(run)] if run is not None else [one.info.id for one in reversed(opened.list_runs())]
     log = check_log(opened, trusted, kept)
-    return _tell(log, [check_run(opened, one) for one in wanted], output, f"{log.size:,} entries are")
+    return _tell(
+        log if run is None else replace(log, gone=()),
+        [check_run(opened, one) for one in wanted],
+        output,
+        f"{log.size:,} entries are",
+    )
 
 
 def _tell(log: LogCheck, runs: Sequence[RunCheck], output: str, entries: str) -> int:
-    whole = not log.problems and all(run.intact for run in runs)
+    whole = not log.problems and not log.gone and all(run.intact for run in runs)
     code = ExitCode.DONE if whole else ExitCode.ENVIRONMENT
     if output == "json":
         told = {"intact": whole, "log": _log_json(log), "runs": [_run_json(run) for run in runs]}
@@ -173,6 +179,8 @@ def _tell(log: LogCheck, runs: Sequence[RunCheck], output: str, entries: str) ->
         click.echo(f"log: {problem}")
     if not log.problems:
         click.echo(f"log: {entries} as they were written; {log.words}")
+    for name in log.gone:
+        click.echo(f"run {name}: it is in the log and not in the store")
     for run in runs:
         for problem in run.problems:
             click.echo(f"run {run.run}: {problem}")
@@ -192,6 +200,7 @@ def _log_json(log: LogCheck) -> dict[str, Any]:
         "size": log.size,
         "root": log.root.hex(),
         "problems": log.problems,
+        "gone": log.gone,
         "signedEntries": log.signed,
         "signer": None if log.signer is None else log.signer.id,
         "claimedSigner": log.claimed or None,
@@ -264,7 +273,7 @@ def show_command(run: str | None, output: str, store: StorePlace) -> int:
     if found is None:
         return 0
     click.echo()
-    return _tell(check_log(opened, _trusted(())), [check_run(opened, found)], "table", "its entries are")
+    return _tell(replace(check_log(opened, _trusted(())), gone=()), [check_run(opened, found)], "table", "its entries are")
 
 
 def _about(entries: Sequence[Mapping[str, Any]]) -> list[str]:

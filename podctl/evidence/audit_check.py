@@ -20,6 +20,8 @@ from podctl.evidence.store_read import StoreReader
 from podctl.evidence.store_text import loaded
 from podctl.signing import PublicKey
 
+#: Entries that say that there is a run.
+_BEGINS = ("run.begun", "run.merged")
 #: Leaves that are put into the tree at once.
 _PART = 4_096
 #: Differences that are told; more are counted.
@@ -37,6 +39,7 @@ class LogCheck:
     signed: int = 0
     signer: PublicKey | None = None
     claimed: str = ""  # the id of the key that signed last as the store says, when it is none of the trusted
+    gone: tuple[str, ...] = ()  # runs that the log knows and the store has not
 
     @property
     def words(self) -> str:
@@ -91,7 +94,7 @@ def check_log(reader: StoreReader, keys: Sequence[PublicKey] = (), kept: Sequenc
     checkpoints = reader.audit_checkpoints()
     wanted = {at for at, _, _ in checkpoints} | {one.size for one in kept}
     frontier, roots, fresh = Frontier(), {0: Frontier().root}, list[bytes]()
-    expected = 0
+    expected, begun = 0, set[str]()
     for position, run, entry, leaf in reader.audit_rows():
         if position > expected:
             problems.add(f"{_entries(expected, position)} gone")
@@ -103,6 +106,8 @@ def check_log(reader: StoreReader, keys: Sequence[PublicKey] = (), kept: Sequenc
             problems.add(
                 f"entry {position + 1} was not written there: it says that it is entry {_number(said)}, of run {_word(said)}"
             )
+        elif said["kind"] in (*_BEGINS, "run.adopted"):
+            begun.add(run)
         # Of what was changed the old leaf goes into the tree: one difference is told once, and later ones still are.
         fresh.append(_hash(leaf, found))
         if len(fresh) >= _PART or frontier.size + len(fresh) in wanted:
@@ -116,11 +121,12 @@ def check_log(reader: StoreReader, keys: Sequence[PublicKey] = (), kept: Sequenc
         problems.add(f"{_entries(size, expected)} more than the log had")
     elif b"".join(frontier.peaks).hex() != peaks:
         problems.add(f"the log is not as its head says{_between(roots, checkpoints, frontier.size)}")
+    gone = tuple(printable(run, 64) for run in sorted(begun - reader.stored_runs()))
     for one in kept:
         if problem := kept_problem(one, origin, frontier.size, roots):
             problems.add(problem)
     signed, signer, claimed = _signatures(checkpoints, roots, origin, keys, problems)
-    return LogCheck(origin, frontier.size, frontier.root, problems.all(), signed, signer, claimed)
+    return LogCheck(origin, frontier.size, frontier.root, problems.all(), signed, signer, claimed, gone)
 
 
 def _signatures(
@@ -255,20 +261,22 @@ def _run_problems(row: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) 
     if not entries:
         yield "the log does not know the run"
         return
-    of_run = [entry for entry in entries if entry["kind"] in ("run.begun", "run.merged", "run.resumed", "run.judged")]
+    of_run = [entry for entry in entries if entry["kind"] in (*_BEGINS, "run.adopted", "run.resumed", "run.judged")]
     if not of_run:
-        return  # older than the log
+        yield "the log does not say how it began"
+        return
     first, last = of_run[0], of_run[-1]
-    if first["kind"] in ("run.begun", "run.merged"):
+    if first["kind"] in _BEGINS:
         for what in _unlike(first["data"], row["info"]):
             yield f"{what} that the run was begun with is not what the log says"
-    if (last["kind"] == "run.judged") != (row["status"] != "running"):
-        here, there = ("the log", "the store") if last["kind"] == "run.judged" else ("the store", "the log")
+    ended = last["kind"] == "run.judged" or (last["kind"] == "run.adopted" and last["data"].get("status") != "running")
+    if ended != (row["status"] != "running"):
+        here, there = ("the log", "the store") if ended else ("the store", "the log")
         yield f"{here} has a verdict, and {there} has none"
         return
     if last["data"].get("info") != digest(row["info"] or ""):
         yield "what the run was is not what the log says"
-    if last["kind"] == "run.judged" and last["data"].get("outcome") != outcome_digest(dict(row)):
+    if ended and last["data"].get("outcome") != outcome_digest(dict(row)):
         yield "the verdict, its findings or notes are not what the log says"
 
 

@@ -21,6 +21,7 @@ from typing import Any
 #: kind -> what its data has. Kinds of other parts of podctl are appended as they are.
 KINDS = {
     "log.adopted": "runs: how many the store had before it had a log",
+    "run.adopted": "status, verdict, outcome, info: of a run that was there before the log",
     "run.begun": "agent{}, scenario, digests{}, sample, backend, isolation, podctl, planned, labels{}, shard, info",
     "run.resumed": "pid, forced: its owner before was alive as far as anybody could tell, info",
     "attempt.sealed": "try, cause, passed, root, bytes, files{name: sha256}, result",

@@ -67,6 +67,11 @@ def _sha256(file: IO[bytes]) -> str:
     return found.hexdigest()
 
 
+def adopted_facts(row: dict[str, Any]) -> dict[str, Any]:
+    """Of a run's row as it was found."""
+    return {"status": row["status"], "verdict": row["verdict"], "outcome": outcome_digest(row), "info": digest(row["info"])}
+
+
 def judged_facts(result: RunResult, row: dict[str, Any]) -> dict[str, Any]:
     """``row``: the columns of the run's row, as `run_columns` gives them."""
     return {

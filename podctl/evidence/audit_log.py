@@ -13,6 +13,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from podctl.clock import Clock
 from podctl.evidence.audit_entries import Entry, digest, who
+from podctl.evidence.audit_facts import adopted_facts
 from podctl.evidence.merkle import Frontier, leaf_hash
 from podctl.evidence.note import Checkpoint, sign_note
 from podctl.evidence.schema import attempts, audit, audit_checkpoints, audit_head, runs
@@ -81,19 +82,20 @@ def begin_log(connection: Connection, clock: Clock) -> None:
         return
     origin = f"podctl.store/{secrets.token_hex(8)}"
     connection.execute(insert(audit_head), {"origin": origin, "size": 0, "peaks": ""})
-    found = connection.execute(
+    there = connection.execute(select(runs).order_by(runs.c.started_ns, runs.c.id)).mappings().all()
+    if not there:
+        return
+    adopted = [Entry("log.adopted", data={"runs": len(there)})]
+    adopted += [Entry("run.adopted", row["id"], data=adopted_facts(dict(row))) for row in there]
+    ended = connection.execute(
         select(attempts.c.run, attempts.c.id, attempts.c.evidence_root, attempts.c.result)
         .where(attempts.c.state == "ended")
         .order_by(attempts.c.run, attempts.c.position, attempts.c.repeat)
-    ).all()
-    number = len(connection.execute(select(runs.c.id)).all())
-    if number:
-        adopted = [Entry("log.adopted", data={"runs": number})]
-        adopted += [
-            Entry("attempt.adopted", row.run, row.id, {"root": row.evidence_root, "result": digest(row.result)})
-            for row in found
-        ]
-        AuditLog(clock, None).append(connection, adopted)
+    )
+    adopted += [
+        Entry("attempt.adopted", row.run, row.id, {"root": row.evidence_root, "result": digest(row.result)}) for row in ended
+    ]
+    AuditLog(clock, None).append(connection, adopted)
 
 
 def _last_of(connection: Connection, of: Iterable[str]) -> dict[str, int]:

@@ -252,6 +252,10 @@ class StoreReader:
             rows = query("SELECT size, note, key FROM audit_checkpoints ORDER BY size")
         return [(row[0], row[1], row[2]) for row in rows]
 
+    def stored_runs(self) -> set[str]:
+        with self._reading() as query:
+            return {run for (run,) in query("SELECT id FROM runs")}
+
     def stored_run(self, run: str) -> dict[str, Any]:
         """The columns of a run's row that its log entries have digests of."""
         names = ("status", "verdict", "spent_dollars", "findings", "comparison", "notes", "info")

@@ -125,6 +125,20 @@ def test_a_run_s_life_is_in_the_log_and_is_what_the_store_has(place: tuple[Path,
     store.close()
 
 
+def test_a_run_that_was_taken_out_of_the_store_is_named(tmp_path: Path) -> None:
+    place = (tmp_path, None)
+    store = opened(place, KEY)
+    for run in ("r-1", "r-2"):
+        whole_run(store, run)
+    execute(
+        place,
+        *(f"DELETE FROM {table} WHERE run = 'r-1'" for table in ("tries", "attempts")),
+        "DELETE FROM runs WHERE id = 'r-1'",
+    )
+    assert check_log(store, [KEY.public]).gone == ("r-1",)
+    store.close()
+
+
 def test_a_log_that_nobody_signed_and_one_that_a_stranger_signed_say_so(place: tuple[Path, str | None]) -> None:
     store = opened(place)
     whole_run(store)
@@ -357,14 +371,22 @@ def test_a_store_from_before_the_log_is_told_as_it_is_found(tmp_path: Path) -> N
     place = (tmp_path, None)
     store = opened(place)
     whole_run(store)
+    begin(store, "r-2")
     store.close()
     execute(
         place, "DROP TABLE audit", "DROP TABLE audit_head", "DROP TABLE audit_checkpoints",
         "UPDATE alembic_version SET version_num = '0003_podctl_0.1.0'",
     )  # fmt: skip
     store = opened(place)
-    assert [entry["kind"] for entry in entries_of(store)] == ["log.adopted"] + ["attempt.adopted"] * 3
-    assert check_log(store).problems == () and check_run(store, "r-1").intact
+    assert [entry["kind"] for entry in entries_of(store)] == ["log.adopted", "run.adopted", "run.adopted"] + [
+        "attempt.adopted"
+    ] * 3
+    assert check_log(store).problems == () and check_run(store, "r-1").intact and check_run(store, "r-2").intact
+    store.take_over("r-2", Owner.current())
+    finish(store, [make(store, 0, "r-2")], "r-2")
+    assert check_run(store, "r-2").intact
+    execute(place, "UPDATE runs SET verdict = 'fail' WHERE id = 'r-1'")
+    assert check_run(store, "r-1").problems == ("the verdict, its findings or notes are not what the log says",)
     (store.attempt_directory("r-1", "0002-1") / "evidence.jsonl").write_bytes(b"")
     execute(place, "UPDATE attempts SET result = '{}' WHERE id = '0001-1'")
     assert [one.id for one in check_run(store, "r-1").attempts if one.problems] == ["0001-1", "0002-1"]
