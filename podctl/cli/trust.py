@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from podctl.signing import PublicKey, SigningKey
     from podctl.spec.ladder import Ladder
     from podctl.trust.certificate import Certificate
+    from podctl.trust.desk import Desk
     from podctl.trust.judging import Case, Met
     from podctl.trust.keeping import Shelf
     from podctl.trust.records import Promotion, Revocations, Waiver
@@ -284,8 +285,8 @@ def trust_command(agent: str | None, print_ladder: bool, output: str, store: Sto
         return 0
     if agent is None:
         raise SpecError("no agent was named", code="usage", hint="podctl trust agent.yaml")
-    desk = _Desk(store, given)
-    digest = desk.digest_of(agent)
+    desk = _desk(store, given)
+    digest = _digest_of(agent, desk)
     best = desk.best(digest)
     for told in desk.revoked_of(digest):
         click.echo(told, err=True)
@@ -356,15 +357,12 @@ def promote_command(agent: str, level: str, by: str, reason: str, key: Path | No
     podctl promote agent.yaml --to customer-data --by ana --key ana.pem --policy ladder.yaml --trusted release.pub
     """
     from podctl.clock import SystemClock
-    from podctl.trust.judging import judge
     from podctl.trust.moments import moment
     from podctl.trust.records import Promotion
 
-    desk = _Desk(store, given)
-    case = desk.case_for(desk.digest_of(agent), level)
-    lacking = [
-        one for step in desk.ladder.up_to(level) for one in judge(step, case) if not one.holds and one.demand != "approvals"
-    ]
+    desk = _desk(store, given)
+    case = desk.case_for(_digest_of(agent, desk), level)
+    lacking = [one for one in desk.lacking(case, level) if one.demand != "approvals"]
     if lacking:
         first = [f"{one.level}: {one.demand}: {one.found}; asked: {one.required}" for one in lacking[:10]]
         raise SpecError(
@@ -385,7 +383,7 @@ def promote_command(agent: str, level: str, by: str, reason: str, key: Path | No
         reason=reason,
         at=moment(SystemClock().wall_ns() / 1e9),
     )
-    path = _say(desk, case, by, content, key, given["out"])
+    path = _say(desk, store, case, by, content, key, given["out"])
     click.echo(f"{by} promotes {case.certificate.agent.name} {case.certificate.agent.version} to {level}: {path}")
     return 0
 
@@ -418,8 +416,8 @@ def waive_command(
     from podctl.trust.moments import moment
     from podctl.trust.records import Waiver
 
-    desk = _Desk(store, given)
-    case = desk.case_for(desk.digest_of(agent), level)
+    desk = _desk(store, given)
+    case = desk.case_for(_digest_of(agent, desk), level)
     step = desk.ladder.up_to(level)[-1]
     made = {one.demand: one for one in judge(step, case)}
     now_s = SystemClock().wall_ns() / 1e9
@@ -436,7 +434,7 @@ def waive_command(
         raise SpecError(wrong, code="not-waivable", unchanged="nothing was written", hint=hint)
     fields = {"ladder": desk.ladder.name, "level": level, "demand": demand, "owner": owner}
     content = shaped(Waiver, {**fields, "reason": reason, "until": until, "at": moment(now_s)}, "this waiver")
-    path = _say(desk, case, owner, content, key, given["out"])
+    path = _say(desk, store, case, owner, content, key, given["out"])
     click.echo(f"{owner} answers for {demand} of {case.certificate.agent.name} at {level} until {until}: {path}")
     return 0
 
@@ -503,7 +501,9 @@ def revoke_command(
     return 0
 
 
-def _say(desk: _Desk, case: Case, name: str, content: Promotion | Waiver, key: Path | None, out: Path | None) -> Path:
+def _say(
+    desk: Desk, store: StorePlace, case: Case, name: str, content: Promotion | Waiver, key: Path | None, out: Path | None
+) -> Path:
     """Sign and write what ``name`` says, when it counts. Raises `SpecError` when it would not."""
     from podctl.trust.dsse import IN_TOTO, open_envelope, seal
     from podctl.trust.keeping import write_file
@@ -522,120 +522,39 @@ def _say(desk: _Desk, case: Case, name: str, content: Promotion | Waiver, key: P
     told = {"record": envelope.digest, "agent": agent.digest, "for": name, "key": signing.id}
     said = content.model_dump(include={"ladder", "level", "certificate", "demand", "until", "reason"})
     _log(
-        desk.store,
+        store,
         "agent.promoted" if isinstance(content, Promotion) else "demand.waived",
         {**said, **told},
         case.certificate.facts.run,
     )
-    path = out or desk.shelf.record(envelope.digest)
+    path = out or _shelf(store).record(envelope.digest)
     write_file(path, sealed)
     return path
 
 
-class _Desk:
-    """What is known here of agents: certificates that are trusted, records that count, what is revoked, and the ladder."""
+def _desk(store: StorePlace, given: dict[str, Any]) -> Desk:
+    """What the store has, and what was named besides; what of it is not trusted is told."""
+    from podctl.clock import SystemClock
+    from podctl.trust.desk import open_desk
 
-    def __init__(self, store: StorePlace, given: dict[str, Any]) -> None:
-        from podctl.clock import SystemClock
-        from podctl.spec.problems import shown
-        from podctl.trust.dsse import open_envelope
-        from podctl.trust.keeping import load_ladder, read_file
-        from podctl.trust.records import read_revocations
-        from podctl.trust.strictjson import NotTrusted
-        from podctl.trust.verifying import opened, read_records
+    shelf = _shelf(store)
+    desk = open_desk(
+        given["policy"],
+        _public(given["keys"]) or _own_public(),
+        SystemClock().wall_ns() / 1e9,
+        certificates=[*shelf.certificates(), *given["certificates"]],
+        records=[*shelf.records(), *given.get("records", ())],
+        revoked=given["revoked"] or (shelf.revocations if shelf.revocations.exists() else None),
+    )
+    for line in desk.left_out:
+        click.echo(f"left out: {_shown(line)}", err=True)
+    return desk
 
-        self.store = store
-        self.shelf = _shelf(store)
-        self.ladder, self.people = load_ladder(given["policy"])
-        self._now_s = SystemClock().wall_ns() / 1e9
-        keys = _public(given["keys"]) or _own_public()
-        self._found: list[tuple[Certificate, tuple[PublicKey, ...]]] = []
-        for path in [*self.shelf.certificates(), *given["certificates"]]:
-            try:
-                _, certificate, signers = opened(read_file(path, "certificate"), shown(path), keys)
-                self._found.append((certificate, signers))
-            except NotTrusted as refused:
-                click.echo(f"left out: {refused.what}{': ' + refused.cause if refused.cause else ''}", err=True)
-        paths = [*self.shelf.records(), *given.get("records", ())]
-        self._said, refused_lines = read_records(
-            {shown(path): read_file(path, "record") for path in paths}, list(self.people.values())
-        )
-        for line in refused_lines:
-            click.echo(f"left out: {line.name}: {line.detail}", err=True)
-        listed = given["revoked"] or (self.shelf.revocations if self.shelf.revocations.exists() else None)
-        self._revoked: Revocations | None = None
-        if listed is not None:
-            envelope = open_envelope(read_file(listed, "list of revocations"), shown(listed))
-            try:
-                self._revoked = read_revocations(envelope, [*keys, *self.people.values()], shown(listed))
-            except NotTrusted as refused:
-                refused.hint = "name who may revoke: another public key, or with --policy the ladder whose people did"
-                raise
 
-    def digest_of(self, agent: str) -> str:
-        """Of a file, of a digest, or of the newest certificate of an agent of that name. Raises `SpecError`."""
-        if not Path(agent).exists() and not _is_digest(agent):
-            named = [one for one, _ in self._found if one.agent.name == agent]
-            if named:
-                return max(named, key=lambda one: one.ended_s).agent.digest
-        return _agent_digest(agent, hint="or the name of an agent that has a certificate which is trusted here")
-
-    def revoked_of(self, digest: str) -> list[str]:
-        """A line for each thing of the agent's that is revoked."""
-        if self._revoked is None:
-            return []
-        found = [self._revoked.find("agent", digest)]
-        for certificate, signers in self._found:
-            if certificate.agent.digest == digest:
-                found.append(self._revoked.find("certificate", certificate.digest))
-                found += [self._revoked.find("key", key.id) for key in signers]
-        once = dict.fromkeys(f"{one.kind} {one.id[:12]}… was revoked {one.at}: {_shown(one.reason)}" for one in found if one)
-        return list(once)
-
-    def cases(self, digest: str) -> list[Case]:
-        from podctl.trust.judging import Case
-
-        cases = []
-        for certificate, signers in self._found:
-            revoked = self._revoked
-            if revoked is not None:
-                signers = tuple(key for key in signers if revoked.find("key", key.id) is None)
-                if revoked.find("certificate", certificate.digest) or revoked.find("agent", certificate.agent.digest):
-                    signers = ()
-            if certificate.agent.digest == digest and signers:
-                cases.append(Case(certificate, signers, self.ladder, self.people, self._now_s, self._said, revoked))
-        return cases
-
-    def best(self, digest: str) -> tuple[Case, str, list[Met]] | None:
-        """By the certificate that reaches highest, then has fewest demands of the next level missing, then is newest."""
-        from podctl.trust.judging import reached
-
-        names = ["", *(level.name for level in self.ladder.levels)]
-        judged = [(case, *reached(self.ladder, case)) for case in self.cases(digest)]
-        order = [
-            (names.index(level), -sum(not one.holds for one in met), case.certificate.ended_s) for case, level, met in judged
-        ]
-        return judged[order.index(max(order))] if judged else None
-
-    def case_for(self, digest: str, level: str) -> Case:
-        """The certificate with the fewest demands missing up to ``level``. Raises `SpecError` when there is none."""
-        from podctl.trust.judging import judge
-        from podctl.trust.keeping import known_level
-
-        known_level(self.ladder, level)
-        cases = self.cases(digest)
-        if not cases:
-            raise SpecError(
-                f"agent {digest[:12]}… has no certificate that counts here",
-                code="not-certified",
-                unchanged="nothing was written",
-                hint="podctl certify RUN; and --trusted PUBLIC-KEY, of who certified",
-            )
-
-        def lacking(case: Case) -> int:
-            return sum(not one.holds for step in self.ladder.up_to(level) for one in judge(step, case))
-
-        return min(cases, key=lambda case: (lacking(case), -case.certificate.ended_s))
+def _digest_of(agent: str, desk: Desk) -> str:
+    """Of a file, of a digest, or of the newest certificate of an agent of that name. Raises `SpecError`."""
+    newest = None if Path(agent).exists() or _is_digest(agent) else desk.newest_of(agent)
+    return newest or _agent_digest(agent, hint="or the name of an agent that has a certificate which is trusted here")
 
 
 # ---- what was named -----------------------------------------------------------------

@@ -14,7 +14,7 @@ from podctl.signing import PublicKey
 from podctl.spec.ladder import Ladder
 from podctl.stats.units import plural
 from podctl.trust.certificate import Certificate, read_certificate
-from podctl.trust.dsse import Envelope, open_envelope
+from podctl.trust.dsse import open_envelope
 from podctl.trust.judging import Case, Met, judge
 from podctl.trust.moments import SKEW_S, age_text, moment, seconds_of
 from podctl.trust.records import Revocations, Said, read_record, read_revocations
@@ -210,14 +210,3 @@ def _of_level(met: Met) -> Line:
         return Line(name, "waived", printable(f"{met.found}, {met.required} is asked; {met.waived}", 400))
     detail = met.found if met.ok else f"{met.found}; asked: {met.required}"
     return _line(name, met.ok, printable(detail, 400), met.todo)
-
-
-def opened(data: bytes, name: str, keys: Sequence[PublicKey]) -> tuple[Envelope, Certificate, tuple[PublicKey, ...]]:
-    """A certificate that one of ``keys`` signed. Raises `NotTrusted`."""
-    envelope = open_envelope(data, name)
-    signers = tuple(envelope.signers(keys))
-    if not signers:
-        raise NotTrusted(
-            f"{name} is signed by none of the keys that are trusted here", code="not-signed", hint="--key PUBLIC-KEY"
-        )
-    return envelope, read_certificate(envelope, name), signers
