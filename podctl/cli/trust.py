@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -32,9 +32,12 @@ from podctl.errors import SpecError
 if TYPE_CHECKING:
     from podctl.evidence.store_read import StorePlace
     from podctl.spec.ladder import Ladder
+    from podctl.trust.certificate import Loose
     from podctl.trust.desk import Desk
     from podctl.trust.judging import Case, Met
-    from podctl.trust.records import Promotion, Revocations, Waiver
+    from podctl.trust.records import Promotion, Revoked, Waiver
+
+M = TypeVar("M", bound="Loose")
 
 _public_option = click.option(
     "--key",
@@ -167,14 +170,8 @@ def promote_command(agent: str, level: str, by: str, reason: str, key: Path | No
     allowed = next(one for one in desk.ladder.levels if one.name == level).approvals
     if allowed is not None and allowed.by and by not in allowed.by:
         raise SpecError(f"{by} may not approve {level}", code="not-an-approver", hint=f"one of {', '.join(allowed.by)}")
-    content = Promotion(
-        ladder=desk.ladder.name,
-        level=level,
-        certificate=case.certificate.digest,
-        by=by,
-        reason=reason,
-        at=moment(SystemClock().wall_ns() / 1e9),
-    )
+    fields = {"ladder": desk.ladder.name, "level": level, "certificate": case.certificate.digest, "by": by, "reason": reason}
+    content = _made(Promotion, {**fields, "at": moment(SystemClock().wall_ns() / 1e9)})
     path = _say(desk, store, case, by, content, key, given["out"])
     click.echo(f"{by} promotes {case.certificate.agent.name} {case.certificate.agent.version} to {level}: {path}")
     return 0
@@ -203,7 +200,6 @@ def waive_command(
     podctl waive agent.yaml --level triggers-workflows --demand campaigns.attack --owner ana --reason "…" --until 2026-12-31
     """
     from podctl.clock import SystemClock
-    from podctl.trust.certificate import shaped
     from podctl.trust.judging import judge, last_day
     from podctl.trust.moments import moment
     from podctl.trust.records import Waiver
@@ -228,7 +224,7 @@ def waive_command(
     if wrong:
         raise SpecError(wrong, code="not-waivable", unchanged="nothing was written", hint=hint)
     fields = {"ladder": desk.ladder.name, "level": level, "demand": demand, "owner": owner}
-    content = shaped(Waiver, {**fields, "reason": reason, "until": until, "at": moment(now_s)}, "this waiver")
+    content = _made(Waiver, {**fields, "reason": reason, "until": until, "at": moment(now_s)})
     path = _say(desk, store, case, owner, content, key, given["out"])
     click.echo(f"{owner} answers for {demand} of {case.certificate.agent.name} at {level} until {until}: {path}")
     return 0
@@ -256,11 +252,10 @@ def revoke_command(
     podctl revoke --renew
     """
     from podctl.clock import SystemClock
-    from podctl.trust.certificate import shaped
-    from podctl.trust.dsse import open_envelope, seal
-    from podctl.trust.keeping import read_file, write_file
+    from podctl.trust.dsse import seal
+    from podctl.trust.keeping import alone, read_file, write_file
     from podctl.trust.moments import moment
-    from podctl.trust.records import REVOCATIONS, Revocations, Revoked, read_revocations
+    from podctl.trust.records import REVOCATIONS, Revocations, read_revocations
 
     if bool(kind) == renew or bool(kind) != bool(id):
         raise SpecError(
@@ -269,31 +264,63 @@ def revoke_command(
     signing = signing_key(given["key"])
     path = list_file or shelf_of(store).revocations
     now = moment(SystemClock().wall_ns() / 1e9)
-    before: Revocations = Revocations(issued=now)
-    if path.exists():
-        trusted = [signing.public, *public_keys_of(given["keys"])]
-        before = read_revocations(open_envelope(read_file(path, "list of revocations"), str(path)), trusted, str(path))
-    entries = list(before.entries)
-    if kind and id:
-        if not reason:
-            raise SpecError("nothing is revoked without a reason", code="usage", hint="--reason")
-        if not set(bare(id)) <= set("0123456789abcdef") or len(bare(id)) != (16 if kind == "key" else 64):
-            digits = "16 digits of a key's id" if kind == "key" else "64 digits of its digest"
-            raise SpecError(
-                f"{lines_shown(id)} is no id of a {kind}", code="usage", unchanged="nothing was revoked", hint=f"the {digits}"
-            )
-        entry = {"kind": kind, "id": bare(id), "reason": reason, "by": by or f"key {signing.id}", "at": now}
-        made = shaped(Revoked, entry, "this revocation")
-        if before.find(kind, made.id) is None:
-            entries.append(made)
-    whole = Revocations(issued=now, entries=tuple(entries))
-    what = {"what": kind, "id": bare(id), "reason": reason} if kind and id else {}
-    append_to_log(store, "trust.revoked", {**what, "for": by, "key": signing.id, "issued": now})
-    write_file(path, seal(whole.model_dump(mode="json"), REVOCATIONS, [signing]))
-    click.echo(
-        f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, as of {now}, signed with key {signing.id}: {path}"
-    )
+    entry = _revoked(kind, bare(id), reason, by or f"key {signing.id}", now) if kind and id else None
+    with alone(path):
+        before = Revocations(issued=now)
+        if path.exists():
+            trusted = [signing.public, *public_keys_of(given["keys"])]
+            before = read_revocations(read_file(path, "list of revocations"), trusted, str(path))
+        whole = Revocations(issued=now, entries=_with(before.entries, entry))
+        sealed = seal(whole.model_dump(mode="json"), REVOCATIONS, [signing])
+        read_revocations(sealed, [signing.public], str(path))  # a list too long for its readers is not written
+        what = {"what": entry.kind, "id": entry.id, "reason": reason} if entry else {}
+        append_to_log(store, "trust.revoked", {**what, "for": by, "key": signing.id, "issued": now})
+        write_file(path, sealed)
+    count = len(whole.entries)
+    click.echo(f"{count} {'entry' if count == 1 else 'entries'}, as of {now}, signed with key {signing.id}: {path}")
     return 0
+
+
+def _revoked(kind: str, id: str, reason: str, by: str, now: str) -> Revoked:
+    """Raises `SpecError`."""
+    from podctl.trust.records import Revoked
+
+    if not reason:
+        raise SpecError("nothing is revoked without a reason", code="usage", hint="--reason")
+    if not set(id) <= set("0123456789abcdef") or len(id) != (16 if kind == "key" else 64):
+        digits = "16 digits of a key's id" if kind == "key" else "64 digits of its digest"
+        what = f"{lines_shown(id)} is no id of a {kind}"
+        raise SpecError(what, code="usage", unchanged="nothing was revoked", hint=f"the {digits}")
+    return _made(Revoked, {"kind": kind, "id": id, "reason": reason, "by": by, "at": now})
+
+
+def _with(entries: tuple[Revoked, ...], entry: Revoked | None) -> tuple[Revoked, ...]:
+    """What is revoked already stays as it is. Raises `SpecError` for a full list."""
+    from podctl.trust.records import MOST_ENTRIES
+
+    if entry is None or any((one.kind, one.id) == (entry.kind, entry.id) for one in entries):
+        return entries
+    if len(entries) >= MOST_ENTRIES:
+        raise SpecError(
+            f"the list has {MOST_ENTRIES:,} entries, and room for no more",
+            code="list-full",
+            unchanged="nothing was revoked",
+            hint="begin another list: revoke the key that signed so much, certify with a new one what is still good",
+        )
+    return (*entries, entry)
+
+
+def _made(model: type[M], fields: dict[str, Any]) -> M:
+    """What is about to be signed, as whoever reads it will. Raises `SpecError`."""
+    from podctl.trust.certificate import shaped
+    from podctl.trust.strictjson import NotTrusted
+
+    try:
+        return shaped(model, fields, "it")
+    except NotTrusted as refused:
+        raise SpecError(
+            "what was typed cannot be signed", code="usage", cause=lines_shown(refused.cause), unchanged="nothing was written"
+        ) from None
 
 
 def _say(

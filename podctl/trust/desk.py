@@ -122,7 +122,7 @@ def _certificate(path: Path, keys: Sequence[PublicKey]) -> tuple[Certificate, tu
 def _revocations(path: Path, may: Sequence[PublicKey]) -> Revocations:
     name = shown(path)
     try:
-        return read_revocations(open_envelope(read_file(path, "list of revocations"), name), may, name)
+        return read_revocations(read_file(path, "list of revocations"), may, name)
     except NotTrusted as refused:
         refused.hint = "name who may revoke: another public key, or with --policy the ladder whose people did"
         raise

@@ -14,7 +14,7 @@ from securesystemslib.dsse import Envelope as Encoded
 from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # exported, and not marked so
 
 from podctl.signing import PublicKey, SigningKey
-from podctl.trust.strictjson import read_object, refusal
+from podctl.trust.strictjson import MOST, read_object, refusal
 
 IN_TOTO = "application/vnd.in-toto+json"
 _MOST_SIGNATURES = 16
@@ -49,9 +49,9 @@ def seal(document: dict[str, Any], payload_type: str, keys: Sequence[SigningKey]
     return (json.dumps(envelope.to_dict()) + "\n").encode("ascii")
 
 
-def open_envelope(data: bytes, what: str) -> Envelope:
-    """``what`` is what messages call it. Nobody has checked a signature yet. Raises `NotTrusted`."""
-    value = read_object(data, what)
+def open_envelope(data: bytes, what: str, most: int = MOST) -> Envelope:
+    """``what`` is what messages call it; ``most`` bytes are read. Nobody has checked a signature yet. Raises `NotTrusted`."""
+    value = read_object(data, what, most)
     unknown = value.keys() - {"payload", "payloadType", "signatures"}
     if unknown or len(value) != 3:
         raise refusal(what, "it is no DSSE envelope: it has other keys than payload, payloadType and signatures")

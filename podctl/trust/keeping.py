@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from podctl.signing import PublicKey
 from podctl.spec.ladder import Ladder
 from podctl.spec.load import load_model
 from podctl.spec.problems import printable, shown
-from podctl.trust.strictjson import MOST
+from podctl.trust.strictjson import MOST_OF_LIST
 
 #: The ladder that is taken when no other is named.
 OWN_LADDER = Path(__file__).with_name("ladder.yaml")
@@ -55,7 +57,7 @@ def read_file(path: Path, what: str) -> bytes:
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return file.read(MOST + 1)
+                return file.read(MOST_OF_LIST + 1)
             cause = "it is no file"
     except (OSError, ValueError) as error:
         cause = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "it is no path"
@@ -74,6 +76,18 @@ def write_file(path: Path, content: bytes) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Nobody else of this machine who asks for the same directory goes on meanwhile: what is read, changed and written loses nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def public_keys(path: Path) -> list[PublicKey]:

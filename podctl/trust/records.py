@@ -11,12 +11,14 @@ from pydantic import Field
 from podctl.signing import PublicKey
 from podctl.spec.ladder import Demand
 from podctl.trust.certificate import STATEMENT, AgentName, Loose, Sha256, Subject, Text, shaped
-from podctl.trust.dsse import IN_TOTO, Envelope
+from podctl.trust.dsse import IN_TOTO, Envelope, open_envelope
 from podctl.trust.moments import Moment
-from podctl.trust.strictjson import read_object, refusal
+from podctl.trust.strictjson import MOST_OF_LIST, read_object, refusal
 
 PROMOTION = "https://podctl.dev/promotion/v1"
 WAIVER = "https://podctl.dev/waiver/v1"
+#: Of a list of revocations.
+MOST_ENTRIES = 5_000
 REVOCATIONS = "application/vnd.podctl.revocations+json"
 
 Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
@@ -108,16 +110,17 @@ class Revocations(Loose):
 
     format: Literal["podctl revocations 1"] = "podctl revocations 1"
     issued: Moment
-    entries: Annotated[tuple[Revoked, ...], Field(max_length=5000)] = ()
+    entries: Annotated[tuple[Revoked, ...], Field(max_length=MOST_ENTRIES)] = ()
 
     def find(self, kind: str, id: str) -> Revoked | None:
         return next((one for one in self.entries if one.kind == kind and one.id == id), None)
 
 
-def read_revocations(envelope: Envelope, trusted: Iterable[PublicKey], what: str) -> Revocations:
+def read_revocations(data: bytes, trusted: Iterable[PublicKey], what: str) -> Revocations:
     """Raises `NotTrusted` for a list that none of ``trusted`` signed, and for what is no list."""
+    envelope = open_envelope(data, what, MOST_OF_LIST)
     if not envelope.signers(trusted):
         raise refusal(what, "it is signed by none of the keys that were named", "not-signed")
     if envelope.payload_type != REVOCATIONS:
         raise refusal(what, f"its payloadType is not {REVOCATIONS}", "payload-type")
-    return shaped(Revocations, read_object(envelope.payload, what), what)
+    return shaped(Revocations, read_object(envelope.payload, what, MOST_OF_LIST), what)

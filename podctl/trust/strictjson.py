@@ -8,8 +8,8 @@ from typing import Any
 
 from podctl.errors import ExitCode, PodctlError
 
-#: Bytes of a certificate, a record or a list of revocations.
-MOST = 1 << 20
+#: Bytes of a certificate or a record, and of a list of revocations.
+MOST, MOST_OF_LIST = 1 << 20, 8 << 20
 _DEEPEST = 32
 _DIGITS = 19
 
@@ -25,10 +25,10 @@ def refusal(what: str, cause: str, code: str = "not-understood") -> NotTrusted:
     return NotTrusted(f"{what} is refused", code=code, cause=cause, unchanged="nothing of it was used")
 
 
-def read_object(data: bytes, what: str) -> dict[str, Any]:
-    """``what`` is what messages call it. Raises `NotTrusted`."""
-    if len(data) > MOST:
-        raise refusal(what, f"it has more than {MOST:,} bytes")
+def read_object(data: bytes, what: str, most: int = MOST) -> dict[str, Any]:
+    """``what`` is what messages call it; ``most`` bytes are read. Raises `NotTrusted`."""
+    if len(data) > most:
+        raise refusal(what, f"it has more than {most:,} bytes")
     try:
         value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_object, parse_int=_whole, parse_float=_finite, parse_constant=_finite

@@ -176,7 +176,7 @@ def _revocations(asked: Asked) -> tuple[Revocations | None, Line]:
         return None, Line("revocations", "not asked", "no list was named")
     name, data = asked.revocations
     try:
-        found = read_revocations(open_envelope(data, name), [*asked.keys, *asked.people.values()], name)
+        found = read_revocations(data, [*asked.keys, *asked.people.values()], name)
     except NotTrusted as refused:
         return None, _line("revocations", False, _because(refused), "fetch the list anew")
     issued, age = seconds_of(found.issued), max(0.0, asked.now_s - seconds_of(found.issued))

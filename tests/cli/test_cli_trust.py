@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from certified import certified, changed, facts, run, sealed
 from click.testing import CliRunner, Result
 from example_run import START_NS
 from postgres_server import serving
+from project import environment_for
 
 from podctl.agents.identity import agent_digest
 from podctl.cli.main import podctl
@@ -27,13 +30,14 @@ from podctl.evidence.results import RunResult
 from podctl.evidence.store import Store
 from podctl.evidence.store_read import open_to_read
 from podctl.evidence.store_rows import AttemptState, Planned
-from podctl.signing import PublicKey, make_key
+from podctl.signing import PublicKey, make_key, read_key
 from podctl.spec.load import load_model
 from podctl.spec.models import Agent, Boundary
 from podctl.spec.resolved import boundary_digest
 from podctl.spec.scaffold import scaffold
 from podctl.trust.certificate import read_certificate
-from podctl.trust.dsse import open_envelope
+from podctl.trust.dsse import open_envelope, seal
+from podctl.trust.records import MOST_ENTRIES, REVOCATIONS, Revocations
 
 SOON = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 30 * 86400))
 LADDER = {
@@ -276,6 +280,38 @@ def test_a_run_whose_store_was_edited_is_not_certified(office: Office) -> None:
     assert not Path("c.json").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("promote", "agent.yaml", "--to", "low", "--by", "Ana Smith"),
+        ("promote", "agent.yaml", "--to", "low", "--by", "ana", "--reason", "r" * 3000),
+        (
+            "waive",
+            "agent.yaml",
+            "--level",
+            "high",
+            "--demand",
+            "repeats",
+            "--owner",
+            "ana",
+            "--until",
+            SOON,
+            "--reason",
+            "r" * 501,
+        ),
+        ("waive", "agent.yaml", "--level", "high", "--demand", "repeats", "--owner", "\x1b", "--until", SOON, "--reason", "r"),
+    ],
+)
+def test_what_nobody_could_read_is_not_signed(office: Office, arguments: tuple[str, ...]) -> None:
+    office.certify()
+    problem = office.refused(*arguments, "--key", office.key("ana"), *office.people)
+    assert (problem.code, int(problem.exit_code)) == ("usage", 2)
+    assert problem.cause.isprintable()
+    assert not Path(".podctl/trust/records").exists()
+    long = office.refused("revoke", "agent", "0" * 64, "--reason", "r" * 501, "--key", office.key("ana"))
+    assert long.code == "usage" and not Path(".podctl/trust/revoked.json").exists()
+
+
 def test_nobody_approves_what_they_certified(office: Office) -> None:
     office.done("certify", "latest", "--key", office.key("ana"))
     trusting = ("--policy", "ladder.yaml", "--trusted", "ana.pub")
@@ -322,6 +358,35 @@ def test_what_is_revoked_is_refused_once_the_list_is_there(office: Office) -> No
     listed = office.done("trust", "agent.yaml", "--key", "release.pub", "--revoked", "revoked.json")
     assert "no certificate of it counts here" in listed
     assert f"agent {digest[:12]}… was revoked" in listed
+
+
+def test_what_several_revoke_at_once_is_all_revoked(office: Office) -> None:
+    command = [sys.executable, "-m", "podctl", "revoke", "--reason", "r", "--key", office.key("bob"), "agent"]
+    environment = environment_for({})
+    running = [subprocess.Popen([*command, f"{number:064x}"], env=environment, stdout=subprocess.PIPE) for number in range(4)]
+    for one in running:
+        one.communicate(timeout=60)
+    assert [one.returncode for one in running] == [0] * 4
+    assert office.done("revoke", "--renew", "--key", office.key("bob")).startswith("4 entries")
+    assert [path.name for path in Path(".podctl/trust").iterdir()] == ["revoked.json"]
+
+
+def test_a_full_list_is_read_and_nothing_is_added_to_it(office: Office) -> None:
+    entry = {"kind": "agent", "reason": "r" * 500, "by": "b" * 300, "at": "2025-01-01T00:00:00Z"}
+    entries = [{**entry, "id": f"{number:064x}"} for number in range(1, MOST_ENTRIES + 1)]
+    document = Revocations.model_validate({"issued": "2025-01-01T00:00:00Z", "entries": entries})
+    path = Path(".podctl/trust/revoked.json")
+    path.parent.mkdir(parents=True)
+    full = seal(document.model_dump(mode="json"), REVOCATIONS, [read_key(office.keys / "bob.pem")])
+    path.write_bytes(full)
+    office.certify("--out", "c.json")
+    asked = office.do(
+        "verify", "c.json", "--agent", "agent.yaml", "--key", "release.pub", "--key", "bob.pub", "--revoked", str(path)
+    )
+    assert asked.return_value == 0 and "with 5,000 entries" in asked.output
+    problem = office.refused("revoke", "agent", "0" * 64, "--reason", "r", "--key", office.key("bob"))
+    assert problem.code == "list-full"
+    assert path.read_bytes() == full
 
 
 def test_an_entry_for_a_cluster_is_printed_when_all_is_met_and_only_then(office: Office) -> None:
