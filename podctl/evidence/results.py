@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from podctl.evidence.causes import Cause
 from podctl.evidence.records import Tokens
+from podctl.evidence.tried import Tried
 from podctl.evidence.usage import ModelUse
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -74,6 +75,7 @@ class AttemptResult:
     processes: int | None = None  # of the agent; None: not recorded
     confidence: float | None = None  # declared by the agent
     uses: dict[str, int] = field(default_factory=dict)  # routes of services and tools of models, by name
+    tried: tuple[Tried, ...] = ()  # beyond the boundary, by kind
     tries: int = 1
     pod: str = ""
     started_ns: int = 0

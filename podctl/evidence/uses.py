@@ -17,13 +17,16 @@ _ONE_THING = re.compile(r"[^/]*\d[^/]*|[^/]{33,}")
 def uses_of(kind: str, data: Mapping[str, Any]) -> Iterator[str]:
     """``GET orders-api /orders/{}`` of a call to a service, ``tool refund`` of a tool that a model's answer calls."""
     if kind == "http.call" and data.get("service") != "model-provider":
-        path = str(data.get("path", "")).split("?", 1)[0]
-        parts = "/".join("{}" if _ONE_THING.fullmatch(part) else part for part in path.split("/"))
-        yield f"{data.get('method', '')} {data.get('service', '')} {parts}"[:_LENGTH]
+        yield f"{data.get('method', '')} {data.get('service', '')} {kind_of_path(str(data.get('path', '')))}"[:_LENGTH]
     elif kind == "model.call" and data.get("status") != "started":
         calls = data.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
             yield f"tool {call.get('name', '') if isinstance(call, dict) else ''}"[:_LENGTH]
+
+
+def kind_of_path(path: str) -> str:
+    """``/orders/{}`` of ``/orders/17?page=2``."""
+    return "/".join("{}" if _ONE_THING.fullmatch(part) else part for part in path.split("?", 1)[0].split("/"))
 
 
 def with_uses(uses: Mapping[str, int], kind: str, data: Mapping[str, Any]) -> dict[str, int]:

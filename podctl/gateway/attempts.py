@@ -13,6 +13,7 @@ from typing import Any, Literal
 from podctl.boundary.policies import Decider, Decision
 from podctl.evidence.log import EvidenceProblem, RecordWriter
 from podctl.evidence.records import Tokens
+from podctl.evidence.tried import tried_of, with_tried
 from podctl.evidence.usage import use_of
 from podctl.evidence.uses import with_uses
 from podctl.gateway.budget import OverBudget, Purse, Reservation, reserve
@@ -114,7 +115,9 @@ class Attempt:
         """The agent reached for something outside its boundary, and was refused."""
         self.count(boundary_attempts=1)
         how = {} if decided is None else {"policy": decided.policy, "level": decided.level, "reason": decided.detail}
-        self.record("boundary.attempt", {"via": via, "target": target, "detail": detail, **how})
+        data = {"via": via, "target": target, "detail": detail, **how}
+        self.totals = replace(self.totals, tried=with_tried(self.totals.tried, tried_of(data)))
+        self.record("boundary.attempt", data)
 
     def look(self, sink: str, *sent: bytes) -> None:
         """See whether what the agent sends to ``sink`` holds a honeytoken. It passes all the same: who tries is to be seen, not warned."""

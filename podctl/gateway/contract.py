@@ -12,6 +12,7 @@ from podctl.boundary.policies import Policy, from_json, to_json
 from podctl.errors import PodctlError
 from podctl.evidence import codec
 from podctl.evidence.records import Record, Tokens
+from podctl.evidence.tried import Tried, tried_of, with_tried
 from podctl.evidence.usage import ModelUse, merged, use_of
 from podctl.evidence.uses import with_uses
 from podctl.honey.search import said
@@ -153,6 +154,7 @@ class Totals:
     models: tuple[ModelUse, ...] = ()
     uses: Mapping[str, int] = field(default_factory=dict)
     honeytokens: tuple[str, ...] = ()
+    tried: tuple[Tried, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -164,6 +166,7 @@ class Totals:
             "models": [codec.to_json(use) for use in self.models],
             "uses": dict(self.uses),
             "honeytokens": list(self.honeytokens),
+            "tried": [codec.to_json(one) for one in self.tried],
         }
 
     @staticmethod
@@ -176,6 +179,7 @@ class Totals:
                 "dollars_upper": Decimal(value["dollars_upper"]),
                 "limits_hit": tuple(value["limits_hit"]),
                 "models": tuple(codec.from_json(ModelUse, use) for use in value["models"]),
+                "tried": tuple(codec.from_json(Tried, one) for one in value["tried"]),
                 "honeytokens": tuple(value["honeytokens"]),
             }
         )
@@ -244,6 +248,7 @@ def totals_of(records: Iterable[Record]) -> Totals:
     confidence = None
     uses: dict[str, int] = {}
     let_out: list[str] = []
+    tried: tuple[Tried, ...] = ()
     for record in records:
         uses = with_uses(uses, record.kind, record.data)
         if record.kind == "model.call":
@@ -254,7 +259,9 @@ def totals_of(records: Iterable[Record]) -> Totals:
             counts[counted[record.kind]] += 1
             if record.kind == "decision":
                 confidence = declared_confidence(record.data["decision"], confidence)
-    totals = Totals(confidence=confidence, model_calls=len(started), uses=uses, honeytokens=tuple(let_out))
+            elif record.kind == "boundary.attempt":
+                tried = with_tried(tried, tried_of(record.data))
+    totals = Totals(confidence=confidence, model_calls=len(started), uses=uses, honeytokens=tuple(let_out), tried=tried)
     totals = replace(totals, **counts)
     for call_id, start in started.items():
         end = finished.get(call_id, {})

@@ -33,6 +33,7 @@ def json_report(report: Report) -> dict[str, Any]:
         "comparison": plain(run.comparison),
         "calibration": plain(report.calibration),
         "notes": list(report.notes),
+        "tried": plain(report.tried),
         "attempts": plain(run.attempts),
     }
 

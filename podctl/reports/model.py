@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -70,6 +70,17 @@ class BoundaryCase:
 
 
 @dataclass(frozen=True)
+class TriedKind:
+    """Alike tries of the whole run; ``tickets`` in the order of the attempts, each once."""
+
+    what: str
+    rule: str
+    level: str
+    count: int
+    tickets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     run: RunResult
     summary: Summary
@@ -81,6 +92,7 @@ class Report:
     listed: tuple[FailedTicket, ...]  # further failed tickets, one line each
     failed_tickets: int  # all of them
     boundary: tuple[BoundaryCase, ...]
+    tried: tuple[TriedKind, ...]  # the most frequent first
     infrastructure: tuple[AttemptResult, ...]
     flips: dict[str, tuple[TicketFlip, ...]]  # by stratum, worse before better
     settings: tuple[tuple[str, str], ...]
@@ -118,6 +130,7 @@ def build_report(
         listed=tuple(rest[:LISTED_TICKETS]),
         failed_tickets=len(failed),
         boundary=tuple(_boundary(run.attempts, timelines)),
+        tried=tried_kinds(run.attempts),
         infrastructure=tuple(a for a in run.attempts if is_infrastructure(a)),
         flips=_flips(run),
         settings=tuple(flatten(run.info.settings))[:SETTING_ROWS],
@@ -214,6 +227,20 @@ def _html_bytes(item: FailedTicket) -> int:
     texts += [text for row in item.timeline for text in (row.actor, row.title, row.detail)]
     return (
         sum(len(escape(visible(text, 400)).encode()) for text in texts) + 500 + 300 * len(item.diff) + 160 * len(item.timeline)
+    )
+
+
+def tried_kinds(attempts: Iterable[AttemptResult]) -> tuple[TriedKind, ...]:
+    """What a run's agents tried beyond the boundary, alike tries in one."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    tickets: dict[tuple[str, str, str], dict[str, None]] = defaultdict(dict)
+    for attempt in attempts:
+        for one in attempt.tried:
+            counts[one.what, one.rule, one.level] += one.count
+            tickets[one.what, one.rule, one.level][attempt.ticket] = None
+    return tuple(
+        TriedKind(what, rule, level, count, tuple(tickets[what, rule, level]))
+        for (what, rule, level), count in counts.most_common()
     )
 
 

@@ -30,6 +30,8 @@ from podctl.stats.units import dollars, interval_text, percent, plural, seconds
 
 _STYLE: dict[Verdict, str] = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 _LISTED = 10
+#: Tickets that a line names.
+_TICKETS = 3
 
 
 def write_summary(report: Report, stream: TextIO, *, paths: Mapping[str, Path] | None = None) -> None:
@@ -60,6 +62,11 @@ def render_terminal(
         for finding in run.findings:
             if finding.verdict != "pass":
                 page.line(f"{finding_label(finding.name)}: {finding.message}")
+    if report.tried:
+        page.line("tried beyond the boundary:")
+        page.table(("what", "rule", "it says", "tickets", "times"), _tried(report), numbers=1)
+        if len(report.tried) > _LISTED:
+            page.line(f"  and {plural(len(report.tried) - _LISTED, 'more kind')}, in the JSON report")
     page.table(("kind of ticket", "passed", "rate", "95 % interval", "per ticket", "time"), _strata(report), numbers=5)
     for line in _facts(report):
         page.line(line)
@@ -131,6 +138,13 @@ def _findings(report: Report) -> Iterator[tuple[Cell, ...]]:
     for finding in report.run.findings:
         verdict = (f"{VERDICT_GLYPH[finding.verdict]} {VERDICT_WORD[finding.verdict]}", _STYLE[finding.verdict])
         yield finding_label(finding.name), verdict, visible(finding.measured, 200), visible(finding.required, 200)
+
+
+def _tried(report: Report) -> Iterator[tuple[Cell, ...]]:
+    for one in report.tried[:_LISTED]:
+        more = f" and {len(one.tickets) - _TICKETS} more" if len(one.tickets) > _TICKETS else ""
+        tickets = ", ".join(visible(ticket, 20) for ticket in one.tickets[:_TICKETS]) + more
+        yield visible(one.what, 60), visible(one.rule, 60), one.level, tickets, str(one.count)
 
 
 def _strata(report: Report) -> Iterator[tuple[Cell, ...]]:

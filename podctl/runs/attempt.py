@@ -13,6 +13,7 @@ from typing import Any
 from podctl.agents import contract
 from podctl.agents.identity import AgentIdentity
 from podctl.backends.base import Backend, Command, Exit
+from podctl.boundary.refusals import refused
 from podctl.clock import Clock
 from podctl.errors import EnvironmentProblem, PodctlError, SpecError
 from podctl.evidence.causes import Cause
@@ -20,6 +21,7 @@ from podctl.evidence.decisions import parse_decision_lines
 from podctl.evidence.log import EvidenceProblem, RecordWriter, keep_file, seal_attempt, stream_path
 from podctl.evidence.redact import Redactor
 from podctl.evidence.results import AttemptResult, CheckResult
+from podctl.evidence.tried import Tried, tried_of, with_tried
 from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayLost, Totals
@@ -32,6 +34,7 @@ from podctl.honey.search import Watch, record, said
 from podctl.pods.plan import PodSpec, steps
 from podctl.runs.access import give_access, new_role, who_works
 from podctl.runs.processes import record_processes, record_services
+from podctl.spec.boundary_rules import rules_of
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck
 from podctl.spec.resolved import boundary_digest
@@ -97,6 +100,8 @@ class Attempt:
         self._decoys = decoys
         self._watch = Watch(decoys.tokens)
         self._let_out: list[str] = []
+        self._tried: tuple[Tried, ...] = ()  # of databases
+        self._rules = rules_of(bundle.boundary)
         self._identity = identity
         self._backend = backend
         self._gateway = gateway
@@ -272,7 +277,10 @@ class Attempt:
                 self._look(writer, f"statement in {name}", _bytes(statement.data))
                 if statement.boundary is not None:
                     counts["boundary"] += 1
-                    writer.append("boundary.attempt", actor, statement.boundary, t=statement.t)
+                    policy, level = refused(self._rules, name, statement.boundary["target"], statement.boundary["detail"])
+                    data = {**statement.boundary, "policy": policy, "level": level}
+                    self._tried = with_tried(self._tried, tried_of(data))
+                    writer.append("boundary.attempt", actor, data, t=statement.t)
             if database.statements_dropped:
                 body = f"{database.statements_dropped} more statements were not kept"
                 writer.append("log", "podctl", {"severity": "WARN", "body": body})
@@ -364,6 +372,7 @@ class Attempt:
             processes=exit_.recording.total if exit_ and not exit_.recording.refused else None,
             confidence=confidence if confidence is not None else totals.confidence,
             uses=dict(totals.uses),
+            tried=with_tried(totals.tried, *self._tried),
             pod=self._spec.id,
             started_ns=started,
             ended_ns=max(started, self._clock.wall_ns()),

@@ -25,7 +25,7 @@ with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as database:
         said += [ask("POST", "/people", {})[1], ask("PUT", "/proposals", {})[1], ask("GET", f"/items/../people")[1]]
         try: database.execute("DELETE FROM ledger")
         except psycopg.errors.InsufficientPrivilege: said.append("refused")
-json.dump({"status": "done", "output": said}, open(os.environ["PODCTL_RESULT"], "w"))
+json.dump({"status": "done", "output": {"said": said}}, open(os.environ["PODCTL_RESULT"], "w"))
 """
 BOUNDARY = """
 apiVersion: podctl/v1
@@ -54,7 +54,8 @@ def test_what_is_tried_is_decided_a_suggestion_is_enough_and_rows_go_back(tmp_pa
     covered = project.podctl("run", "scenario.yaml", "-q")
     assert covered.returncode == 2 and "covers `secret` (preset access-control)" in covered.stderr
     (project.root / "boundary.yaml").write_text(BOUNDARY)
-    assert project.podctl("run", "scenario.yaml", "-q").returncode == 0
+    done = project.podctl("run", "scenario.yaml", "-q")
+    assert done.returncode == 0 and "tried beyond the boundary" in done.stdout
     said = {one: record["data"] for one in ("1", "2") for record in project.records(one, "http.call")[-1:]}
     assert said["1"]["policy"] == "* counter /rename" and said["2"]["policy"] == "ambiguous"
     tried = [record["data"] for record in project.records("2", "boundary.attempt")]
@@ -62,8 +63,17 @@ def test_what_is_tried_is_decided_a_suggestion_is_enough_and_rows_go_back(tmp_pa
         ("http", "human-only", "* counter /people"),
         ("http", "recommend", "PUT counter /proposals"),
         ("http", "human-only", "ambiguous"),
-        ("sql", None, None),
+        ("sql", "human-only", "unlisted"),
     ]
+    ran = project.run()
+    assert [attempt.passed for attempt in ran.attempts] == [True, True]
+    kinds = {(one.what, one.rule, one.count) for attempt in ran.attempts for one in attempt.tried}
+    assert kinds == {
+        ("POST counter /people", "* counter /people", 1),
+        ("PUT counter /proposals", "PUT counter /proposals", 1),
+        ("GET counter /items/../people", "ambiguous", 1),
+        ("DELETE table ledger", "unlisted", 1),
+    }
     assert project.attempts()["2"].boundary_attempts == 4
     traced = project.podctl("trace", "latest", "2").stdout
     assert "rule: PUT counter /proposals (recommend)" in traced

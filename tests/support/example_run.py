@@ -21,6 +21,7 @@ from podctl.evidence.results import (
     StratumChange,
     TicketFlip,
 )
+from podctl.evidence.tried import Tried
 from podctl.spec.models import Gate
 from podctl.stats.gate import judged
 
@@ -156,6 +157,7 @@ def _attempt(
         max_rss=120 * 2**20,
         queue_s=0.4,
         boundary_attempts=boundary,
+        tried=(Tried("UPDATE table payments", "unlisted", "human-only", boundary),) if boundary else (),
         model_calls=4,
         http_calls=6,
         statements=9,
