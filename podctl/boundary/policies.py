@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import cedarpy
+from typing import TYPE_CHECKING, Any
 
 from podctl.boundary.targets import Asked
 from podctl.spec.boundary import LEVELS, MAX_SEGMENTS, METHODS, Boundary, Level, Route
 from podctl.spec.boundary_rules import Rule, rules_of
 from podctl.spec.cedar import Extra
+
+if TYPE_CHECKING:
+    import cedarpy
 
 #: What a decision names when no rule covers a call.
 UNLISTED = "unlisted"
@@ -117,6 +118,10 @@ class Decider:
     """
 
     def __init__(self, policies: Iterable[Policy]) -> None:
+        import cedarpy  # a tenth of a second, which commands that only name a `Policy` need not wait for
+
+        self._authorized = cedarpy.is_authorized
+        self._entities = cedarpy.Entities.from_json_str
         policies = tuple(policies)
         self._levels: dict[str, Level] = {}
         for policy in policies:
@@ -130,7 +135,7 @@ class Decider:
         #: Services of which something is forbidden: only such policies look at how a path could be read otherwise.
         everywhere = any(not policy.on for policy in policies)
         self._loose = {on for on, _ in self._sets if everywhere or any(p.on == on and p.level in LEVELS[2:] for p in policies)}
-        self._none = cedarpy.Entities.from_json_str("[]")
+        self._none = self._entities("[]")
 
     def call(self, agent: str, service: str, asked: Asked) -> Decision:
         """An HTTP request to a service."""
@@ -150,7 +155,7 @@ class Decider:
         """A call of a tool of an MCP server."""
         resource = {"type": "Tool", "id": f"{server}.{tool}"}
         known = json.dumps([{"uid": resource, "attrs": {}, "parents": [{"type": "Server", "id": server}]}])
-        return self._decide(agent, "use", self._sets.get((server, "")), resource, {}, cedarpy.Entities.from_json_str(known))
+        return self._decide(agent, "use", self._sets.get((server, "")), resource, {}, self._entities(known))
 
     def _decide(
         self,
@@ -170,7 +175,7 @@ class Decider:
             "context": context,
         }
         try:
-            result = cedarpy.is_authorized(request, policies, entities or self._none)
+            result = self._authorized(request, policies, entities or self._none)
             errors, allowed = result.diagnostics.errors, result.allowed
         except Exception as error:
             return Decision(False, "human-only", FAILED, str(error)[:300])

@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cedarpy
-
 from podctl.spec.boundary import MAX_SEGMENTS
 from podctl.spec.problems import Mark
 
@@ -40,6 +38,8 @@ class Extra:
 def read_extra(text: str, name: str, taken: frozenset[str] = frozenset()) -> tuple[list[Extra], list[tuple[Mark, str]]]:
     """The file's policies, and its mistakes at their places. ``name`` is what policies without an ``@id`` are called by;
     ``taken`` the names of the boundary's rules, which mean something else."""
+    import cedarpy  # a tenth of a second, which boundaries without such a file need not wait for
+
     policies: list[Extra] = []
     mistakes: list[tuple[Mark, str]] = []
     for start, policy in _split(text):

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from podctl.errors import SpecError
 from podctl.spec.boundary import Boundary, Exemption, Route, parse_kind, parse_route, parse_tool, parse_verbs
 from podctl.spec.boundary_rules import Rule, rules_of
 from podctl.spec.cedar import Extra, read_extra
 from podctl.spec.presets import Covered, covering, presets
 from podctl.spec.problems import Mark, Problem, printable, shown
 from podctl.spec.shape import closest
-from podctl.spec.source import Document, Item, stat_kind
+from podctl.spec.source import Document, Item, contents
 
 
 def check_boundary_file(document: Document) -> list[Problem]:
@@ -198,12 +199,12 @@ def _extra(document: Document, boundary: Boundary, rules: list[Rule]) -> list[Pr
         return []
     path = document.path.parent / boundary.cedar
     name = printable(shown(path))
-    if stat_kind(path) != "file":
-        return [document.problem(item.at, f"no such file: {name}", "paths are relative to the file they stand in")]
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        return [document.problem(item.at, f"cannot read {name}: {error}")]
+        text = contents(path).decode("utf-8")
+    except SpecError as error:
+        return [document.problem(item.at, error.what, "paths are relative to the file they stand in")]
+    except UnicodeDecodeError:
+        return [document.problem(item.at, f"{name} is not UTF-8")]
     lines = text.split("\n")
     _, mistakes = read_extra(text, path.name, frozenset(rule.name for rule in rules))
     return [Problem(name, at, message, "", lines[at.line - 1]) for at, message in mistakes]

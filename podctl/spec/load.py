@@ -86,6 +86,10 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
             written = document.root.get(role)
             problems.append(document.problem((written or document.root).at, error.what, error.hint))
         else:
+            extra = documents[role].root.text("cedar", "") if role == "boundary" else ""
+            if within is not None and extra and "\0" not in extra:
+                # It is read to be checked, and its mistakes are shown with the lines they stand in.
+                _refuse_outside([absolute(extra, target.parent)], within)
             values[role], found = _value(documents[role], model)
             problems += found
     problems += check_across(document, documents.get("topology"), documents.get("boundary"), documents.get("agent"))

@@ -103,7 +103,7 @@ class Document:
 def read(path: Path) -> Document:
     """Raises `SpecError` when the file cannot be read or is no YAML."""
     path = Path(os.path.abspath(path))  # noqa: PTH100  (resolve() would also follow symbolic links)
-    data = _bytes(path)
+    data = contents(path)
     return parse(data, path)
 
 
@@ -138,7 +138,8 @@ def stat_kind(path: Path) -> str:
     return "file" if stat.S_ISREG(mode) else "directory" if stat.S_ISDIR(mode) else "other"
 
 
-def _bytes(path: Path) -> bytes:
+def contents(path: Path) -> bytes:
+    """Raises `SpecError`: for what is no regular file, too, and for more than a spec may come to."""
     name = printable(shown(path))
     kind = stat_kind(path)
     if kind == "":

@@ -142,6 +142,7 @@ def test_no_request_is_read_as_one_route_and_reaches_the_service_as_another(
             counts["passed"] += 1
             (reached, target), *more = found.calls
             assert not more and error == {} and b"X-HTTP" not in headers and b"X_Orig" not in headers
+            assert target == line.partition(" ")[2], "what was decided on is what was sent on"
             refuse_other_readings(reached, target)
 
         one()

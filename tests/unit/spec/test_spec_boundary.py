@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from project import make_project, ticket
 
+from podctl.errors import SpecError
 from podctl.spec.boundary_rules import Rule
-from podctl.spec.load import load_model
+from podctl.spec.load import load_bundle, load_model
 from podctl.spec.models import Boundary
 from podctl.spec.presets import covering, presets, words
 from podctl.spec.problems import SpecMistakes
@@ -226,3 +228,19 @@ def test_words() -> None:
     assert words("AccessGrants") == words("access_grants") == words("ACCESS-GRANT") == ("access", "grant")
     assert words("diagnosis") == ("diagnosis",) and words("addresses")[0].startswith("address")
     assert {preset.name for preset in presets()} == set(SENSITIVE)
+
+
+def test_a_cedar_file_outside_of_what_a_run_may_read_is_not_opened(tmp_path: Path) -> None:
+    """Its mistakes would be shown with the lines they stand in."""
+    project = make_project(tmp_path / "p", agent="", tickets=[ticket("1")])
+    (tmp_path / "secret").write_text("the secret of the machine;")
+    (project.root / "link.cedar").symlink_to(tmp_path / "secret")
+    written = (project.root / "boundary.yaml").read_text()
+    for named in ("../secret", str(tmp_path / "secret"), "link.cedar", "/dev/zero"):
+        (project.root / "boundary.yaml").write_text(f"{written}cedar: {named}\n")
+        with pytest.raises(SpecError) as refused:
+            load_bundle(project.root / "scenario.yaml", within=project.root)
+        assert refused.value.code == "spec-outside" and "secret of" not in refused.value.render()
+    (project.root / "boundary.yaml").write_text(f"{written}cedar: /dev/zero\n")
+    with pytest.raises(SpecMistakes, match="not a file"):
+        load_bundle(project.root / "scenario.yaml")
