@@ -117,8 +117,9 @@ def compile_command(boundary: Path, target: str, role: str, namespace: str) -> i
     import yaml
 
     from podctl.boundary.cluster import left_out, role_of
+    from podctl.boundary.policies import policies_of
     from podctl.data.roles import grants_as_written
-    from podctl.runs.access import policies_for
+    from podctl.spec.checks_boundary import extra_of
 
     value, _, _ = _read(boundary)
     if target == "sql":
@@ -127,7 +128,7 @@ def compile_command(boundary: Path, target: str, role: str, namespace: str) -> i
             for statement in grants_as_written(role, value.rights(database)):
                 click.echo(f"{statement};")
     elif target == "cedar":
-        click.echo("\n\n".join(policy.text for policy in policies_for(value)))
+        click.echo("\n\n".join(policy.text for policy in policies_of(value, extra_of(value))))
     else:
         for problem in left_out(value):
             click.echo(f"# left out: {problem}")
@@ -186,7 +187,7 @@ def _grouped(found: list[Difference]) -> list[tuple[bool, str, str, str]]:
 
 def _read(path: Path) -> tuple[Boundary, Document, Boundaries]:
     from podctl.boundary.explaining import Boundaries
-    from podctl.runs.access import extra_of
+    from podctl.spec.checks_boundary import extra_of
     from podctl.spec.load import load_model
     from podctl.spec.models import Boundary
     from podctl.spec.source import read

@@ -11,17 +11,13 @@ from podctl.agents import contract
 from podctl.agents.identity import AgentIdentity
 from podctl.backends.base import Backend
 from podctl.boundary.policies import Policy, policies_of
-from podctl.errors import SpecError
 from podctl.evidence.identity import spiffe_id, who
 from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import AttemptPass
 from podctl.honey.planting import NOTHING, Decoys
-from podctl.spec.boundary import Boundary
-from podctl.spec.boundary_rules import rules_of
 from podctl.spec.bundle import Bundle
-from podctl.spec.cedar import Extra
-from podctl.spec.checks_boundary import extra_policies
+from podctl.spec.checks_boundary import extra_of
 from podctl.spec.resolved import boundary_digest
 from podctl.spec.topology import databases
 
@@ -38,17 +34,9 @@ def new_role() -> str:
     return f"ag_{secrets.token_hex(5)}"
 
 
-def policies_for(boundary: Boundary) -> tuple[Policy, ...]:
-    """What the gateway decides by, with the policies of the boundary's own Cedar file. Raises `SpecError`."""
-    return policies_of(boundary, extra_of(boundary))
-
-
-def extra_of(boundary: Boundary) -> list[Extra]:
-    """The policies of the boundary's own Cedar file. Raises `SpecError` when it cannot be read any more."""
-    try:
-        return extra_policies(boundary.cedar, (rule.name for rule in rules_of(boundary)))
-    except OSError as error:
-        raise SpecError(f"cannot read {boundary.cedar}", code="boundary-cedar", cause=str(error.strerror)) from error
+def policies_for(bundle: Bundle) -> tuple[Policy, ...]:
+    """What the gateway decides by, alike for every attempt: the boundary's own Cedar file as it was loaded. Raises `SpecError`."""
+    return policies_of(bundle.boundary, extra_of(bundle.boundary) if bundle.extra is None else bundle.extra)
 
 
 def who_works(bundle: Bundle, identity: AgentIdentity, *, pod: str, attempt: str, role: str) -> dict[str, str]:
@@ -90,7 +78,7 @@ async def give_access(
             dollars=limits.dollars,
             spans=limits.spans,
             services=agent.tools,
-            policies=policies_for(bundle.boundary),
+            policies=policies_for(bundle),
             honeytokens=decoys.tokens,
             agent=identity.name,
             who=identified,

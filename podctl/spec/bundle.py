@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from podctl.spec.cedar import Extra
 from podctl.spec.models import Agent, Boundary, Quarantine, Scenario, Tickets, Topology
 
 
@@ -17,3 +18,5 @@ class Bundle:
     agent: Agent
     boundary: Boundary
     quarantine: Quarantine | None = None
+    #: Of the boundary's Cedar file, as it was when the bundle was loaded; None: not read yet.
+    extra: tuple[Extra, ...] | None = None

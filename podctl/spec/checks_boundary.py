@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -71,9 +70,17 @@ def ended(exemption: Exemption) -> bool:
         return True
 
 
-def extra_policies(path: Path | None, taken: Iterable[str]) -> list[Extra]:
-    """The policies of a boundary's Cedar file, which was checked when the boundary was loaded. Raises OSError."""
-    return [] if path is None else read_extra(path.read_text("utf-8"), path.name, frozenset(taken))[0]
+def extra_of(boundary: Boundary) -> tuple[Extra, ...]:
+    """The policies of a boundary's Cedar file, which was checked when the boundary was loaded. Raises `SpecError`."""
+    if boundary.cedar is None:
+        return ()
+    text = contents(boundary.cedar).decode("utf-8", "replace")
+    policies, mistakes = read_extra(text, boundary.cedar.name, frozenset(rule.name for rule in rules_of(boundary)))
+    if mistakes:
+        raise SpecError(
+            f"{printable(shown(boundary.cedar))} changed while it was read", code="boundary-cedar", cause=mistakes[0][1]
+        )
+    return tuple(policies)
 
 
 def place(document: Document, rule: Rule) -> Mark:

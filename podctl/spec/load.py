@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from podctl.errors import SpecError
 from podctl.spec.bundle import Bundle
 from podctl.spec.checks import absolute, check, check_across, check_strata
+from podctl.spec.checks_boundary import extra_of
 from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
 from podctl.spec.problems import Problem, SpecMistakes, printable
 from podctl.spec.shape import KINDS, of_the_whole, validate
@@ -105,6 +106,7 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
         agent=cast(Agent, values["agent"]),
         boundary=cast(Boundary, values["boundary"]),
         quarantine=cast("Quarantine | None", values.get("quarantine")),
+        extra=extra_of(cast(Boundary, values["boundary"])),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from project import make_project, ticket
 
 from podctl.errors import SpecError
+from podctl.runs.access import policies_for
 from podctl.spec.boundary_rules import Rule
 from podctl.spec.load import load_bundle, load_model
 from podctl.spec.models import Boundary
@@ -244,3 +245,15 @@ def test_a_cedar_file_outside_of_what_a_run_may_read_is_not_opened(tmp_path: Pat
     (project.root / "boundary.yaml").write_text(f"{written}cedar: /dev/zero\n")
     with pytest.raises(SpecMistakes, match="not a file"):
         load_bundle(project.root / "scenario.yaml")
+
+
+def test_a_run_decides_by_the_cedar_file_as_it_was_loaded(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", agent="", tickets=[ticket("1")])
+    file = project.root / "more.cedar"
+    file.write_text('forbid (principal, action == Action::"call", resource) when { context.method == "DELETE" };')
+    with (project.root / "boundary.yaml").open("a") as boundary:
+        boundary.write("cedar: more.cedar\n")
+    bundle = load_bundle(project.root / "scenario.yaml")
+    file.write_text("")
+    (own,) = [policy for policy in policies_for(bundle) if not policy.on]
+    assert own.id == "more.cedar:1" and "DELETE" in own.text
