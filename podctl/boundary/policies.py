@@ -79,36 +79,35 @@ def _compiled(rule: Rule) -> Iterable[Policy]:
         yield Policy(rule.name, rule.level, rule.owner, text)
 
 
-def _methods(route: Route) -> list[str]:
-    if len(route.methods) == 1:
-        return [f'context.method == "{route.methods[0]}"']
-    return [f"[{', '.join(map(json.dumps, route.methods))}].contains(context.method)"] if route.methods else []
-
-
 def _exactly(route: Route) -> list[str]:
-    conditions = _methods(route)
-    if not (route.rest and not route.segments):
-        conditions.append(f"context.n {'>=' if route.rest else '=='} {len(route.segments)}")
-    if not route.rest:
-        conditions.append(f"context.slash == {json.dumps(route.slash)}")
-    return conditions + [f"context.s{i} == {json.dumps(text)}" for i, text in enumerate(route.segments) if text is not None]
+    texts = [f"context.s{i} == {json.dumps(text)}" for i, text in enumerate(route.segments) if text is not None]
+    slash = [] if route.rest else [f"context.slash == {json.dumps(route.slash)}"]
+    return [*_length(route), *texts, *slash, *_methods(route)]
 
 
 def _loosely(route: Route) -> list[str]:
     """What is forbidden is so however it is written: in another case, with a slash or a format's ending behind it."""
-    conditions = _methods(route)
-    if not (route.rest and not route.segments):
-        conditions.append(f"context.n {'>=' if route.rest else '=='} {len(route.segments)}")
-    last = len(route.segments) - 1
+    last = -1 if route.rest else len(route.segments) - 1
+    texts = []
     for i, text in enumerate(route.segments):
-        if text is None:
-            continue
-        folded = text.casefold()
-        same = f"context.f{i} == {json.dumps(folded)}"
-        conditions.append(
-            f"({same} || context.f{i} like {json.dumps(folded + '.*')})" if i == last and not route.rest else same
-        )
-    return conditions
+        if text is not None:
+            folded = text.casefold()
+            same = f"context.f{i} == {json.dumps(folded)}"
+            texts.append(f"({same} || context.f{i} like {json.dumps(folded + '.*')})" if i == last else same)
+    return [*_length(route), *texts, *_methods(route)]
+
+
+def _length(route: Route) -> list[str]:
+    """Comes first: a segment that is not there cannot be looked at."""
+    if route.rest and not route.segments:
+        return []
+    return [f"context.n {'>=' if route.rest else '=='} {len(route.segments)}"]
+
+
+def _methods(route: Route) -> list[str]:
+    if len(route.methods) == 1:
+        return [f'context.method == "{route.methods[0]}"']
+    return [f"[{', '.join(map(json.dumps, route.methods))}].contains(context.method)"] if route.methods else []
 
 
 class Decider:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote_plus, unquote_to_bytes
 
 _METHOD = re.compile(r"[A-Z]{1,32}")
+#: Segments, nearly all of them, of which there is one reading: ASCII, nothing encoded, not dots alone.
+_PLAIN = re.compile(r"[._~-]*[A-Za-z0-9][A-Za-z0-9._~-]*")
 _ESCAPE = re.compile(r"%(..?)?")
 #: Headers by which frameworks and proxies let a request be another: their method, their path.
 OVERRIDES = frozenset(
@@ -73,6 +75,8 @@ def read_target(method: str, target: str, headers: Iterable[str] = ()) -> Asked:
 
 
 def _folded(segment: str) -> str:
+    if _PLAIN.fullmatch(segment):
+        return segment.lower()
     if "%" not in segment:
         text = segment
     else:
