@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -159,7 +160,21 @@ def _questions(rules: list[Rule]) -> Iterator[str]:
             yield from _requests(rule, [one for one in rules if one.kind == "route" and one.owner == rule.owner])
 
 
-def _requests(rule: Rule, others: list[Rule]) -> Iterator[str]:
+def partly_tried(before: Boundaries, after: Boundaries) -> list[str]:
+    """Rules with so many texts at the places of their names that `differences` did not try all of them together."""
+    rules = [*before.rules, *after.rules]
+    routes = [rule for rule in rules if rule.kind == "route"]
+    return list(
+        dict.fromkeys(
+            rule.name
+            for rule in routes
+            if math.prod(map(len, _choices(rule, [one for one in routes if one.owner == rule.owner]))) > _COMBINATIONS
+        )
+    )
+
+
+def _choices(rule: Rule, others: list[Rule]) -> list[list[str]]:
+    """Of each segment, the texts to try there."""
     assert rule.route is not None
     at_place: dict[int, dict[str, None]] = {}
     for other in others:
@@ -167,9 +182,13 @@ def _requests(rule: Rule, others: list[Rule]) -> Iterator[str]:
         for i, text in enumerate(other.route.segments):
             if text is not None:
                 at_place.setdefault(i, {})[text] = None
-    choices = [[text] if text is not None else [ANY, *at_place.get(i, {})] for i, text in enumerate(rule.route.segments)]
+    return [[text] if text is not None else [ANY, *at_place.get(i, {})] for i, text in enumerate(rule.route.segments)]
+
+
+def _requests(rule: Rule, others: list[Rule]) -> Iterator[str]:
+    assert rule.route is not None
     endings = ["", f"/{ANY}", f"/{ANY}/{ANY}"] if rule.route.rest else ["/" if rule.route.slash else ""]
-    for segments in itertools.islice(itertools.product(*choices), _COMBINATIONS):
+    for segments in itertools.islice(itertools.product(*_choices(rule, others)), _COMBINATIONS):
         for ending in endings:
             for method in rule.route.methods or METHODS:
                 yield f"{method} {rule.owner} {('/' + '/'.join(segments) + ending).replace('//', '/')}"

@@ -72,12 +72,13 @@ def diff_command(old: Path, new: Path, fail_on_open: bool, output: str) -> int:
     \b
     podctl boundary diff boundary.yaml proposed.yaml --fail-on-open
     """
-    from podctl.boundary.explaining import differences
+    from podctl.boundary.explaining import differences, partly_tried
 
     (before, _, asked_before), (after, _, asked_after) = _read(old), _read(new)
     found = sorted(differences(asked_before, asked_after), key=lambda one: not one.opens)
     reasons = [_told(one) for one in after.exceptions if one not in before.exceptions]
     extra = _extra_text(before) != _extra_text(after)
+    partly = partly_tried(asked_before, asked_after)
     opens = any(one.opens for one in found)
     if output == "json":
         facts = [
@@ -90,7 +91,10 @@ def diff_command(old: Path, new: Path, fail_on_open: bool, output: str) -> int:
             }
             for one in found
         ]
-        emit_json("BoundaryDiff", {"opens": opens, "differences": facts, "exceptions": reasons, "cedar_changed": extra})
+        emit_json(
+            "BoundaryDiff",
+            {"opens": opens, "differences": facts, "exceptions": reasons, "cedar_changed": extra, "partly_tried": partly},
+        )
         return int(fail_on_open and opens)
     for opened, before_level, after_level, written in _grouped(found):
         click.echo(f"{'opens ' if opened else 'closes'}  {written}: {before_level} → {after_level}")
@@ -98,7 +102,9 @@ def diff_command(old: Path, new: Path, fail_on_open: bool, output: str) -> int:
         click.echo(f"new exception: {reason}")
     if extra:
         click.echo("the Cedar files differ: the lines above are what was asked of both, and their policies may say more")
-    if not (found or reasons or extra):
+    for name in partly:
+        click.echo(f"not every way to fill the names of {name} was tried: there are too many")
+    if not (found or reasons or extra or partly):
         click.echo("nothing is decided otherwise")
     return int(fail_on_open and opens)
 

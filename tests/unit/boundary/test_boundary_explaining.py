@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from podctl.boundary.cluster import left_out, role_of
-from podctl.boundary.explaining import Boundaries, NotUnderstood, differences
+from podctl.boundary.explaining import Boundaries, NotUnderstood, differences, partly_tried
 from podctl.spec.models import Boundary
 
 WRITTEN: dict[str, Any] = {
@@ -105,6 +105,13 @@ def test_a_named_segment_in_place_of_a_text_opens_other_texts() -> None:
 def test_what_is_opened_is_found(changed: dict[str, Any], asked: str) -> None:
     assert asked in opened(boundary(), boundary(**changed))
     assert asked in closed(boundary(**changed), boundary())
+
+
+def test_where_not_everything_can_be_tried_it_is_said() -> None:
+    names = {f"GET /{letter}/{letter}/{letter}": "read" for letter in "abcdefgh"}
+    wide = boundary(services={"api": {"GET /{x}/{y}/{z}": "read", **names}})
+    assert partly_tried(Boundaries(boundary()), Boundaries(wide)) == ["GET api /{x}/{y}/{z}"]
+    assert partly_tried(Boundaries(boundary()), Boundaries(boundary())) == []
 
 
 def test_a_role_of_a_cluster_has_what_is_listed_and_the_strictest_rule_decides() -> None:
