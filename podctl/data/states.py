@@ -19,17 +19,18 @@ class StateProblem(EnvironmentProblem):
 async def apply_state(connection: Connection, state: DatabaseState) -> None:
     """All of it or nothing, in one transaction of a superuser's session in which neither triggers nor references act.
 
-    Raises `StateProblem` when a row of the template that is to go is not there.
+    Raises `StateProblem` when a row of the template that is to go is not there, or a row that is to come does not fit.
     """
+    at: TableState | None = None
     try:
         async with connection.transaction():
             await connection.execute("SET LOCAL session_replication_role = replica")
             for table in state:
                 await _remove(connection, table)
-            for table in state:
-                await _copy(connection, _identifier(table), table.columns, table.rows)
+            for at in state:
+                await _copy(connection, _identifier(at), at.columns, at.rows)
     except psycopg.Error as error:
-        problem = _problem(first_line(error))
+        problem = _unfit(at, first_line(error)) if at is not None and at.planted else _problem(first_line(error))
         raise (server_failed(problem.what, "state-failed", error) if is_the_machines(error) else problem) from error
 
 
@@ -64,10 +65,19 @@ def _identifier(table: TableState) -> sql.Identifier:
     return sql.Identifier(table.schema, table.name)
 
 
+def _unfit(table: TableState, cause: str) -> PodctlError:
+    return StateProblem(
+        f"the row with a honeytoken does not fit {table.shown}",
+        code="honeytoken-row",
+        cause=cause,
+        hint="name its columns in the scenario under honeytokens.rows, with values that the table takes",
+    )
+
+
 def _problem(cause: str) -> PodctlError:
     return StateProblem(
         "the database could not be brought to the state that the ticket was opened on",
         code="state-failed",
         cause=cause,
-        hint="the state belongs to another seed than the template: capture again; or the row of a honeytoken does not fit its table",
+        hint="the state belongs to another seed than the template: capture again",
     )

@@ -22,6 +22,7 @@ class TableState:
     key: tuple[str, ...]
     gone: tuple[Values, ...] = ()
     rows: tuple[Values, ...] = ()
+    planted: bool = False  # honeytokens, which the ticket knows nothing of
 
     @property
     def shown(self) -> str:
@@ -38,7 +39,8 @@ def with_rows(
     """``states`` with more rows in their databases; ``rows``: database -> schema, table, column -> value."""
     added = {
         database: tuple(
-            TableState(schema, table, tuple(values), (), (), (tuple(values.values()),)) for schema, table, values in more
+            TableState(schema, table, tuple(values), (), (), (tuple(values.values()),), planted=True)
+            for schema, table, values in more
         )
         for database, more in rows.items()
     }

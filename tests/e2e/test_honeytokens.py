@@ -124,6 +124,14 @@ def test_a_run_without_them_has_none_of_it(tmp_path: Path) -> None:
     assert project.attempts()["1"].honeytokens is None
 
 
+def test_a_row_that_its_table_does_not_take_is_said_with_the_servers_reason(tmp_path: Path) -> None:
+    rows = {"main-db": {"items": {"id": 1, "label": "{honeytoken}"}}}
+    project = make_project(tmp_path / "p", agent="", tickets=[ticket("1")], scenario={"honeytokens": {"rows": rows}})
+    done = project.podctl("run", "scenario.yaml")
+    assert done.returncode == 3, done.stderr
+    assert "the row with a honeytoken does not fit items" in done.stderr and "duplicate key" in done.stderr
+
+
 def test_a_row_that_does_not_fit_is_said_with_its_place(tmp_path: Path) -> None:
     rows = {"main-db": {"itms": {"label": "{honeytoken}"}, "items": {"lable": "{honeytoken}"}}}
     project = make_project(tmp_path / "p", agent="", tickets=[ticket("1")], scenario={"honeytokens": {"rows": rows}})
