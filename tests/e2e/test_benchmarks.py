@@ -18,6 +18,8 @@ LAST = {
     "pods": "sandbox: 1,000 times",
     "memory": "one pod more",
     "store": "podctl report",
+    "audit": "bytes of a record by which",
+    "compare": "podctl compare, 200 tickets, 3 others, σ = 1: of a resolved one",
     "reports": "  the pull-request comment",
     "throughput": "  no services",
     "growth": "2 pods",
@@ -39,9 +41,10 @@ def test_every_benchmark_is_tried_here_but_docker() -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        ("cli", "pods", "memory", "store", "gateway", "boundary", "honeytokens"),
+        ("cli", "pods", "memory", "store", "audit", "gateway", "boundary", "honeytokens"),
         pytest.param(
-            ("throughput", "growth", "capture", "data", "masking", "projection", "gate", "reports"), marks=pytest.mark.campaign
+            ("throughput", "growth", "capture", "data", "masking", "projection", "gate", "compare", "reports"),
+            marks=pytest.mark.campaign,
         ),
     ],
 )
