@@ -299,8 +299,9 @@ def test_an_identity_cannot_be_forged(project: Project) -> None:
     (decision,) = project.records("forged", "decision")
     assert {record["provenance"] for record in (span, decision)} == {"declared"}
     assert {record["actor"] for record in (span, decision)} == {"agent"}
-    (call,) = [record["data"] for record in project.records("forged", "model.call") if record["data"]["status"] != "started"]
-    assert call["identity"]["digest"] == run.info.agent_digest
+    (call,) = [record for record in project.records("forged", "model.call") if record["data"]["status"] != "started"]
+    for record in (call, span, decision):
+        assert record["who"]["digest"] == run.info.agent_digest
     assert attempt.model_calls == 1 and len(project.records("forged", "gateway.refused")) == 1
     shown = project.podctl("trace", "latest", "forged").stdout
     assert "20200101-000000-ffffff" not in shown.replace("'20200101-000000-ffffff.0001-1'", "")
