@@ -12,7 +12,7 @@ $(BIN)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
-.PHONY: setup demo lint test test-machine test-projects test-pure test-elsewhere test-cluster campaign
+.PHONY: setup demo lint test test-machine test-projects test-pure test-docker test-small-cluster test-cluster campaign
 setup: $(BIN)/.installed
 
 demo: setup
@@ -24,12 +24,11 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two at a time. First the linters and what looks at the machine and at what is left on it, beside runs of whole projects; then what
-# mostly waits for a cluster or an engine, beside what looks at nothing but itself: no cluster and no engine is there while others
-# look at the machine.
+# First runs of whole projects, beside the linters and what looks at the machine and at what is left on it; then what mostly waits for an
+# engine or a cluster, beside what looks at nothing but itself: no cluster and no engine is there while others look at the machine.
 test: setup
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint test-machine test-projects
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-pure test-elsewhere
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-projects test-machine lint
+	$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-pure test-small-cluster test-docker
 
 test-machine: setup
 	$(BIN)/pytest -m $(HERE) $(MACHINE)
@@ -40,8 +39,11 @@ test-projects: setup
 test-pure: setup
 	$(BIN)/pytest -n 2 --dist loadfile -m $(HERE) $(PURE)
 
-test-elsewhere: setup
-	$(BIN)/pytest -m "(cluster or docker) and not campaign"
+test-docker: setup
+	$(BIN)/pytest -m "docker and not campaign"
+
+test-small-cluster: setup
+	$(BIN)/pytest -m "cluster and not campaign"
 
 # All that is tested on a cluster: make test-cluster KUBECONFIG=FILE PODCTL_IMAGE=IMAGE
 test-cluster: setup

@@ -76,9 +76,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
     said = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     for why in (engines.NO_ENGINE, clusters.NO_CLUSTER):
         skipped = [text[text.index(why) :].rstrip(")'") for text in said if why in text]
-        # `make test` asks for them in a process of its own, whose end is not the last that is read.
-        asked = [why_not for marker, why_not in ELSEWHERE.items() if f"not {marker}" in terminalreporter.config.option.markexpr]
-        told = next((text for text in [*skipped, *(why_not() for why_not in asked)] if text.startswith(why)), "")
+        # `make test` asks for them in processes of their own, whose ends are not the last that is read. That one of these has its
+        # cluster up is no reason to say that there is none.
+        left = [
+            why_not() for marker, why_not in ELSEWHERE.items() if f"not {marker}" in terminalreporter.config.option.markexpr
+        ]
+        told = next(
+            (text for text in [*skipped, *left] if text.startswith(why) and (clusters.TAKEN not in text or skipped)), ""
+        )
         if told:
             terminalreporter.section(f"{len(skipped) or 'those'} tests did not run", sep="!", red=True, bold=True)
             terminalreporter.line(told, red=True, bold=True)

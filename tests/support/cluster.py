@@ -29,6 +29,7 @@ PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", 
 PROGRAMS = ("containerd", "runc", "gcc", "debootstrap")
 OWN_IMAGE = "localhost/base:1"
 OWN_PORT = 6443
+TAKEN = "one runs here on port"
 NO_CLUSTER = "NO CLUSTER, the Kubernetes backend is not tested"
 
 
@@ -52,7 +53,7 @@ def _none_of_its_own() -> str:
         return "KUBECONFIG is not set, and only root can bring one up"
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", OWN_PORT)) == 0
-    return f"one runs here on port {OWN_PORT} and KUBECONFIG does not name it" if taken else ""
+    return f"{TAKEN} {OWN_PORT} and KUBECONFIG does not name it" if taken else ""
 
 
 @contextmanager
