@@ -10,6 +10,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Literal
 
+from aiohttp import web
+
 from podctl.boundary.policies import Decider, Decision
 from podctl.evidence.log import EvidenceProblem, RecordWriter
 from podctl.evidence.records import Tokens
@@ -18,7 +20,7 @@ from podctl.evidence.usage import use_of
 from podctl.evidence.uses import with_uses
 from podctl.gateway.budget import OverBudget, Purse, Reservation, reserve
 from podctl.gateway.contract import AttemptPass, LimitName, RunTotals, Totals, declared_confidence
-from podctl.gateway.replies import Bodies
+from podctl.gateway.replies import Bodies, header_bytes
 from podctl.honey.search import Hit, Watch, record, said
 
 Emit = Callable[[dict[str, Any]], None]
@@ -69,7 +71,7 @@ class Attempt:
         self.other_tasks: set[asyncio.Task[Any]] = set()
         self.occurrences: Counter[str] = Counter()
         self.bodies = Bodies()
-        self._watch = Watch(granted.honeytokens)
+        self._watch = Watch(granted.honeytokens) if granted.honeytokens else None
         self._fd = evidence_fd
         self._writer = RecordWriter(evidence_fd, "gateway", who=granted.who)
         self._run = run
@@ -121,10 +123,18 @@ class Attempt:
 
     def look(self, sink: str, *sent: bytes) -> None:
         """See whether what the agent sends to ``sink`` holds a honeytoken. It passes all the same: who tries is to be seen, not warned."""
-        self._let_out(sink, self._watch.look(sink, *sent))
+        if self._watch is not None:
+            self._let_out(sink, self._watch.look(sink, *sent))
 
-    def looking(self, sink: str) -> Callable[[bytes], None]:
-        """`look` for what comes in pieces."""
+    def look_at_head(self, sink: str, request: web.BaseRequest) -> None:
+        """`look` at everything of a request but its body."""
+        if self._watch is not None:
+            self._let_out(sink, self._watch.look(sink, *header_bytes(request)))
+
+    def looking(self, sink: str) -> Callable[[bytes], None] | None:
+        """`look` for what comes in pieces; None where there is nothing to look for."""
+        if self._watch is None:
+            return None
         feed = self._watch.stream(sink)
         return lambda piece: self._let_out(sink, feed(piece))
 

@@ -22,7 +22,7 @@ from podctl.gateway.contract import GatewayConfig
 from podctl.gateway.outcome import Hold, Outcome, cost, noting, provider_failed, told, with_usage
 from podctl.gateway.prices import PriceBook, load_lock, upper_bound
 from podctl.gateway.recordings import Recording, Recordings
-from podctl.gateway.replies import AgentStream, TooLong, header_bytes, read_capped, refusal
+from podctl.gateway.replies import AgentStream, TooLong, read_capped, refusal
 from podctl.gateway.screen import Api, output_bound, screen
 from podctl.gateway.scripted import answer as scripted_answer
 from podctl.gateway.scripted import load_script
@@ -81,7 +81,7 @@ class ModelDoor:
     async def _admit(self, request: web.BaseRequest, api: Api, provider: Provider, attempt: Attempt) -> Call:
         given = request.headers.get("x-api-key") or request.headers.get("Authorization", "").removeprefix("Bearer ")
         path = request.rel_url.path
-        attempt.look("model call", *header_bytes(request))
+        attempt.look_at_head("model call", request)
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), attempt.granted.key.encode()):
             raise _refuse(attempt, 401, "authentication_error", path, "the key is not this attempt's key")
         if attempt.full:

@@ -18,7 +18,7 @@ from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import body_text, clipped
 from podctl.gateway.contract import Target
 from podctl.gateway.dialer import Dialer, Lease, leased, leased_socket
-from podctl.gateway.replies import AgentStream, header_bytes, no_attempt, refusal
+from podctl.gateway.replies import AgentStream, no_attempt, refusal
 
 #: Bytes of each body that a record keeps.
 KEPT = 16 * 1024
@@ -87,7 +87,7 @@ class ServiceDoor:
         attempt.other_tasks.add(task)
         began = time.monotonic()
         sink = f"call of {self._service}"
-        attempt.look(sink, *header_bytes(request))
+        attempt.look_at_head(sink, request)
         sent, received = Copy(attempt.looking(sink)), Copy()
         call = {"service": self._service, "method": request.method, "path": clipped(request.raw_path, 4096)}
         result: dict[str, Any] = {"status": None, "error": "cut: the attempt ended"}

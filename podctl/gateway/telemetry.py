@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from podctl.gateway import otlp
 from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import bounded
-from podctl.gateway.replies import TooLong, header_bytes, read_capped, refusal
+from podctl.gateway.replies import TooLong, read_capped, refusal
 
 BODY_CAP = 8 * 2**20
 _JSON = "application/json"
@@ -31,7 +31,8 @@ async def receive(request: web.BaseRequest, path: str, attempt: Attempt) -> web.
         return refusal(429, "podctl_evidence_full", "the attempt's evidence reached its limit")
     try:
         body = _inflated(await read_capped(request, BODY_CAP, attempt.bodies), request.headers.get("Content-Encoding", ""))
-        attempt.look("telemetry", body, *header_bytes(request))
+        attempt.look("telemetry", body)
+        attempt.look_at_head("telemetry", request)
         if path == "/v1/decisions":
             return _decision(body, attempt)
         kind = request.content_type

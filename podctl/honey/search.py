@@ -67,7 +67,7 @@ class Search:
                 patterns += sorted(ones)
                 self._hits += [Hit(place, form)] * len(ones)
         self._kept = max(map(len, patterns), default=1) - 1
-        self._automaton = BytesAhoCorasick(patterns, implementation=Implementation.DFA) if patterns else None
+        self._automaton = BytesAhoCorasick(patterns, implementation=Implementation.DFA)
 
     def stream(self) -> Stream:
         return Stream(self)
@@ -80,8 +80,6 @@ class Search:
         return list(found)
 
     def _within(self, reduced: bytes) -> Iterable[Hit]:
-        if self._automaton is None:
-            return []
         matches = self._automaton.find_matches_as_indexes(reduced)
         return dict.fromkeys(self._hits[which] for which, _, _ in matches)
 

@@ -98,7 +98,7 @@ class Attempt:
     ) -> None:
         self._bundle = bundle
         self._decoys = decoys
-        self._watch = Watch(decoys.tokens)
+        self._watch = Watch(decoys.tokens) if decoys.tokens else None
         self._let_out: list[str] = []
         self._tried: tuple[Tried, ...] = ()  # of databases
         self._rules = rules_of(bundle.boundary)
@@ -242,8 +242,11 @@ class Attempt:
         for name, content in exit_.files.items():
             self._look(writer, name, content)
 
-    def _look(self, writer: RecordWriter, sink: str, *left: bytes) -> None:
-        for hit in self._watch.look(sink, *left):
+    def _look(self, writer: RecordWriter, sink: str, *left: Any) -> None:
+        """``left``: bytes, or anything that a record has."""
+        if self._watch is None:
+            return
+        for hit in self._watch.look(sink, *(one if isinstance(one, bytes) else _bytes(one) for one in left)):
             data = record(hit, sink)
             writer.append("honeytoken", "agent", data)
             self._let_out.append(said(data))
@@ -274,7 +277,7 @@ class Attempt:
                 counts["statements"] += 1
                 actor = self._actor(statement.data["user"])
                 writer.append("sql.statement", actor, statement.data, t=statement.t)
-                self._look(writer, f"statement in {name}", _bytes(statement.data))
+                self._look(writer, f"statement in {name}", statement.data)
                 if statement.boundary is not None:
                     counts["boundary"] += 1
                     policy, level = refused(self._rules, name, statement.boundary["target"], statement.boundary["detail"])
@@ -287,7 +290,7 @@ class Attempt:
             for change in await database.changes():
                 changes.append(change)
                 writer.append("row.change", self._actor(change.get("user")), change, t=change.get("committed"))
-                self._look(writer, f"row of {name}.{change.get('table')}", _bytes(change.get("new")))
+                self._look(writer, f"row of {name}.{change.get('table')}", change.get("new"))
             if database.changes_dropped:
                 body = f"{database.changes_dropped} more row changes of {name} were not kept"
                 writer.append("log", "podctl", {"severity": "WARN", "body": body, "dropped_changes": database.changes_dropped})
@@ -364,7 +367,7 @@ class Attempt:
             queue_s=queue_s,
             phases=dict(self._phases.seconds),
             boundary_attempts=boundary_attempts,
-            honeytokens=(*totals.honeytokens, *self._let_out) if self._decoys.tokens else None,
+            honeytokens=(*totals.honeytokens, *self._let_out) if self._watch is not None else None,
             model_calls=totals.model_calls,
             http_calls=totals.http_calls,
             statements=counts["statements"],
