@@ -158,6 +158,7 @@ def suggest_command(runs: tuple[str, ...], store: StorePlace) -> int:
     from podctl.boundary.suggesting import Observed
     from podctl.controller.run import BOUNDARY
     from podctl.evidence.reading import read_attempt
+    from podctl.evidence.results import plain_of
     from podctl.spec.models import Boundary
 
     opened = open_store(store)
@@ -175,7 +176,7 @@ def suggest_command(runs: tuple[str, ...], store: StorePlace) -> int:
         )
     observed = Observed(Boundary.model_validate(written[0]))
     for name in names:
-        for attempt in opened.each_attempt(name):
+        for attempt in plain_of(opened.each_attempt(name)):
             records = read_attempt(opened.evidence_directory(name, attempt.id))
             observed.attempt(attempt.id, attempt.ticket, ((one.kind, one.actor, one.data) for one in records))
     click.echo(observed.text(names), nl=False)

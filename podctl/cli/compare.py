@@ -56,9 +56,10 @@ def compare_command(runs: tuple[str, ...], html: Path | None, pdf: Path | None, 
 
 
 def _run(store: StoreReader, run: str) -> RunResult:
+    from podctl.evidence.results import plain_of
     from podctl.stats.side_by_side import without_detail
 
-    return replace(store.load_head(run), attempts=tuple(map(without_detail, store.each_attempt(run))))
+    return replace(store.load_head(run), attempts=tuple(map(without_detail, plain_of(store.each_attempt(run)))))
 
 
 @click.command("trend")
@@ -90,7 +91,9 @@ def trend_command(scenario: str | None, agent: str, html: Path | None, pdf: Path
         )
     before = [None, *(run.info for run in found)]
     shown = list(zip(found, before, strict=False))[-SHOWN:]
-    points = tuple(point_of(run, opened.list_attempts(run.info.id), old) for run, old in shown)
+    points = tuple(
+        point_of(run, [one for one in opened.list_attempts(run.info.id) if one.variant is None], old) for run, old in shown
+    )
     trend = Trend(name, points, len(found) - len(points))
     again = shlex.join(["podctl", "trend", name, *(["--agent", agent] if agent else [])])
     _show(trend_json(trend) if output == "json" else trend_text(trend))

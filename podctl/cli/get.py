@@ -86,6 +86,7 @@ def _attempts(run: str | None, store: StorePlace, output: str) -> None:
         for attempt in attempts:
             click.echo(attempt.id)
     else:
+        campaign = any(attempt.variant is not None for attempt in attempts)
         rows = [
             (
                 attempt.id,
@@ -96,10 +97,12 @@ def _attempts(run: str | None, store: StorePlace, output: str) -> None:
                 f"{attempt.wall_s:.2f}s",
                 dollars(attempt.dollars),
                 str(attempt.boundary_attempts or ""),
+                *([attempt.variant.name if attempt.variant else "plain"] if campaign else []),
             )
             for attempt in attempts
         ]
-        table(("ATTEMPT", "TICKET", "STRATUM", "OUTCOME", "CAUSE", "TIME", "COST", "BOUNDARY"), rows)
+        headings = ("ATTEMPT", "TICKET", "STRATUM", "OUTCOME", "CAUSE", "TIME", "COST", "BOUNDARY")
+        table((*headings, "VARIANT") if campaign else headings, rows)
 
 
 def _pods(_: str | None, store: StorePlace, output: str) -> None:

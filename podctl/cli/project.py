@@ -60,6 +60,7 @@ def project_command(
     import time
     from dataclasses import replace
 
+    from podctl.evidence.results import plain_of
     from podctl.projection.estimate import Known, Settings, project
     from podctl.projection.model import to_json
     from podctl.projection.rates import PodPrice
@@ -70,7 +71,7 @@ def project_command(
     opened = open_store(store)
     head = opened.load_head(opened.find_run(run))
     priced = None if prices is None else AtPrices(opened, head.info.id, prices)
-    sample = sampled(head.info, opened.each_attempt(head.info.id) if priced is None else priced.attempts())
+    sample = sampled(head.info, plain_of(opened.each_attempt(head.info.id) if priced is None else priced.attempts()))
     wanted = _volume(volume, sample.population)
     pods = None if priced is None or priced.pod_hour is None else PodPrice(priced.pod_hour, priced.source)
     known = Known(_measured(wanted), pods, head.status, time.time_ns())

@@ -159,6 +159,7 @@ def _identity(info: RunInfo) -> list[tuple[str, Any]]:
         ("the agents", (info.agent_name, info.agent_version, info.agent_digest)),
         ("the specs", (info.spec_digest, info.topology, info.repeats, info.seed, info.model_mode)),
         ("the quarantines", info.quarantine),
+        ("the campaigns", info.campaign),
         ("the samples", (info.sample_digest, info.sample_size, info.population_size, info.strata)),
         ("the numbers of shards", info.shard.of if info.shard else 0),
         ("the backends", info.backend),

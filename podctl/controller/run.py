@@ -26,7 +26,7 @@ from podctl.errors import EnvironmentProblem, SpecError
 from podctl.evidence.audit_entries import Entry
 from podctl.evidence.owner import Owner
 from podctl.evidence.reading import read_attempt
-from podctl.evidence.results import AttemptResult, Quarantined, RunInfo, RunResult, Shard, weakest
+from podctl.evidence.results import AttemptResult, Campaign, Quarantined, RunInfo, RunResult, Shard, weakest
 from podctl.evidence.store import RunLost, Store
 from podctl.evidence.store_problems import StoreProblem
 from podctl.evidence.store_read import StoreReader
@@ -38,6 +38,7 @@ from podctl.pods.fit import refuse_unfit
 from podctl.runs.attempt import Planned
 from podctl.runs.runner import Listener, Runner, plan_attempts, silent
 from podctl.runs.shards import part_of
+from podctl.runs.variants import Vary, with_variants
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import StateCheck
 from podctl.spec.resolved import part_digests, resolved, spec_digest
@@ -71,14 +72,16 @@ class Prepared:
     left_out: tuple[str, ...] = ()
     shard: Shard | None = None  # only its attempts are planned; the sample is the whole one
     labels: Mapping[str, str] = field(default_factory=dict)
+    campaign: Campaign | None = None
 
     @property
     def run_dollars(self) -> Decimal:
         return self.bundle.scenario.limits.run_dollars if self.shard is None else self.shard.run_dollars
 
 
-def prepare(bundle: Bundle, shard: tuple[int, int] | None = None) -> Prepared:
-    """Draw the sample and order the attempts, all of them or those of ``shard`` (part, of so many); makes nothing.
+def prepare(bundle: Bundle, shard: tuple[int, int] | None = None, vary: Vary | None = None) -> Prepared:
+    """Draw the sample and order the attempts, all of them or those of ``shard`` (part, of so many), with the variants that a
+    campaign makes of them; makes nothing.
 
     Raises `SpecError`.
     """
@@ -90,10 +93,15 @@ def prepare(bundle: Bundle, shard: tuple[int, int] | None = None) -> Prepared:
     drawn = drawn_sample(tickets, bundle.scenario.sample)
     settings = bundle.scenario.run
     planned = plan_attempts(drawn.tickets, settings.repeats, settings.seed)
+    campaign = None
+    if vary is not None:
+        planned, campaign = with_variants(planned, vary, settings.seed)
     part = None
     if shard is not None:
         part, planned = part_of(planned, *shard, bundle.scenario.limits.run_dollars)
-    return Prepared(bundle, agent_digest(bundle.agent), drawn, planned, len(tickets), (*known.lines(), *not_there), part)
+    return Prepared(
+        bundle, agent_digest(bundle.agent), drawn, planned, len(tickets), (*known.lines(), *not_there), part, campaign=campaign
+    )
 
 
 def _with_past(tickets: list[Ticket], bundle: Bundle) -> WithPast:
@@ -285,6 +293,7 @@ class RunController:
             revision=self._revision.commit,
             dirty=self._revision.dirty,
             controls=dict(controls),
+            campaign=prepared.campaign,
         )
         self._store.create_run(info, _stored(prepared.planned), Owner.current())
         point("run.stored")
@@ -297,6 +306,7 @@ class RunController:
             "the agent": (before.agent_digest, prepared.identity.digest),
             "the specs": (before.spec_digest, spec_digest(prepared.bundle)),
             "the shard": (before.shard, prepared.shard),
+            "the campaign": (before.campaign, prepared.campaign),
             "run.fail_fast": (watched(before), prepared.bundle.scenario.run.fail_fast),
         }
         changed = [what for what, (then, now) in same.items() if then != now]
@@ -404,8 +414,8 @@ def _watch(prepared: Prepared, base: RunResult | None) -> Watch | None:
     if base is None or not prepared.bundle.scenario.run.fail_fast:
         return None
     aside = _quarantine(prepared)
-    before = {ticket: counts for ticket, counts in by_ticket(base.attempts).items() if ticket not in aside}
-    planned = Counter(attempt.ticket.id for attempt in prepared.planned)
+    before = {ticket: counts for ticket, counts in by_ticket(base.plain.attempts).items() if ticket not in aside}
+    planned = Counter(attempt.ticket.id for attempt in prepared.planned if attempt.variant is None)
     return Watch(before, planned, weighing_of_sample(prepared))
 
 
@@ -530,7 +540,7 @@ def missing(findings: list[Finding]) -> list[Finding]:
 
 def _stored(planned: list[Planned]) -> list[StoredAttempt]:
     return [
-        StoredAttempt(attempt.id, attempt.ticket.id, attempt.ticket.stratum, attempt.position, attempt.repeat)
+        StoredAttempt(attempt.id, attempt.ticket.id, attempt.ticket.stratum, attempt.position, attempt.repeat, attempt.variant)
         for attempt in planned
     ]
 

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import IO, Any
 
+from podctl.evidence import codec
 from podctl.evidence.audit_entries import canonical, digest
 from podctl.evidence.log import SEALED
 from podctl.evidence.reading import Opener, within
@@ -31,6 +32,7 @@ def begun_facts(info: RunInfo, stored: str) -> dict[str, Any]:
         "labels": {name[:_LABEL]: value[:_LABEL] for name, value in sorted(info.labels.items())[:50]},
         "revision": info.revision,
         "shard": "" if info.shard is None else str(info.shard),
+        **({} if info.campaign is None else {"campaign": codec.to_json(info.campaign)}),
         "info": digest(stored),
     }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -45,8 +45,24 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """How an attempt of a campaign differs from plain ones on the same ticket. ``data`` is JSON: all that is done to it.
+
+    ``kind`` is what is counted together (``attacked``, ``twin``, ``latency``); ``name`` tells variants of a ticket apart.
+    """
+
+    name: str
+    kind: str
+    seed: int
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class AttemptResult:
-    """One attempt: one agent version on one ticket, once. ``id`` is ``<position>-<repeat>``, e.g. ``0007-1``."""
+    """One attempt: one agent version on one ticket, once. ``id`` is ``<position>-<repeat>``, e.g. ``0007-1``.
+
+    ``repeat`` counts a ticket's attempts from 1, those with a ``variant`` after the others.
+    """
 
     id: str
     ticket: str
@@ -81,6 +97,7 @@ class AttemptResult:
     started_ns: int = 0
     ended_ns: int = 0
     evidence_root: str = ""  # sha256 over the sealed evidence file
+    variant: Variant | None = None  # None: as it is, also in a campaign
 
 
 @dataclass(frozen=True)
@@ -217,6 +234,16 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class Campaign:
+    """Why attempts of a run have variants. ``digest``: sha256 over every variant that was planned, before shards were dealt."""
+
+    kind: str  # attack or chaos
+    name: str
+    seed: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """What a run was, independent of its outcome."""
 
@@ -255,6 +282,7 @@ class RunInfo:
     labels: dict[str, str] = field(default_factory=dict)  # what who started it says of it, such as the commit
     controls: dict[str, str] = field(default_factory=dict)  # of isolation, as it began: yes, partly or no; empty: older
     resumed: bool = False  # it was cut off, and gone on with
+    campaign: Campaign | None = None  # None: every attempt is plain
 
 
 def weakest(each: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -274,3 +302,12 @@ class RunResult:
     comparison: Comparison | None = None
     spent_dollars: Decimal | None = Decimal(0)  # includes tries that infrastructure failed
     notes: tuple[str, ...] = ()
+
+    @property
+    def plain(self) -> RunResult:
+        """The run without its variants: what says how the agent does when nothing is done to it."""
+        return self if self.info.campaign is None else replace(self, attempts=tuple(plain_of(self.attempts)))
+
+
+def plain_of(attempts: Iterable[AttemptResult]) -> Iterator[AttemptResult]:
+    return (attempt for attempt in attempts if attempt.variant is None)

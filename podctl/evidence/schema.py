@@ -77,6 +77,7 @@ attempts = Table(
     Column("wall_s", Float),
     Column("evidence_root", String(64), nullable=False),
     Column("result", Text),
+    Column("variant", Text),  # null: none
     Index("attempts_by_position", "run", "position", "repeat", unique=True),
     Index("attempts_by_state", "run", "state", "passed"),
 )

@@ -43,6 +43,7 @@ from podctl.evidence.store_rows import (
     sum_of,
     try_columns,
     try_of,
+    variant_of,
 )
 from podctl.faults import point
 from podctl.signing import SigningKey
@@ -364,7 +365,7 @@ class Store(StoreReader):
             unended: dict[str, int] = {row.attempt: row.number for row in connection.execute(open_tries)}
         return [
             AttemptState(
-                Planned(row.id, row.ticket, row.stratum, row.position, row.repeat),
+                Planned(row.id, row.ticket, row.stratum, row.position, row.repeat, variant_of(row.variant)),
                 row.state,
                 row.tries,
                 unended.get(row.id),
@@ -389,7 +390,8 @@ _NOT_ENDED = dict.fromkeys(("cause", "passed", "dollars", "wall_s", "result"))
 
 
 def _planned_columns(run: str, attempt: Planned) -> dict[str, Any]:
-    return {**codec.to_json(attempt), "run": run, "state": "planned", "tries": 0, "evidence_root": ""}
+    variant = None if attempt.variant is None else dump(attempt.variant)
+    return {**codec.to_json(attempt), "variant": variant, "run": run, "state": "planned", "tries": 0, "evidence_root": ""}
 
 
 def _change_attempt(connection: Connection, run: str, attempt: str, **columns: Any) -> None:

@@ -21,7 +21,7 @@ from podctl.evidence.audit_entries import MOST
 from podctl.evidence.causes import Cause
 from podctl.evidence.results import AttemptResult, Comparison, GateFinding, RunInfo, RunResult
 from podctl.evidence.store_problems import HEAD, StoreProblem, in_words, no_attempt, no_run
-from podctl.evidence.store_rows import AttemptSummary, RunSummary, decimal, known_dollars, status_of
+from podctl.evidence.store_rows import AttemptSummary, RunSummary, decimal, known_dollars, status_of, variant_of
 from podctl.evidence.store_text import loaded, storable
 
 #: Tickets whose attempts are read at once by `StoreReader.each_attempt`.
@@ -115,7 +115,7 @@ class StoreReader:
             if not query("SELECT 1 FROM runs WHERE id = :run", run=run):
                 raise no_run(run)
             rows = query(
-                "SELECT id, ticket, stratum, passed, cause, wall_s, dollars, result FROM attempts"
+                "SELECT id, ticket, stratum, passed, cause, wall_s, dollars, result, variant FROM attempts"
                 " WHERE run = :run AND state = 'ended' ORDER BY position, repeat",
                 run=run,
             )
@@ -129,8 +129,9 @@ class StoreReader:
                 wall_s,
                 decimal(dollars),
                 json.loads(result).get("boundary_attempts", 0),
+                variant_of(variant),
             )
-            for attempt, ticket, stratum, passed, cause, wall_s, dollars, result in rows
+            for attempt, ticket, stratum, passed, cause, wall_s, dollars, result, variant in rows
         ]
 
     def find_attempt(self, run: str, name: str, repeat: int) -> AttemptResult | None:
@@ -167,12 +168,12 @@ class StoreReader:
         ]
 
     def tallies(self) -> dict[str, list[tuple[int, int]]]:
-        """Run -> (passed, of) of each ticket, over attempts that count; of many runs quick."""
+        """Run -> (passed, of) of each ticket, over plain attempts that count; of many runs quick."""
         counting = ", ".join(f"'{cause.value}'" for cause in Cause if cause.counts)
         with self._reading() as query:
             rows = query(
                 "SELECT run, sum(CASE WHEN passed THEN 1 ELSE 0 END), count(*) FROM attempts"
-                f" WHERE state = 'ended' AND cause IN ({counting}) GROUP BY run, ticket"
+                f" WHERE state = 'ended' AND variant IS NULL AND cause IN ({counting}) GROUP BY run, ticket"
             )
         found: dict[str, list[tuple[int, int]]] = {}
         for run, passed, of in rows:

@@ -12,7 +12,7 @@ from podctl.evidence import codec
 from podctl.evidence.causes import Cause
 from podctl.evidence.owner import Owner
 from podctl.evidence.records import Tokens
-from podctl.evidence.results import AttemptResult, RunInfo, RunResult, Verdict
+from podctl.evidence.results import AttemptResult, RunInfo, RunResult, Variant, Verdict
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -29,6 +29,7 @@ class Planned:
     stratum: str
     position: int
     repeat: int
+    variant: Variant | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class AttemptSummary:
     wall_s: float
     dollars: Decimal | None
     boundary_attempts: int
+    variant: Variant | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,10 @@ def dump(value: Any) -> str:
 
 def dump_all(values: Sequence[Any]) -> str:
     return json.dumps([codec.to_json(value) for value in values], separators=(",", ":"))
+
+
+def variant_of(text: str | None) -> Variant | None:
+    return None if text is None else codec.from_json(Variant, json.loads(text))
 
 
 def decimal(text: str | None) -> Decimal | None:

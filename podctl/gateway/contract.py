@@ -87,7 +87,7 @@ class AttemptPass:
     ``spans`` bounds spans, log records and decisions together. ``services`` are the services the agent may
     call, empty for all; databases are held by their grants. ``policies`` are the boundary's, None where none decides on
     what services are asked. ``agent`` is its name, to policies; ``who`` is put on every record (`podctl.evidence.identity.who`). ``honeytokens``, place -> value, are looked for
-    in what the agent sends.
+    in what the agent sends. ``variant`` is what a campaign does to the attempt, of which the gateway does what it knows by its key.
     """
 
     attempt: str
@@ -103,6 +103,7 @@ class AttemptPass:
     agent: str = ""
     who: Mapping[str, str] = field(default_factory=dict)
     honeytokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    variant: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -113,6 +114,7 @@ class AttemptPass:
             "policies": None if self.policies is None else to_json(self.policies),
             "who": dict(self.who),
             "honeytokens": dict(self.honeytokens),
+            "variant": dict(self.variant),
         }
 
     @staticmethod

@@ -16,7 +16,7 @@ from podctl.stats.summary import Quantiles
 def render_html(report: Report) -> str:
     """The whole page. It is well-formed XML too, whatever the strings in the run are."""
     summary = report.summary
-    counted = [a for a in report.run.attempts if a.cause.counts]
+    counted = [a for a in report.run.plain.attempts if a.cause.counts]
     return ENVIRONMENT.get_template("report.html.j2").render(
         title=f"{VERDICT_WORD[report.run.verdict]}: {report.run.info.agent_name} {report.run.info.agent_version}, {report.run.info.scenario}",
         is_simulated=report.simulated,

@@ -25,7 +25,7 @@ def render_junit(report: Report) -> str:
     """
     info = report.run.info
     strata: dict[str, dict[str, list[AttemptResult]]] = defaultdict(dict)
-    for ticket, repeats in by_first_seen(report.run.attempts).items():
+    for ticket, repeats in by_first_seen(report.run.plain.attempts).items():
         strata[repeats[0].stratum][ticket] = repeats
     root = ElementTree.Element("testsuites", name=visible(info.scenario, 200))
     totals: dict[Outcome, int] = defaultdict(int)

@@ -115,23 +115,24 @@ def build_report(
 
     ``show_command`` is what a reader types to see one attempt in full, ``reproduce_command`` what runs all of it again.
     """
-    summary = summarize(run.attempts)
+    plain = run.plain
+    summary = summarize(plain.attempts)
     timelines = timeline_of or (lambda _: ())
-    failed = failed_tickets(run.attempts)
+    failed = failed_tickets(plain.attempts)
     detailed, rest = _detail(failed, timelines)
     return Report(
         run=run,
         summary=summary,
-        calibration=calibrate(run.attempts),
+        calibration=calibrate(plain.attempts),
         headline=headline(run, summary),
         simulated=run.info.simulated or summary.simulated,
         notes=tuple(_notes(run, summary)),
         detailed=detailed,
         listed=tuple(rest[:LISTED_TICKETS]),
         failed_tickets=len(failed),
-        boundary=tuple(_boundary(run.attempts, timelines)),
-        tried=tried_kinds(run.attempts),
-        infrastructure=tuple(a for a in run.attempts if is_infrastructure(a)),
+        boundary=tuple(_boundary(plain.attempts, timelines)),
+        tried=tried_kinds(plain.attempts),
+        infrastructure=tuple(a for a in plain.attempts if is_infrastructure(a)),
         flips=_flips(run),
         settings=tuple(flatten(run.info.settings))[:SETTING_ROWS],
         show_command=show_command or f"podctl trace {run.info.id} ATTEMPT",
@@ -271,7 +272,7 @@ def _notes(run: RunResult, summary: Summary) -> Iterable[str]:
         yield f"The run is {run.status}: figures are of what was done until then."
     weighing = weighing_of(run)
     if weighing is not None and summary.rate.of:
-        parts = weighing.split(by_ticket(run.attempts))
+        parts = weighing.split(by_ticket(run.plain.attempts))
         weighed = WeighedShare(tuple(of_clusters(weight, list(those.values())) for weight, those in parts))
         yield (
             "The sample is not in proportion to the population: rates and means are the sample's own, where they are not called weighed. "

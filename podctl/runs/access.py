@@ -12,6 +12,7 @@ from podctl.agents.identity import AgentIdentity
 from podctl.backends.base import Backend
 from podctl.boundary.policies import Policy, policies_of
 from podctl.evidence.identity import spiffe_id, who
+from podctl.evidence.results import Variant
 from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import AttemptPass
@@ -55,6 +56,7 @@ async def give_access(
     identified: Mapping[str, str],
     evidence: Path,
     decoys: Decoys = NOTHING,
+    variant: Variant | None = None,
 ) -> Access:
     """Make the role of ``identified`` in each database of the pod with the boundary's rights, and open its attempt at the gateway.
 
@@ -82,6 +84,7 @@ async def give_access(
             honeytokens=decoys.tokens,
             agent=identity.name,
             who=identified,
+            variant={} if variant is None else variant.data,
         )
     )
     point("attempt.opened")

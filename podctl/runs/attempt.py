@@ -16,11 +16,12 @@ from podctl.backends.base import Backend, Command, Exit
 from podctl.boundary.refusals import refused
 from podctl.clock import Clock
 from podctl.errors import EnvironmentProblem, PodctlError, SpecError
+from podctl.evidence import codec
 from podctl.evidence.causes import Cause
 from podctl.evidence.decisions import parse_decision_lines
 from podctl.evidence.log import EvidenceProblem, RecordWriter, keep_file, seal_attempt, stream_path
 from podctl.evidence.redact import Redactor
-from podctl.evidence.results import AttemptResult, CheckResult
+from podctl.evidence.results import AttemptResult, CheckResult, Variant
 from podctl.evidence.tried import Tried, tried_of, with_tried
 from podctl.faults import point
 from podctl.gateway.client import Gateway
@@ -45,12 +46,13 @@ from podctl.tickets.types import Ticket
 
 @dataclass(frozen=True)
 class Planned:
-    """An attempt that a run is to make; ``id`` sorts in the order of the run."""
+    """An attempt that a run is to make. ``ticket`` is what its agent gets, with all that ``variant`` does to it."""
 
     id: str
     position: int
     repeat: int
     ticket: Ticket
+    variant: Variant | None = None
 
 
 @dataclass
@@ -181,6 +183,7 @@ class Attempt:
                 "role": self._role,
             },
             "spiffe_id": self._who["id"],
+            **({} if self._planned.variant is None else {"variant": codec.to_json(self._planned.variant)}),
         }
 
     async def _execute(self, writer: RecordWriter) -> Exit:
@@ -194,6 +197,7 @@ class Attempt:
             identified=self._who,
             evidence=stream_path(self._directory, "gateway"),
             decoys=self._decoys,
+            variant=self._planned.variant,
         )
         self._phases.end("grant")
         command = Command(
@@ -379,6 +383,7 @@ class Attempt:
             pod=self._spec.id,
             started_ns=started,
             ended_ns=max(started, self._clock.wall_ns()),
+            variant=self._planned.variant,
         )
 
 

@@ -18,7 +18,7 @@ from podctl.clock import Clock, Stopwatch
 from podctl.errors import PodctlError, SpecError
 from podctl.evidence.causes import Cause
 from podctl.evidence.reading import read_attempt
-from podctl.evidence.results import AttemptResult
+from podctl.evidence.results import AttemptResult, plain_of
 from podctl.evidence.store import Store
 from podctl.evidence.store_rows import Try, sum_of
 from podctl.faults import point
@@ -117,7 +117,7 @@ class Runner:
         self._total = len(planned)
         self._queue = deque(attempt for attempt in planned if attempt.id not in self._results)
         if self._watch is not None:
-            self._watch.replay(done)
+            self._watch.replay(list(plain_of(done)))
             if self._watch.enough:
                 self._queue.clear()
                 point("early.found")
@@ -291,7 +291,7 @@ class Runner:
         return result
 
     def _look_at(self, result: AttemptResult) -> None:
-        if self._watch is None or self._watch.enough:
+        if self._watch is None or self._watch.enough or result.variant is not None:
             return
         self._watch.add(result)
         if self._watch.enough and not self._stop.is_set():

@@ -24,16 +24,17 @@ from podctl.stats.units import dollars, plural
 
 
 def judged(run: RunResult, gate: Gate, baseline: RunResult | None = None, stop: EarlyStop | None = None) -> RunResult:
-    """``run`` with its verdict, its findings in a fixed order, and its comparison with ``baseline``.
+    """``run`` with its verdict, its findings in a fixed order, and its comparison with ``baseline``; of a campaign, plain attempts decide.
 
     No verdict (``inconclusive``) with too large a share of infrastructure failures, with attempts that were not run, or
     with nothing that counts. Some things stand even then: a boundary that was crossed too often cannot be uncrossed, money
     that was spent is spent, and a run that ended early (``stop``) did so because this version is worse.
     """
-    comparison = None if baseline is None else compare(baseline, run)
+    baseline = None if baseline is None else baseline.plain
+    comparison = None if baseline is None else compare(baseline, run.plain)
     if comparison is not None:
         comparison = replace(comparison, early_stop=stop)
-    case = Case(run, gate, baseline, comparison, stop)
+    case = Case(run.plain, gate, baseline, comparison, stop)
     asked = [one for rule in _RULES if (one := rule(case)) is not None]
     chances = iter(holm([one.p_fail for one in asked if one.verdict is None]))
     findings = tuple(_finding(case, one, None if one.verdict is not None else next(chances)) for one in asked)

@@ -153,6 +153,7 @@ def plan(
     Raises `ValueError` for a fall that the flips cannot make.
     """
     assumed = []
+    base = None if base is None else base.plain
     summary = None if base is None else summarize(base.attempts)
     if rate is None and summary is not None:
         rate = summary.rate.share

@@ -51,7 +51,7 @@ def self_test(runs: Sequence[RunResult], gate: Gate, *, replications: int = 1000
     )
     attempts: dict[str, list[AttemptResult]] = defaultdict(list)
     for run in runs:
-        for attempt in run.attempts:
+        for attempt in run.plain.attempts:
             if attempt.cause.counts and attempt.ticket not in run.info.quarantine:
                 attempts[attempt.ticket].append(attempt)
     dealt = [found for _, found in sorted(attempts.items()) if len(found) >= 2]

@@ -54,7 +54,7 @@ def statement(run: RunResult, certified_ns: int, *, by: str = "", started_by: st
         "models": sorted({use.model[:200] for attempt in run.attempts for use in attempt.models or ()})[:1000],
         "gate": plain_gate(Gate.model_validate(info.settings.get("gate", {}))),
         "findings": [_finding(one) for one in run.findings],
-        **_figures(run),
+        **_figures(run.plain),
         "fidelity": {"score": score(info.fidelity), "parts": {part.name: part.score for part in info.fidelity}},
         "isolation": {
             "backend": info.backend,
@@ -198,6 +198,11 @@ def _caveats(run: RunResult) -> Iterator[tuple[str, str]]:
         yield "ended-early", "the run ended once this version was worse than its baseline for certain"
     if info.merged:
         yield "merged", f"put together from {plural(len(info.merged), 'shard')}: {', '.join(info.merged)}"
+    if info.campaign is not None:
+        yield (
+            "campaign",
+            f"the run is the {info.campaign.kind} campaign {info.campaign.name}: figures are of its plain attempts",
+        )
     if info.resumed:
         yield "resumed", "the run was cut off and gone on with"
     if info.quarantine:
