@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from podctl.evidence.codec import from_json, to_json
 from podctl.evidence.owner import Owner
-from podctl.evidence.results import AttemptResult, DiffEntry, RunInfo, RunResult
+from podctl.evidence.results import AttemptResult, DiffEntry, RunInfo, RunResult, Variant
 
 scalars = (
     st.none()
@@ -41,6 +41,10 @@ diffs = st.builds(
     DiffEntry, key=st.dictionaries(st.text(max_size=4), anything, max_size=2), old=anything, new=anything, expected=anything
 )
 st.register_type_strategy(DiffEntry, diffs)
+st.register_type_strategy(
+    Variant,
+    st.builds(Variant, data=st.dictionaries(st.text(max_size=4), anything, max_size=3)),
+)
 infos = st.builds(RunInfo, settings=st.dictionaries(st.text(max_size=4), anything, max_size=3))
 
 
