@@ -16,6 +16,7 @@ from podctl.data.statements import LoggedStatement
 from podctl.gateway.client import Door
 from podctl.grading.sqlref import GradedDatabase
 from podctl.pods.plan import PodSpec, Resource, Step
+from podctl.scans.leavings import Leavings, Listening
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import TableRule
 
@@ -62,7 +63,8 @@ class Command:
     ``files`` are in the workspace before it starts; ``environment`` is all it gets.
     Limits are in seconds, bytes and cores; ``output`` bounds stdout and stderr each.
     ``record``: whether its processes are recorded; where they cannot be, a ``required`` record stops the command
-    before it begins, and without a ``wanted`` one it runs and `Recording.refused` says so.
+    before it begins, and without a ``wanted`` one it runs and `Recording.refused` says so. ``leavings``: what it leaves is
+    handed out for a scan, where the backend can.
     """
 
     argv: tuple[str, ...]
@@ -79,6 +81,7 @@ class Command:
     disk: int = 64 * 2**20
     output: int = 2**20
     record: Literal["required", "wanted", ""] = "wanted"
+    leavings: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,12 +119,14 @@ class Process:
 class Recording:
     """The processes of a command by their start, bwrap's and podctl's own left out.
 
-    ``total`` counts all of them, ``kept`` are the first. ``refused`` says why nothing was recorded.
+    ``total`` counts all of them, ``kept`` are the first. ``refused`` says why nothing was recorded. ``listening``: sockets
+    that took connections, seen when a process ended and 20 times a second; None: nobody looked.
     """
 
     kept: tuple[Process, ...] = ()
     total: int = 0
     refused: str = ""
+    listening: tuple[Listening, ...] | None = None
 
 
 NOT_RECORDED = Recording(refused="not asked for")
@@ -159,6 +164,7 @@ class Exit:
     refused_files: Mapping[str, str] = field(default_factory=dict)  # name -> why it was not read
     recording: Recording = NOT_RECORDED
     services: tuple[ServiceProcess, ...] = ()
+    leavings: Leavings | None = None  # None: the backend does not hand them out, or was not asked to
 
 
 @dataclass(frozen=True)

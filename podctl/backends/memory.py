@@ -19,6 +19,7 @@ from podctl.data.statements import LoggedStatement
 from podctl.errors import EnvironmentProblem
 from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource, Step, advance
+from podctl.scans.leavings import Leavings, LeftFile
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import TableRule
 from podctl.tickets.states import DatabaseState, TableState
@@ -228,6 +229,7 @@ class MemoryBackend:
             refused_files=too_large,
             recording=Recording(tuple(processes[:PROCESSES_KEPT]), len(processes)) if command.record else NOT_RECORDED,
             services=tuple(services),
+            leavings=_left(files) if command.leavings else None,
         )
 
     async def interrupt(self, pod: str, reason: str) -> None:
@@ -263,3 +265,7 @@ class MemoryBackend:
         if pod not in self._pods:
             raise EnvironmentProblem(f"no pod {pod}", code="pod-unknown")
         return self._pods[pod]
+
+
+def _left(files: Mapping[str, bytes]) -> Leavings:
+    return Leavings(tuple(LeftFile(name, 0o100644, len(content), content) for name, content in sorted(files.items())))

@@ -211,6 +211,13 @@ def _honeytoken(record: Record) -> Said:
     return Said("HONEYTOKEN", f"LET OUT: {text(data.get('place'))} in {text(data.get('sink'))}{form}")
 
 
+def _scan_finding(record: Record) -> Said:
+    data = record.data
+    line = "" if data.get("line") is None else f", line {text(data.get('line'))}"
+    what = f"{text(data.get('severity'))}: {text(data.get('where'))}{line}: {text(data.get('what'))}"
+    return Said("LEFT BEHIND", what, (f"rule: {text(data.get('rule'))}",))
+
+
 def _refused(record: Record) -> Said:
     return Said("refused", f"the gateway refused {text(record.data.get('what'))}: {text(record.data.get('reason'))}")
 
@@ -286,6 +293,7 @@ _BY_KIND: dict[str, Callable[[Record], Said]] = {
     "boundary.attempt": _boundary,
     "gateway.refused": _refused,
     "honeytoken": _honeytoken,
+    "scan.finding": _scan_finding,
     "span": _span,
     "log": _log,
     "decision": _decision,

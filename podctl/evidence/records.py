@@ -23,6 +23,7 @@ KINDS: dict[str, Layer] = {
     "boundary.attempt": "execution",  # via (sql|http|tcp|model), target, detail, sqlstate, policy, level, reason
     "gateway.refused": "execution",  # what, reason
     "honeytoken": "execution",  # place, sink, form: a planted value was found where it was let out
+    "scan.finding": "execution",  # rule, severity, where, line?, what: of what the agent left
     "span": "execution",  # OTLP span as received, mapped: name, span_id, parent_span_id, operation, start, end, attributes, status
     "log": "execution",  # OTLP log record: severity, body, attributes
     "decision": "reasoning",  # a podctl.decision/v1 object under "decision"

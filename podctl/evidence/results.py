@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from podctl.evidence.causes import Cause
 from podctl.evidence.records import Tokens
+from podctl.evidence.scanned import Scan
 from podctl.evidence.tried import Tried
 from podctl.evidence.usage import ModelUse
 
@@ -92,6 +93,7 @@ class AttemptResult:
     confidence: float | None = None  # declared by the agent
     uses: dict[str, int] = field(default_factory=dict)  # routes of services and tools of models, by name
     tried: tuple[Tried, ...] = ()  # beyond the boundary, by kind
+    scan: Scan | None = None  # of what it left; None: it was not looked at
     tries: int = 1
     pod: str = ""
     started_ns: int = 0

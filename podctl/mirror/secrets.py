@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
+from podctl.scans.secrets import FORMS, PEM
+
 REPLACED = re.compile(r"podctl-replaced-\d{4}")
 
 _STRONG = r"passw(or)?d|passwort|passphrase|passcode|pwd|secret|credentials?|api_?key|apikey|private_?key|access_?key|signing_?key|encrypt(ion)?_?key"
@@ -57,13 +59,6 @@ _WAYS |= {
 _WAYS |= {"session", "memcached", "kerberos", "anonymous", "secure", "httponly"}
 _PATH = re.compile(r"(\.{0,2}/[\w.@+-]+)+/?|[A-Za-z]:\\.*")
 
-_PEM = re.compile(r"-----BEGIN [A-Z0-9 ]*(?:PRIVATE KEY|CERTIFICATE)[A-Z ]*-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.S)
-_FORMS = re.compile(
-    r"\b(?:A[KS]IA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|[sr]k_(?:live|test)_\w{8,}|whsec_\w{8,}"
-    r"|sk-[A-Za-z0-9_-]{16,}|xox[a-z]-[\w-]{8,}|AIza[\w-]{20,}|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?|SG\.[\w-]{10,}\.[\w-]{10,}"
-    r"|npm_[A-Za-z0-9]{20,}|pypi-[\w-]{20,}|dop_v1_\w{20,}|hv[sb]\.[\w-]{16,}|[AS][CK][0-9a-f]{32}|key-[0-9a-f]{32}|ya29\.[\w-]{16,}"
-    r"|NRAK-\w{16,}|dapi[0-9a-f]{32}|shp(?:at|ss|ca)_[0-9a-fA-F]{20,}|sq0(?:atp|csp)-[\w-]{20,})"
-)
 _SLACK = re.compile(r"(?<=hooks\.slack\.com/services/)[\w/]+")
 _BEARER = re.compile(r"(?i)(?<=\bbearer )[\w.~+/-]{8,}=*|(?<=\bbasic )[A-Za-z0-9+/]{8,}=*")
 _TOKEN = re.compile(r"[A-Za-z0-9+_-]{20,}={0,2}|[A-Za-z0-9+/]{24,}={0,2}")
@@ -178,12 +173,12 @@ class Ledger:
             return f"\0{len(kept) - 1}\0"
 
         text = _DIGEST.sub(keep, text)
-        text = _PEM.sub(lambda match: self.word(match[0]), text)
+        text = PEM.sub(lambda match: self.word(match[0]), text)
         text = _USERINFO.sub(lambda match: f"{match[1]}:{self._part(match[2])}", text)
         for pattern in (_QUERY, _ELEMENT, _SEPARATED, _FLAG):
             text = pattern.sub(self._pair, text)
         text = _LOGIN.sub(lambda match: match[0][: match.start("value") - match.start()] + self._part(match["value"]), text)
-        for pattern in (_FORMS, _SLACK, _BEARER):
+        for pattern in (FORMS, _SLACK, _BEARER):
             text = pattern.sub(lambda match: self._part(match[0]), text)
         text = _TOKEN.sub(lambda match: self.word(match[0]) if _random(match[0]) else match[0], text)
         return re.sub(r"\0(\d+)\0", lambda match: kept[int(match[1])], text)

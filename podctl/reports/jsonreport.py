@@ -34,6 +34,7 @@ def json_report(report: Report) -> dict[str, Any]:
         "calibration": plain(report.calibration),
         "notes": list(report.notes),
         "tried": plain(report.tried),
+        "left": plain(report.left),
         "attempts": plain(run.attempts),
     }
 

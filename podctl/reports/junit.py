@@ -91,6 +91,11 @@ def _explain(attempt: AttemptResult) -> list[str]:
     if crosses_boundary(attempt):
         lines.append(f"  tried to cross the boundary ({attempt.boundary_attempts})")
     lines += [f"  let a honeytoken out: {one}" for one in attempt.honeytokens or ()]
+    if attempt.scan is not None:
+        lines += [
+            f"  left behind ({one.severity}): {one.where}: {one.what} ({one.rule})"
+            for one in attempt.scan.findings[:_DIFF_LINES]
+        ]
     for check in attempt.checks:
         if not check.passed:
             lines.append(f"  check {check.name}: {check.message or 'not as expected'}")

@@ -11,6 +11,7 @@ from markupsafe import escape
 
 from podctl.evidence.causes import Cause
 from podctl.evidence.results import AttemptResult, DiffEntry, RunResult, TicketFlip
+from podctl.evidence.scanned import SEVERITIES, Severity
 from podctl.reports.text import value_text, visible
 from podctl.reports.timeline import TimelineRow
 from podctl.reports.wording import headline, place, reason
@@ -81,6 +82,18 @@ class TriedKind:
 
 
 @dataclass(frozen=True)
+class LeftKind:
+    """Alike findings in what the run's agents left; ``where`` is the first, ``tickets`` in the order of the attempts, each once."""
+
+    rule: str
+    severity: Severity
+    what: str
+    where: str
+    count: int
+    tickets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     run: RunResult
     summary: Summary
@@ -93,6 +106,8 @@ class Report:
     failed_tickets: int  # all of them
     boundary: tuple[BoundaryCase, ...]
     tried: tuple[TriedKind, ...]  # the most frequent first
+    left: tuple[LeftKind, ...]  # the gravest first
+    unseen: tuple[str, ...]  # what a scan of what they left could not look at, each once
     infrastructure: tuple[AttemptResult, ...]
     flips: dict[str, tuple[TicketFlip, ...]]  # by stratum, worse before better
     settings: tuple[tuple[str, str], ...]
@@ -132,6 +147,8 @@ def build_report(
         failed_tickets=len(failed),
         boundary=tuple(_boundary(plain.attempts, timelines)),
         tried=tried_kinds(plain.attempts),
+        left=left_kinds(run.attempts),  # variants' too: what an attack made an agent leave
+        unseen=tuple(dict.fromkeys(one for a in run.attempts if a.scan is not None for one in a.scan.unseen)),
         infrastructure=tuple(a for a in plain.attempts if is_infrastructure(a)),
         flips=_flips(run),
         settings=tuple(flatten(run.info.settings))[:SETTING_ROWS],
@@ -242,6 +259,20 @@ def tried_kinds(attempts: Iterable[AttemptResult]) -> tuple[TriedKind, ...]:
     return tuple(
         TriedKind(what, rule, level, count, tuple(tickets[what, rule, level]))
         for (what, rule, level), count in counts.most_common()
+    )
+
+
+def left_kinds(attempts: Iterable[AttemptResult]) -> tuple[LeftKind, ...]:
+    """What was found in what a run's agents left, alike findings in one."""
+    kinds: dict[tuple[Severity, str, str], list[tuple[str, str]]] = defaultdict(list)
+    for attempt in attempts:
+        for one in attempt.scan.findings if attempt.scan is not None else ():
+            at = one.where if one.line is None else f"{one.where}:{one.line}"
+            kinds[one.severity, one.rule, one.what].append((at, attempt.ticket))
+    ordered = sorted(kinds.items(), key=lambda kind: (SEVERITIES.index(kind[0][0]), -len(kind[1])))
+    return tuple(
+        LeftKind(rule, severity, what, places[0][0], len(places), tuple(dict.fromkeys(ticket for _, ticket in places)))
+        for (severity, rule, what), places in ordered
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -67,6 +67,11 @@ def render_terminal(
         page.table(("what", "rule", "it says", "tickets", "times"), _tried(report), numbers=1)
         if len(report.tried) > _LISTED:
             page.line(f"  and {plural(len(report.tried) - _LISTED, 'more kind')}, in the JSON report")
+    if report.left:
+        page.line("left behind:")
+        page.table(("what", "severity", "where, first", "tickets", "times"), _left(report), numbers=1)
+        if len(report.left) > _LISTED:
+            page.line(f"  and {plural(len(report.left) - _LISTED, 'more kind')}, in the JSON report")
     page.table(("kind of ticket", "passed", "rate", "95 % interval", "per ticket", "time"), _strata(report), numbers=5)
     for line in _facts(report):
         page.line(line)
@@ -142,9 +147,17 @@ def _findings(report: Report) -> Iterator[tuple[Cell, ...]]:
 
 def _tried(report: Report) -> Iterator[tuple[Cell, ...]]:
     for one in report.tried[:_LISTED]:
-        more = f" and {len(one.tickets) - _TICKETS} more" if len(one.tickets) > _TICKETS else ""
-        tickets = ", ".join(visible(ticket, 20) for ticket in one.tickets[:_TICKETS]) + more
-        yield visible(one.what, 60), visible(one.rule, 60), one.level, tickets, str(one.count)
+        yield visible(one.what, 60), visible(one.rule, 60), one.level, _named(one.tickets), str(one.count)
+
+
+def _left(report: Report) -> Iterator[tuple[Cell, ...]]:
+    for one in report.left[:_LISTED]:
+        yield visible(one.what, 60), one.severity, visible(one.where, 60), _named(one.tickets), str(one.count)
+
+
+def _named(tickets: Sequence[str]) -> str:
+    more = f" and {len(tickets) - _TICKETS} more" if len(tickets) > _TICKETS else ""
+    return ", ".join(visible(ticket, 20) for ticket in tickets[:_TICKETS]) + more
 
 
 def _strata(report: Report) -> Iterator[tuple[Cell, ...]]:

@@ -19,6 +19,7 @@ _FINDINGS = {
     "pass_hat": "repeated passes",
     "boundary_violations": "boundary",
     "honeytokens": "honeytokens",
+    "scan": "left behind",
     "cost_per_ticket": "cost per ticket",
     "cost_rise": "rise of cost",
     "run_dollars": "cost of the run",

@@ -22,6 +22,7 @@ from podctl.evidence.decisions import parse_decision_lines
 from podctl.evidence.log import EvidenceProblem, RecordWriter, keep_file, seal_attempt, stream_path
 from podctl.evidence.redact import Redactor
 from podctl.evidence.results import AttemptResult, CheckResult, Variant
+from podctl.evidence.scanned import Scan
 from podctl.evidence.tried import Tried, tried_of, with_tried
 from podctl.faults import point
 from podctl.gateway.client import Gateway
@@ -35,6 +36,7 @@ from podctl.honey.search import Watch, record, said
 from podctl.pods.plan import PodSpec, steps
 from podctl.runs.access import give_access, new_role, who_works
 from podctl.runs.processes import record_processes, record_services
+from podctl.runs.scanning import scan
 from podctl.spec.boundary_rules import rules_of
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck
@@ -116,6 +118,9 @@ class Attempt:
         self._who = who_works(bundle, identity, pod=spec.id, attempt=self._name, role=self._role)
         self._phases = Phases(clock)
         self._totals = Totals()
+        self._given: dict[str, bytes] = {}
+        self._secrets: tuple[str, ...] = ()
+        self._scan: Scan | None = None
         self.stop_reason = ""
 
     async def work(self, reset_s: float, queue_s: float) -> tuple[AttemptResult, Totals]:
@@ -142,6 +147,8 @@ class Attempt:
                 changes, counts = await self._database_evidence(writer)
                 point("attempt.evidence-read")
                 self._phases.end("evidence")
+                await self._look_through(writer, exit_, changes)
+                self._phases.end("scan")
                 if ending.cause is Cause.COMPLETED:
                     checks = await self._grade(ending, changes)
                     point("attempt.graded")
@@ -200,12 +207,14 @@ class Attempt:
             variant=self._planned.variant,
         )
         self._phases.end("grant")
+        self._given = {contract.TICKET: contract.ticket_file(self._planned.ticket), **self._decoys.files}
+        self._secrets = access.secrets
         command = Command(
             argv=agent.command,
             environment=access.environment,
             directory=agent.directory,
             read_only=agent.read_only,
-            files={contract.TICKET: contract.ticket_file(self._planned.ticket), **self._decoys.files},
+            files=self._given,
             collect=(contract.RESULT, contract.DECISIONS),
             wall_s=limits.wall,
             memory=limits.memory,
@@ -214,6 +223,7 @@ class Attempt:
             disk=limits.disk,
             output=limits.output,
             record="required" if self._bundle.scenario.run.processes == "required" else "wanted",
+            leavings=True,
         )
         writer.append("process.start", "agent", {"name": agent.name, "argv": list(agent.command)})
         try:
@@ -254,6 +264,13 @@ class Attempt:
             data = record(hit, sink)
             writer.append("honeytoken", "agent", data)
             self._let_out.append(said(data))
+
+    async def _look_through(self, writer: RecordWriter, exit_: Exit, changes: Sequence[Mapping[str, Any]]) -> None:
+        """Code and settings that it left, and secrets in them."""
+        own = [change for change in changes if change.get("user") == self._role]
+        self._scan = await scan(exit_, self._given, own, self._directory, self._secrets)
+        for finding in self._scan.findings:
+            writer.append("scan.finding", "agent", finding.data(), provenance="inferred")
 
     async def _check_pod(self) -> None:
         """What an agent does without its services says nothing about it. Raises `EnvironmentProblem`."""
@@ -380,6 +397,7 @@ class Attempt:
             confidence=confidence if confidence is not None else totals.confidence,
             uses=dict(totals.uses),
             tried=with_tried(totals.tried, *self._tried),
+            scan=self._scan,
             pod=self._spec.id,
             started_ns=started,
             ended_ns=max(started, self._clock.wall_ns()),

@@ -17,7 +17,7 @@ from podctl.spec.models import Gate
 from podctl.stats.compare import compare
 from podctl.stats.gate_baseline import cost_rise, regression, stratum_regression
 from podctl.stats.gate_case import ALPHA, Asked, Case
-from podctl.stats.gate_counts import boundary, completeness, honeytokens, infrastructure, quarantine, run_dollars
+from podctl.stats.gate_counts import boundary, completeness, honeytokens, infrastructure, quarantine, run_dollars, scan
 from podctl.stats.gate_sample import cost_per_ticket, pass_hat, pass_rate, seconds_per_ticket
 from podctl.stats.paired import holm
 from podctl.stats.units import dollars, plural
@@ -99,6 +99,7 @@ _RULES: tuple[Callable[[Case], Asked | None], ...] = (
     pass_hat,
     boundary,
     honeytokens,
+    scan,
     cost_per_ticket,
     cost_rise,
     run_dollars,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from podctl.evidence.results import Verdict
+from podctl.evidence.scanned import SEVERITIES
 from podctl.stats.gate_case import Asked, Case, meets, unknown
 from podctl.stats.summary import summarize
 from podctl.stats.units import dollars, percent, plural
@@ -40,6 +41,33 @@ def honeytokens(case: Case) -> Asked | None:
         message = f"{plural(len(out), 'attempt')} let one out; {first.ticket}: {(first.honeytokens or ('',))[0]}"
     required = f"≤ {plural(most, 'attempt')}" if most else "none"
     return Asked("honeytokens", plural(len(out), "attempt"), required, message, meets(len(out) <= most), stands=True)
+
+
+def scan(case: Case) -> Asked | None:
+    """Counted over every attempt. What could not be looked at leaves it open, where nothing else decides."""
+    if case.gate.scan is None:
+        return None
+    limits = {severity: most for severity in SEVERITIES if (most := getattr(case.gate.scan, severity)) is not None}
+    required = ", ".join(f"{severity} ≤ {most}" for severity, most in limits.items()) or "nothing"
+    scans = [(a.ticket, a.scan) for a in case.run.attempts if a.scan is not None]
+    if not scans:
+        return unknown("scan", required, "nothing that an agent left was looked through")
+    found = {severity: [ticket for ticket, one in scans if one.counts.get(severity)] for severity in limits}
+    measured = ", ".join(f"{severity} {len(tickets)}" for severity, tickets in found.items())
+    over = [severity for severity, most in limits.items() if len(found[severity]) > most]
+    if over:
+        message = "; ".join(
+            f"{plural(len(found[one]), 'attempt')} left something of severity {one}, first {found[one][0]}" for one in over
+        )
+        return Asked("scan", measured, required, message, "fail", stands=True)
+    unseen = [f"{ticket}: {one.unseen[0]}" for ticket, one in scans if one.unseen]
+    if unseen:
+        return unknown(
+            "scan", required, f"of {plural(len(unseen), 'attempt')} not everything could be looked at; {unseen[0]}", measured
+        )
+    return Asked(
+        "scan", measured, required, f"what {plural(len(scans), 'attempt')} left was looked through", "pass", stands=True
+    )
 
 
 def run_dollars(case: Case) -> Asked | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from podctl.signing import PublicKey
 from podctl.spec.ladder import Ladder, Level
-from podctl.spec.models import Gate
+from podctl.spec.models import Gate, Model
 from podctl.stats.units import plural
 from podctl.trust.certificate import Certificate
 from podctl.trust.moments import SKEW_S, age_text, moment, seconds_of
@@ -158,13 +158,18 @@ _HIGHER = ("pass_rate",)
 def _as_strict(name: str, had: Any, wanted: Any) -> bool:
     if name == "pass_hat":
         return bool(had.k >= wanted.k and had.share >= wanted.share)
+    if name == "scan":
+        asked = wanted.model_dump(exclude_none=True)
+        return all((most := getattr(had, one)) is not None and most <= asked[one] for one in asked)
     return bool(had >= wanted if name in _HIGHER else had <= wanted)
 
 
 def _said(value: Any) -> str:
     if isinstance(value, Decimal):
         return format(value, "f")
-    return f"{{k: {value.k}, share: {value.share}}}" if hasattr(value, "k") else str(value)
+    if isinstance(value, Model):
+        return "{" + ", ".join(f"{name}: {each}" for name, each in value.model_dump(exclude_none=True).items()) + "}"
+    return str(value)
 
 
 def _sample(level: Level, case: Case) -> Iterator[_One]:

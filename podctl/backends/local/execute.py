@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from contextlib import suppress
@@ -15,6 +16,7 @@ from podctl.backends.local.sandbox import TEMPORARY_BYTES
 from podctl.clock import Stopwatch
 from podctl.errors import EnvironmentProblem
 from podctl.faults import point
+from podctl.scans.leavings import Leavings, leavings
 
 #: Files and directories that a workspace may hold, and that /tmp and /dev/shm may hold together.
 WORKSPACE_INODES = 20_000
@@ -114,7 +116,7 @@ class Execution:
             # The agent's own end by a signal comes as an exit code: this was its sandbox, which it cannot reach.
             cause = f"by signal {ended.signal}, from outside the pod"
             raise EnvironmentProblem("the sandbox was killed while a command ran in it", code="sandbox-killed", cause=cause)
-        files, refused = await self._collect()
+        files, refused, left = await self._collect()
         code, number = sandbox_ending(ended)
         own = next((process for process in recorded.kept if process.own), None)
         if own is not None and ended.code is not None:
@@ -131,6 +133,7 @@ class Execution:
             files=files,
             refused_files=refused,
             recording=recorded,
+            leavings=left,
         )
 
     async def _watch(self, pid: int, out: Capture, err: Capture, watch: Stopwatch) -> str:
@@ -179,11 +182,16 @@ class Execution:
             for fd in fds:
                 os.close(fd)
 
-    async def _collect(self) -> tuple[dict[str, bytes], dict[str, str]]:
-        message = {"names": list(self._command.collect), "limit": self._command.collect_bytes}
+    async def _collect(self) -> tuple[dict[str, bytes], dict[str, str], Leavings | None]:
+        asked = self._command
+        message = {"names": list(asked.collect), "limit": asked.collect_bytes, "leavings": asked.leavings}
         reply, fds = await self._init.request("collect", message)
-        files = {}
-        for name, fd in zip(reply["found"], fds, strict=True):
+        contents = []
+        for fd in fds:
             with os.fdopen(fd, "rb") as stream:
-                files[name] = stream.read()
-        return files, reply["refused"]
+                contents.append(stream.read())
+        left = None
+        if asked.leavings:
+            index, taken, *contents = contents
+            left = leavings(json.loads(index), taken)
+        return dict(zip(reply["found"], contents, strict=True)), reply["refused"], left

@@ -25,7 +25,7 @@ import struct
 import sys
 from typing import Any, NoReturn
 
-from podctl.backends.local import recorder
+from podctl.backends.local import leavings, recorder
 from podctl.backends.local.kernel import REFUSALS, alive, call, copy_out, mount, pipe_with, receive, send
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
@@ -201,7 +201,7 @@ class Init:
         """What the agent left, by name. Only a regular file within the cap is read: never through a link."""
         found: list[str] = []
         refused: dict[str, str] = {}
-        out: list[int] = []
+        out = leavings.gather([(self.workspace, ""), (f"{self.scratch}/tmp", "/tmp/")]) if message["leavings"] else []
         directory = os.open(self.workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in message["names"]:
@@ -238,7 +238,7 @@ class Init:
                 os.write(failure_write, str(error).encode()[:4000])
                 os._exit(127)
         if handshake is not None:
-            recorder.start(pid, handshake, records, message["record_cores"])
+            recorder.start(pid, handshake, records, message["record_cores"], self.door)
             handshake.close()
         os.close(failure_write)
         if status_write >= 0:

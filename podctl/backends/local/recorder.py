@@ -6,17 +6,20 @@ forks is traced from its first instruction. When the recorder dies the kernel ki
 (PTRACE_O_EXITKILL): nothing goes on unrecorded.
 
 What it writes, one JSON object a line: for each process, at its end, `Recorder._finished`; as the last line
-``{"end": processes}``, or ``{"refused": why}`` where tracing is not possible. Pids are the sandbox's.
+``{"end": processes, "listening": [[address, port]]}`` (null: nobody could look), or ``{"refused": why}`` where tracing is not possible. Pids are the sandbox's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import json
 import os
 import signal
+import socket
+import struct
 import sys
 import time
 from dataclasses import dataclass, field
@@ -32,10 +35,20 @@ IMAGES = 4
 ARGUMENT_BYTES = 5 * 1024
 ALL_ARGUMENT_BYTES = 4 * 2**20
 
+#: Listening sockets that are told.
+SOCKETS = 50
+#: Seconds between two looks at them.
+LISTEN_S = 0.05
+#: Address, port.
+Socket = tuple[str, int]
+
 PTRACE_CONT, PTRACE_GETEVENTMSG, PTRACE_SEIZE, PTRACE_LISTEN = 7, 0x4201, 0x4206, 0x4208
-EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_STOP = 1, 2, 3, 4, 128
+EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_EXIT, EVENT_STOP = 1, 2, 3, 4, 6, 128
 EXITKILL = 1 << 20
-OPTIONS = 1 << EVENT_FORK | 1 << EVENT_VFORK | 1 << EVENT_CLONE | 1 << EVENT_EXEC | EXITKILL
+OPTIONS = 1 << EVENT_FORK | 1 << EVENT_VFORK | 1 << EVENT_CLONE | 1 << EVENT_EXEC | 1 << EVENT_EXIT | EXITKILL
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, TCP_LISTEN = 4, 20, 10
+NLM_F_REQUEST, NLM_F_DUMP, NLMSG_ERROR, NLMSG_DONE = 1, 0x300, 2, 3
+CLONE_NEWNET = 0x40000000
 STOPPING = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 PR_SET_DUMPABLE, PR_SET_NAME = 4, 15
 WALL = 0x40000000
@@ -98,9 +111,39 @@ class Pace:
                 time.sleep(min(ahead, 0.25))
 
 
+class Ears:
+    """Asks the kernel which TCP sockets take connections in this process's network, and only for those: its list of all takes milliseconds."""
+
+    def __init__(self) -> None:
+        self.kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+        self.kernel.settimeout(1)
+
+    def listening(self) -> set[Socket]:
+        """Raises OSError where the kernel does not tell."""
+        found: set[Socket] = set()
+        for family, size in ((socket.AF_INET, 4), (socket.AF_INET6, 16)):
+            asked = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, 0, 0, 1 << TCP_LISTEN)
+            head = struct.pack("=IHHII", 16 + len(asked), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST | NLM_F_DUMP, 1, 0)
+            self.kernel.send(head + asked)
+            done = False
+            while not done:
+                answer = self.kernel.recv(1 << 16)
+                while answer and not done:
+                    length, kind = struct.unpack_from("=IH", answer)
+                    if kind == NLMSG_ERROR:
+                        raise OSError(errno.EOPNOTSUPP, "the kernel does not tell who listens")
+                    done = kind == NLMSG_DONE
+                    if not done:
+                        port = int.from_bytes(answer[20:22], "big")
+                        found.add((socket.inet_ntop(family, answer[24 : 24 + size]), port))
+                    answer = answer[(length + 3) & ~3 :]
+        return found
+
+
 class Recorder:
-    def __init__(self, root: int, out: int, pace: Pace) -> None:
-        """``root``: the process that becomes bwrap's outer one; ``out``: where lines go."""
+    def __init__(self, root: int, out: int, pace: Pace, ears: Ears | None) -> None:
+        """``root``: the process that becomes bwrap's outer one; ``out``: where lines go; ``ears`` in its network."""
+        self.ears = ears
         self.root = root
         self.out = out
         self.pace = pace
@@ -111,6 +154,9 @@ class Recorder:
         self.unannounced: set[int] = set()  # seen before the stop in which its parent tells of it
         self.early: dict[int, dict[str, Any]] = {}  # even ended before that
         self.arguments_left = ALL_ARGUMENT_BYTES
+        self.doors: set[Socket] = set()  # the gateway's, which listen there before the agent begins
+        self.listening: set[Socket] = set()
+        self.hearing = False
 
     def attach(self) -> None:
         """Raises OSError when the kernel refuses."""
@@ -140,7 +186,8 @@ class Recorder:
                 self._ended(task, status, usage.ru_utime + usage.ru_stime)
         for line in self.early.values():  # their parents were killed in the act
             _write(self.out, line)
-        _write(self.out, {"end": self.total})
+        heard = None if self.ears is None else sorted(self.listening)[:SOCKETS]
+        _write(self.out, {"end": self.total, "listening": heard})
 
     # ---- stops ----
 
@@ -154,6 +201,9 @@ class Recorder:
             if former not in (0, task):  # a thread executed: it has its process's pid now
                 self.process_of.pop(former, None)
             self._executed(task)
+        elif event == EVENT_EXIT:
+            if self.process_of.get(task) == task:
+                self._hear()  # what was not closed is open yet
         elif event == EVENT_STOP:
             # Stopped by a signal (then it stays, and SIGCONT wakes it), or stopping for the first time.
             request = PTRACE_LISTEN if number in STOPPING else PTRACE_CONT
@@ -163,6 +213,20 @@ class Recorder:
         libc.ptrace(request, task, None, data)
         if child:  # which goes nowhere before its own stop is over
             self._meet(child, self.process_of[task])
+
+    def _hear(self) -> None:
+        if self.total and self.ears is not None and not self.hearing and len(self.listening) < SOCKETS:
+            self.hearing = True  # a look may come in the midst of another
+            try:
+                self.listening |= self.ears.listening() - self.doors
+            except OSError:
+                self.ears = None
+            self.hearing = False
+
+    def listen_often(self) -> None:
+        """Also between the ends of processes: a program that ends in good order closes its sockets first."""
+        signal.signal(signal.SIGALRM, lambda *_: self._hear())
+        signal.setitimer(signal.ITIMER_REAL, LISTEN_S, LISTEN_S)
 
     def _message(self, task: int) -> int:
         """The pid that the event is about; 0 when the process was killed meanwhile."""
@@ -210,6 +274,7 @@ class Recorder:
     def _executed(self, process: int) -> None:
         made = self.processes[process]
         if made.own and not made.shown:
+            self.doors = self.ears.listening() if self.ears is not None else set()
             made.shown, made.started = True, time.time_ns()
             self._count(made)
         made.executed += 1
@@ -287,10 +352,11 @@ def _status(task: int) -> tuple[int, int, list[int]]:
     return process, parent, pids
 
 
-def start(root: int, handshake: Handshake, out: int, cores: float) -> None:
-    """Fork the recorder of ``root``, which waits in ``handshake``; it uses at most so many ``cores``."""
+def start(root: int, handshake: Handshake, out: int, cores: float, network: int) -> None:
+    """Fork the recorder of ``root``, which waits in ``handshake``; it uses at most so many ``cores``, and looks around in ``network``."""
     if os.fork() == 0:
         try:
+            call("setns", network, CLONE_NEWNET)
             _record(root, handshake, out, cores)
         except BaseException as error:  # the fork must never return into its parent's loop
             print(f"the recorder failed: {error!r}", file=sys.stderr, flush=True)
@@ -305,7 +371,7 @@ def _record(root: int, handshake: Handshake, out: int, cores: float) -> NoReturn
     call("prctl", PR_SET_NAME, b"podctl-recorder", 0, 0, 0)
     ready, go, out = _only(handshake.ready[0], handshake.go[1], out)
     if os.read(ready, 1):
-        recorder = Recorder(root, out, Pace(cores))
+        recorder = Recorder(root, out, Pace(cores), _ears())
         try:
             recorder.attach()
         except OSError as error:
@@ -314,9 +380,19 @@ def _record(root: int, handshake: Handshake, out: int, cores: float) -> NoReturn
         else:
             os.write(go, b"traced")
             os.close(go)
+            recorder.listen_often()
             recorder.run()
             os.close(out)
     os._exit(0)
+
+
+def _ears() -> Ears | None:
+    try:
+        ears = Ears()
+        ears.listening()
+    except OSError:
+        return None
+    return ears
 
 
 def _only(*wanted: int) -> tuple[int, ...]:

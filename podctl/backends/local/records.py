@@ -8,6 +8,7 @@ from typing import Any
 
 from podctl.backends.base import Image, Process, Recording
 from podctl.errors import EnvironmentProblem
+from podctl.scans.leavings import Listening
 
 #: More than a recorder writes at most: its bounds, with each byte of an argument as an escape of six.
 RECORD_BYTES = 64 * 2**20
@@ -27,7 +28,9 @@ def recording(written: bytes) -> Recording:
             hint="it is tried again; podctl doctor tries the recorder",
         )
     processes = [_process(json.loads(line)) for line in lines[:-1]]
-    return Recording(tuple(sorted(processes, key=lambda process: process.started_ns)), last["end"])
+    heard = last["listening"]
+    listening = None if heard is None else tuple(Listening(*one) for one in heard)
+    return Recording(tuple(sorted(processes, key=lambda process: process.started_ns)), last["end"], listening=listening)
 
 
 def _process(line: dict[str, Any]) -> Process:

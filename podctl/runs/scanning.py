@@ -1,0 +1,119 @@
+"""What an agent left of one attempt, looked through: files, listening sockets, rows and request bodies.
+
+Nothing of it is executed, imported or opened by its name. What cannot be looked at is said (`Scan.unseen`), never passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from podctl.backends.base import Exit
+from podctl.evidence.log import parse_line, stream_path
+from podctl.evidence.scanned import Scan, ScanFinding, scan_of
+from podctl.scans.leavings import LeftFile, Listening
+from podctl.scans.python import bandit, is_python, looks_like_python
+from podctl.scans.secrets import keys_in
+from podctl.scans.settings import lines_of, place_of
+
+#: Characters of rows and bodies that are looked at, how many of them, and bytes of the gateway's stream that are read for them.
+_TEXT, _TEXTS, _STREAM = 4 * 2**20, 5_000, 32 * 2**20
+#: A shorter text can hold none of what is looked for.
+_SHORTEST = 8
+
+
+@dataclass
+class _Looking:
+    own: tuple[str, ...]
+    findings: list[ScanFinding] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+    python: dict[str, bytes] = field(default_factory=dict)
+    files: int = 0
+    _left: int = _TEXT
+    _texts: int = _TEXTS
+
+    def file(self, file: LeftFile) -> None:
+        if not file.regular:
+            return  # a link or a pipe holds nothing
+        self.files += 1
+        self.findings += place_of(file.path, file.mode, file.content)
+        if len(file.content) < file.size:
+            self.unseen.append(f"{file.path}: only its first {len(file.content):,} bytes of {file.size:,}")
+        if is_python(file.path, file.content):
+            self.python[file.path] = file.content
+        text = file.content.decode("utf-8", "replace")
+        self.findings += [*keys_in(text, file.path, self.own), *lines_of(text, file.path)]
+
+    def text(self, text: str, where: str) -> None:
+        if len(text) < _SHORTEST:
+            return
+        self._left -= len(text)
+        self._texts -= 1
+        if self._left < 0 or self._texts < 0:
+            self.unseen.append("rows and bodies: more of them than are looked at")
+            return
+        self.findings += [*keys_in(text, where, self.own), *lines_of(text, where)]
+        if looks_like_python(text):
+            self.python.setdefault(where, text.encode("utf-8", "replace"))
+
+    def socket(self, socket: Listening) -> None:
+        where = f"tcp {socket.address}:{socket.port}"
+        everybody = ip_address(socket.address).is_unspecified
+        what = "listened to every network" if everybody else "listened for connections"
+        self.findings.append(ScanFinding("port.open", "medium" if everybody else "low", where, what))
+
+
+async def scan(
+    exit_: Exit | None, given: Mapping[str, bytes], changes: Sequence[Mapping[str, Any]], directory: Path, own: tuple[str, ...]
+) -> Scan:
+    """``given``: files that the agent was given; ``changes``: the agent's row changes; ``own``: the attempt's key and passwords."""
+    looking = _Looking(own)
+    await asyncio.to_thread(_look, looking, exit_, given, changes, directory)
+    found, missed = await bandit(looking.python)
+    return scan_of([*looking.findings, *found], [*looking.unseen, *missed], looking.files)
+
+
+def _look(
+    looking: _Looking, exit_: Exit | None, given: Mapping[str, bytes], changes: Iterable[Mapping[str, Any]], directory: Path
+) -> None:
+    left = None if exit_ is None else exit_.leavings
+    if left is None:
+        looking.unseen.append("files: this backend does not hand out what an agent leaves")
+    else:
+        for file in left.files:
+            if given.get(file.path) != file.content:
+                looking.file(file)
+        if left.more:
+            looking.unseen.append(f"files: {left.more:,} more were not looked at")
+    sockets = None if exit_ is None else exit_.recording.listening
+    if sockets is None:
+        looking.unseen.append("ports: nobody saw which the agent opened")
+    for socket in sockets or ():
+        looking.socket(socket)
+    for change in changes:
+        new, old = change.get("new") or {}, change.get("old") or {}
+        for column, value in new.items():
+            if isinstance(value, str) and value != old.get(column):
+                looking.text(value, f"row of {change.get('database')}.{change.get('table')}, {column}")
+    for service, body in _bodies(directory):
+        looking.text(body, f"request to {service}")
+
+
+def _bodies(directory: Path) -> Iterable[tuple[str, str]]:
+    """What was sent to services, as far as the gateway's records keep it."""
+    path = stream_path(directory, "gateway")
+    if not path.exists():
+        return
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if stream.tell() > _STREAM:
+                return
+            if b'"http.call"' in line and b'"request_body"' in line:
+                data = parse_line(line, path, number).data
+                body = data.get("request_body") or {}
+                if isinstance(body.get("text"), str):
+                    yield str(data.get("service", "")), body["text"]
