@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from podctl.agents.identity import AgentIdentity
 from podctl.spec.models import API_VERSION, Agent, Topology
-from podctl.spec.topology import databases, service_order
+from podctl.spec.topology import databases, service_order, service_url
 from podctl.tickets.types import Ticket
 
 WORKSPACE = "/workspace"
@@ -62,7 +62,7 @@ def environment(
     for name in service_order(topology):
         service = topology.services[name]
         if service.ports:
-            urls[name] = f"{service.protocol}://{name}:{service.ports[0]}"
+            urls[name] = service_url(name, service)
     values |= {f"{variable(name)}_URL": url for name, url in urls.items()}
     return values | dict(agent.environment)
 

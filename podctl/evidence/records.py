@@ -19,8 +19,9 @@ KINDS: dict[str, Layer] = {
     "row.change": "execution",  # database, table, op, key{}, old{}, new{}, user, xid, statement, trigger?, text{old,new}?
     "http.call": "execution",  # service, method, path, status, ms, request_bytes, response_bytes, request_body, response_body, policy, level
     "model.call": "execution",  # provider, model, response_model, stream, status, tokens{}, long_cache_write, dollars, price_source, ms, first_byte_ms, request_digest, source, simulated, finish_reasons, tool_calls[], messages, error
-    "tool.call": "execution",  # tool, arguments, result, ms, span_id
-    "boundary.attempt": "execution",  # via (sql|http|tcp|model), target, detail, sqlstate, policy, level, reason
+    "tool.call": "execution",  # tool, arguments, result, ms, span_id; of an MCP server: server, status, error, policy, level
+    "tools.listed": "execution",  # server, info, tools[{name, level, digest, description, findings[]}], changed[], left_out[]; or error
+    "boundary.attempt": "execution",  # via (sql|http|tcp|model|mcp), target, detail, sqlstate, policy, level, reason
     "gateway.refused": "execution",  # what, reason
     "honeytoken": "execution",  # place, sink, form: a planted value was found where it was let out
     "scan.finding": "execution",  # rule, severity, where, line?, what: of what the agent left

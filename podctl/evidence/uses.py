@@ -18,6 +18,8 @@ def uses_of(kind: str, data: Mapping[str, Any]) -> Iterator[str]:
     """``GET orders-api /orders/{}`` of a call to a service, ``tool refund`` of a tool that a model's answer calls."""
     if kind == "http.call" and data.get("service") != "model-provider":
         yield f"{data.get('method', '')} {data.get('service', '')} {kind_of_path(str(data.get('path', '')))}"[:_LENGTH]
+    elif kind == "tool.call" and "server" in data:
+        yield f"tool {data['server']}.{data.get('tool', '')}"[:_LENGTH]
     elif kind == "model.call" and data.get("status") != "started":
         calls = data.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():

@@ -113,7 +113,9 @@ class Attempt:
         self.count(refused=1)
         self.record("gateway.refused", {"what": what, "reason": reason})
 
-    def way_out(self, via: Literal["http", "tcp", "model"], target: str, detail: str, decided: Decision | None = None) -> None:
+    def way_out(
+        self, via: Literal["http", "tcp", "model", "mcp"], target: str, detail: str, decided: Decision | None = None
+    ) -> None:
         """The agent reached for something outside its boundary, and was refused."""
         self.count(boundary_attempts=1)
         how = {} if decided is None else {"policy": decided.policy, "level": decided.level, "reason": decided.detail}

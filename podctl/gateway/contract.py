@@ -16,10 +16,12 @@ from podctl.evidence.tried import Tried, tried_of, with_tried
 from podctl.evidence.usage import ModelUse, merged, use_of
 from podctl.evidence.uses import with_uses
 from podctl.honey.search import said
-from podctl.spec.models import Upstream
+from podctl.spec.models import ToolServer, Upstream
 
-#: ``http`` and ``raw`` lead to services, ``tcp`` to a database: what an agent may do there its role says.
-DoorKind = Literal["gateway", "http", "raw", "tcp"]
+#: ``http``, ``mcp`` and ``raw`` lead to services, ``tcp`` to a database: what an agent may do there its role says.
+DoorKind = Literal["gateway", "http", "mcp", "raw", "tcp"]
+#: The door to a service, by its protocol.
+DOOR_KINDS: Mapping[str, DoorKind] = {"http": "http", "mcp": "mcp", "tcp": "raw"}
 #: An address and a port, or the path of a Unix socket.
 Target = tuple[str, int] | str
 LimitName = Literal["tokens", "dollars", "spans", "run_dollars", "output"]
@@ -86,7 +88,8 @@ class AttemptPass:
     ``evidence`` is the gateway's own stream of the attempt. A limit of ``None`` is no limit, 0 allows nothing.
     ``spans`` bounds spans, log records and decisions together. ``services`` are the services the agent may
     call, empty for all; databases are held by their grants. ``policies`` are the boundary's, None where none decides on
-    what services are asked. ``agent`` is its name, to policies; ``who`` is put on every record (`podctl.evidence.identity.who`). ``honeytokens``, place -> value, are looked for
+    what services are asked. ``servers`` are the MCP servers. ``agent`` is its name, to policies; ``who`` is put on every record
+    (`podctl.evidence.identity.who`). ``honeytokens``, place -> value, are looked for
     in what the agent sends. ``variant`` is what a campaign does to the attempt, of which the gateway does what it knows by its key.
     """
 
@@ -104,6 +107,7 @@ class AttemptPass:
     who: Mapping[str, str] = field(default_factory=dict)
     honeytokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     variant: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    servers: Mapping[str, ToolServer] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -115,6 +119,7 @@ class AttemptPass:
             "who": dict(self.who),
             "honeytokens": dict(self.honeytokens),
             "variant": dict(self.variant),
+            "servers": {name: server.model_dump(mode="json") for name, server in self.servers.items()},
         }
 
     @staticmethod
@@ -126,6 +131,7 @@ class AttemptPass:
                 "dollars": _decimal(value["dollars"]),
                 "services": tuple(value["services"]),
                 "policies": None if value["policies"] is None else from_json(value["policies"]),
+                "servers": {name: ToolServer.model_validate(told) for name, told in value["servers"].items()},
             }
         )
 

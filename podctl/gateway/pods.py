@@ -7,6 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -18,6 +19,9 @@ from podctl.gateway.proxy import ServiceDoor
 from podctl.gateway.relay import relay
 from podctl.gateway.replies import Crowded, crowded, no_attempt, refusal
 from podctl.gateway.telemetry import PATHS, receive
+
+if TYPE_CHECKING:
+    from podctl.gateway.tooldoor import ToolDoor
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -41,6 +45,16 @@ class OpenDoor:
     target: Target | None
 
 
+def _service_door(kind: DoorKind) -> type[ServiceDoor | ToolDoor]:
+    if kind == "http":
+        return ServiceDoor
+    from podctl.gateway.tooldoor import (
+        ToolDoor,
+    )  # most of a second to import, which pods without such servers need not wait for
+
+    return ToolDoor
+
+
 class Pod:
     """Exactly one attempt at a time; with none, HTTP doors answer 503 and raw doors hang up."""
 
@@ -52,7 +66,7 @@ class Pod:
         self._models = models
         self._accepting: list[asyncio.Task[None]] = []
         self._http: list[web.Server] = []
-        self._services: list[ServiceDoor] = []
+        self._services: list[ServiceDoor | ToolDoor] = []
         self._relays: set[asyncio.Task[None]] = set()
 
     async def open(self, doors: Sequence[OpenDoor]) -> None:
@@ -66,8 +80,8 @@ class Pod:
             self._listen_http(door.listener, self._gateway_door)
         elif door.target is None:
             raise GatewayError(f"door {door.name} leads nowhere", code="gateway-door", cause="it has no target")
-        elif door.kind == "http":
-            service = ServiceDoor(door.name, door.target, self._dialer, self._config.connect_timeout)
+        elif door.kind in ("http", "mcp"):
+            service = _service_door(door.kind)(door.name, door.target, self._dialer, self._config.connect_timeout)
             self._services.append(service)
             self._listen_http(door.listener, partial(self._service_door, service))
         else:
@@ -134,7 +148,7 @@ class Pod:
             attempt.bodies.let_go(request)
             attempt.other_tasks.discard(task)
 
-    async def _service_door(self, service: ServiceDoor, request: web.BaseRequest) -> web.StreamResponse:
+    async def _service_door(self, service: ServiceDoor | ToolDoor, request: web.BaseRequest) -> web.StreamResponse:
         return await service.handle(request, self.attempt)
 
     async def _raw_door(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import logging
 import os
 import resource
 import signal
@@ -200,5 +201,6 @@ if __name__ == "__main__":
     # Every pod's share of connections must fit; a shell's usual 1,024 descriptors are four pods' worth.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)  # what a server sends wrong would stand in the log at length
     gc.freeze()  # the modules stay: collections need not look through them
     asyncio.run(_main(int(sys.argv[1])))

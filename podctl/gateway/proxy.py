@@ -10,14 +10,14 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
-from yarl import URL
 
 from podctl.boundary.policies import Decision
 from podctl.boundary.targets import Ambiguous, read_target
 from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import body_text, clipped
 from podctl.gateway.contract import Target
-from podctl.gateway.dialer import Dialer, Lease, leased, leased_socket
+from podctl.gateway.dialer import Dialer
+from podctl.gateway.link import ServiceLink
 from podctl.gateway.replies import AgentStream, no_attempt, refusal
 
 #: Bytes of each body that a record keeps.
@@ -30,7 +30,6 @@ _HOP_BY_HOP = frozenset(
     | {"te", "trailer", "transfer-encoding", "upgrade", "expect"}
 )
 _OURS = "x-podctl-"
-_AUTO = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
 class Copy:
@@ -57,25 +56,10 @@ class Copy:
 class ServiceDoor:
     def __init__(self, service: str, target: Target, dialer: Dialer | None, connect_timeout: float) -> None:
         self._service = service
-        self._base = f"http://{service}" if isinstance(target, str) else f"http://{target[0]}:{target[1]}"
-        self._dialer = dialer
-        # One connection a request: none outlives its attempt, and none is found stale by a request that cannot be repeated.
-        connector: aiohttp.BaseConnector
-        if isinstance(target, str):
-            connector = aiohttp.UnixConnector(target, limit=0, force_close=True)
-        else:
-            factory = None if dialer is None else leased_socket
-            connector = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=factory)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=_AUTO,
-        )
+        self._link = ServiceLink(service, target, dialer, connect_timeout)
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._link.close()
 
     async def handle(self, request: web.BaseRequest, attempt: Attempt | None) -> web.StreamResponse:
         if attempt is None:
@@ -153,17 +137,7 @@ class ServiceDoor:
     async def _send(self, request: web.BaseRequest, sent: Copy) -> aiohttp.ClientResponse:
         headers = _end_to_end(request.headers)
         body = sent.through(request.content.iter_any()) if request.can_read_body else None
-        # Put together as text: to a join, //host/path or http://host/path would be another host.
-        url = URL(f"{self._base}{request.raw_path}", encoded=True)
-        if self._dialer is None:
-            return await self._session.request(request.method, url, data=body, headers=headers, allow_redirects=False)
-        lease = Lease(await self._dialer.take())
-        token = leased.set(lease)
-        try:
-            return await self._session.request(request.method, url, data=body, headers=headers, allow_redirects=False)
-        finally:
-            leased.reset(token)
-            lease.end()
+        return await self._link.send(request.method, request.raw_path, headers, body)
 
 
 def _refused(service: str, decided: Decision, result: dict[str, Any]) -> web.Response:

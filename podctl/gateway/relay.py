@@ -12,14 +12,16 @@ from podctl.gateway.dialer import Dialer
 _CHUNK = 1 << 16
 
 
-async def connect(target: Target, dialer: Dialer | None, timeout: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to the target, inside the pod's network when there is a dialer. Raises OSError."""
+async def connect(
+    target: Target, dialer: Dialer | None, timeout: float, limit: int = _CHUNK
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the target, inside the pod's network when there is a dialer; lines of up to ``limit`` bytes. Raises OSError."""
     if isinstance(target, str):
         async with asyncio.timeout(timeout):
-            return await asyncio.open_unix_connection(target)
+            return await asyncio.open_unix_connection(target, limit=limit)
     if dialer is None:
         async with asyncio.timeout(timeout):
-            return await asyncio.open_connection(*target)
+            return await asyncio.open_connection(*target, limit=limit)
     sock = await dialer.take()
     try:
         async with asyncio.timeout(timeout):
@@ -28,7 +30,7 @@ async def connect(target: Target, dialer: Dialer | None, timeout: float) -> tupl
         sock.close()
         raise
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return await asyncio.open_connection(sock=sock)
+    return await asyncio.open_connection(sock=sock, limit=limit)
 
 
 async def relay(

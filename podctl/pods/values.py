@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from podctl.spec.models import Topology
-from podctl.spec.topology import databases, service_order
+from podctl.spec.topology import databases, service_order, service_url
 
 
 def placeholders(topology: Topology, python: str, credentials: Mapping[str, tuple[str, str]]) -> dict[str, str]:
@@ -24,5 +24,5 @@ def placeholders(topology: Topology, python: str, credentials: Mapping[str, tupl
         values[f"{name}.host"] = name
         if service.ports:
             values[f"{name}.port"] = str(service.ports[0])
-            values[f"{name}.url"] = f"{service.protocol}://{name}:{service.ports[0]}"
+            values[f"{name}.url"] = service_url(name, service)
     return values

@@ -20,7 +20,7 @@ from podctl.honey.planting import NOTHING, Decoys
 from podctl.spec.bundle import Bundle
 from podctl.spec.checks_boundary import extra_of
 from podctl.spec.resolved import boundary_digest
-from podctl.spec.topology import databases
+from podctl.spec.topology import databases, tool_servers
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ async def give_access(
             spans=limits.spans,
             services=agent.tools,
             policies=policies_for(bundle),
+            servers=tool_servers(bundle.topology),
             honeytokens=decoys.tokens,
             agent=identity.name,
             who=identified,

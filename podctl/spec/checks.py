@@ -178,6 +178,8 @@ def _reason(name: str, at: Mark, item: Item, report: Report) -> None:
 def _service(name: str, at: Mark, service: Item, known: dict[str, bool], stands_for: dict[str, bool], report: Report) -> None:
     mode = service.text("mode", "mirrored")
     label = printable(name, 60)
+    if mode != "left-out":
+        _tool_server(label, mode, service, report)
     for needed in service.list("depends_on"):
         if isinstance(needed.value, str):
             _exists(needed, needed.value, known, "database or service", report)
@@ -204,6 +206,26 @@ def _service(name: str, at: Mark, service: Item, known: dict[str, bool], stands_
         texts = [text for _, file in service.mapping("files").values() if (text := file.get("text")) is not None]
         for item in [*service.list("command"), *service.list("arguments"), *environment, *texts]:
             _placeholders(item, stands_for, report)
+
+
+def _tool_server(label: str, mode: str | None, service: Item, report: Report) -> None:
+    settings, ports, protocol = service.get("mcp"), service.get("ports"), service.get("protocol")
+    if service.text("protocol", "http") != "mcp":
+        if settings is not None:
+            report.add(settings.at, f"`{label}` has mcp but is no MCP server", "add protocol: mcp, or remove it")
+        return
+    assert protocol is not None
+    if mode == "stubbed":
+        report.add(
+            protocol.at, f"`{label}` is stubbed, and a stub does not speak MCP", "give it a command: or image:, or leave it out"
+        )
+    if ports is not None and ports.items is not None and len(ports.items) != 1:
+        report.add(ports.at, f"`{label}` is an MCP server and has {len(ports.items)} ports", "its endpoint is at one port")
+    if settings is not None and settings.text("transport", "http") == "stdio":
+        image = service.get("image")
+        if image is not None and image.value is not None:
+            hint = "give it a command: in place of the image:, or transport: http"
+            report.add(image.at, f"`{label}` speaks MCP on its standard input, and runs from an image", hint)
 
 
 def _listens(label: str, service: Item, report: Report) -> None:
@@ -504,6 +526,8 @@ def check_across(
     if topology is None:
         return []
     databases = {name: there for name, there in present(topology.root).items() if name in topology.root.mapping("databases")}
+    listed = topology.root.mapping("services")
+    of_tools = {name: service.text("protocol", "http") == "mcp" for name, (_, service) in listed.items()}
     services = {name: there for name, there in present(topology.root).items() if name in topology.root.mapping("services")}
     problems = []
     if boundary is not None:
@@ -512,6 +536,16 @@ def check_across(
             _exists(item, name, databases, "database", report, at)
         for name, (at, item) in boundary.root.mapping("services").items():
             _exists(item, name, services, "service", report, at)
+            if of_tools.get(name):
+                shown = printable(name, 60)
+                report.add(
+                    at,
+                    f"`{shown}` is an MCP server: what is decided is its tools",
+                    f"write it under tools: `{shown}: {{TOOL: LEVEL}}`",
+                )
+        servers = {name: there for name, there in services.items() if of_tools[name]}
+        for name, (at, item) in boundary.root.mapping("tools").items():
+            _exists(item, name, servers, "MCP server", report, at)
         problems += report.problems
     if agent is not None:
         report = Report(agent)

@@ -81,6 +81,22 @@ class FileText(Model):
     text: str
 
 
+class ToolServer(Model):
+    """How the gateway speaks with a service that is an MCP server, and how much it may take.
+
+    With ``stdio`` the command speaks MCP on its standard input and output, and is started anew for each session.
+    """
+
+    transport: Literal["http", "stdio"] = Field("http", description="http: streamable HTTP, at the service's port")
+    path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]{0,200}$")] = Field(
+        "/mcp", description="of its endpoint, and of the agent's"
+    )
+    human_only: Literal["hidden", "shown"] = Field("hidden", description="whether an agent sees tools that only people use")
+    calls: Annotated[int, Field(ge=0)] = Field(1_000, description="calls of an attempt")
+    seconds: Seconds = Field(60.0, description="until a call, or a session's beginning, is given up")
+    bytes: Bytes = Field(1 * 2**20, description="the largest message, either way")
+
+
 class Service(Model):
     """A process of production.
 
@@ -95,7 +111,7 @@ class Service(Model):
     """
 
     YOUNGER: ClassVar[frozenset[str]] = frozenset(
-        {"image", "arguments", "working_directory", "files", "writable", "user", "aliases", "protocol"}
+        {"image", "arguments", "working_directory", "files", "writable", "user", "aliases", "protocol", "mcp"}
     )
 
     mode: Literal["mirrored", "stubbed", "left-out"] = "mirrored"
@@ -118,7 +134,10 @@ class Service(Model):
     aliases: tuple[Hostname, ...] = Field((), description="with `image`: other names that lead to it")
     environment: dict[str, str] = Field(default_factory=dict)
     ports: tuple[Port, ...] = Field((8080,), description="may be empty with `image`: nobody calls it")
-    protocol: Literal["http", "tcp"] = Field("http", description="how agents call it; tcp is passed on and not recorded")
+    protocol: Literal["http", "tcp", "mcp"] = Field(
+        "http", description="how agents call it; tcp is passed on and not recorded, mcp is a server of tools"
+    )
+    mcp: ToolServer = Field(ToolServer(), description="with `protocol: mcp`")
     ready: Ready | None = Field(None, description="default: the first port accepts a connection")
     depends_on: tuple[Name, ...] = ()
     resources: Resources = Resources()

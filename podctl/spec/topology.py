@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from podctl.spec.models import Service, Topology
+from podctl.spec.models import Service, ToolServer, Topology
 
 
 def service_order(topology: Topology) -> list[str]:
@@ -26,6 +26,19 @@ def service_order(topology: Topology) -> list[str]:
 
 def databases(topology: Topology) -> list[str]:
     return [name for name, database in topology.databases.items() if database.mode == "mirrored"]
+
+
+def service_url(name: str, service: Service) -> str:
+    """Where agents and other services find it: at its first port."""
+    if service.protocol == "mcp":
+        return f"http://{name}:{service.ports[0]}{service.mcp.path}"
+    return f"{service.protocol}://{name}:{service.ports[0]}"
+
+
+def tool_servers(topology: Topology) -> dict[str, ToolServer]:
+    """MCP servers that exist in a pod."""
+    present = {name: topology.services[name] for name in service_order(topology)}
+    return {name: service.mcp for name, service in present.items() if service.protocol == "mcp"}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from podctl.gateway.contract import DoorKind
+from podctl.gateway.contract import DOOR_KINDS, DoorKind
 from podctl.spec.models import Topology
 from podctl.spec.topology import databases, service_order
 
@@ -47,5 +47,5 @@ def door_ports(topology: Topology) -> list[DoorPort]:
     wanted += [("tcp", name, topology.databases[name].port) for name in databases(topology)]
     for name in service_order(topology):
         service = topology.services[name]
-        wanted += [("http" if service.protocol == "http" else "raw", name, port) for port in service.ports]
+        wanted += [(DOOR_KINDS[service.protocol], name, port) for port in service.ports]
     return [DoorPort(kind, name, port, FIRST_DOOR_PORT + number) for number, (kind, name, port) in enumerate(wanted)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from podctl.backends import seccomp
 from podctl.backends.inpod import confine
+from podctl.backends.servicing import behind_port, stub_argv
 from podctl.data.connect import DatabaseUnreachable, connect
 from podctl.data.database import PostgresDatabase
 from podctl.data.roles import service_role
@@ -48,9 +49,7 @@ def service_launch(topology: Topology, name: str, handles: Mapping[str, Postgres
     """How a service starts, with its own credentials for the databases."""
     service: Service = topology.services[name]
     if service.mode == "stubbed":
-        routes = [route.model_dump(mode="json") for route in service.routes]
-        config = {"host": "0.0.0.0", "ports": list(service.ports), "routes": routes}
-        return Launch(dict(ENVIRONMENT), [PYTHON, "-I", "-S", f"{SCRIPTS}/stub.py", json.dumps(config)], "/")
+        return Launch(dict(ENVIRONMENT), stub_argv(service, PYTHON, f"{SCRIPTS}/", "0.0.0.0"), "/")
     credentials = {database: (service_role(name), handle.service_passwords[name]) for database, handle in handles.items()}
     values = placeholders(topology, PYTHON, credentials)
     given = {key: expand(value, values) for key, value in service.environment.items()}
@@ -60,6 +59,7 @@ def service_launch(topology: Topology, name: str, handles: Mapping[str, Postgres
         texts = {path: expand(file.text, values) for path, file in service.files.items() if isinstance(file, FileText)}
         return Launch({"HOME": "/tmp", **given}, argv, service.working_directory or "", texts)
     environment = {**ENVIRONMENT, "HOST": "0.0.0.0", "PORT": str(service.ports[0]), **given}
+    argv = behind_port(service, argv, PYTHON, f"{SCRIPTS}/", "0.0.0.0")
     return Launch(environment, argv, str(service.directory or "/"))
 
 

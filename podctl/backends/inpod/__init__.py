@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from podctl import backends
+from podctl.backends.servicing import SERVICE_SCRIPTS
 
 _NAMES = ("mux.py", "door.py", "keeper.py", "probe.py", "facts.py", "supervisor.py", "copying.py")
 
@@ -12,4 +13,4 @@ _NAMES = ("mux.py", "door.py", "keeper.py", "probe.py", "facts.py", "supervisor.
 def scripts() -> dict[str, bytes]:
     here = Path(__file__).parent
     found = {name: (here / name).read_bytes() for name in _NAMES}
-    return found | {"stub.py": (Path(backends.__file__).parent / "stub.py").read_bytes()}
+    return found | {name: (Path(backends.__file__).parent / name).read_bytes() for name in SERVICE_SCRIPTS}

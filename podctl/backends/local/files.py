@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from podctl.backends.local.sandbox import SHARED_ETC
+from podctl.backends.servicing import SERVICE_SCRIPTS
 
 #: Every uid of a pod has a name: initdb refuses one without, and the host's users are nobody's business.
 _USERS = {"root": 0, "postgres": 1, "service": 2, "agent-outside": 3, "user": 1000, "agent": 10001, "nobody": 65534}
@@ -20,7 +21,8 @@ class PodFiles:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.etc = root / "etc"
-        self.stub = root / "stub.py"
+        #: What services may be run by, as they are named in their sandboxes.
+        self.scripts = {f"/{name}": root / name for name in SERVICE_SCRIPTS}
         self.runtime = root / "rt"
         self.work = root / "work"
         self.scratch = root / "scratch"
@@ -32,9 +34,9 @@ class PodFiles:
             directory.mkdir(mode=0o711, exist_ok=True)
             directory.chmod(0o755 if directory == self.etc else 0o711)
         self.logs.mkdir(mode=0o700, exist_ok=True)
-        stub = Path(__file__).parent.with_name("stub.py").read_text()
+        scripts = [(path, Path(__file__).parent.with_name(path.name).read_text()) for path in self.scripts.values()]
         own = {"hosts": hosts, "passwd": PASSWD, "group": GROUP}
-        for path, text in [(self.stub, stub), *((self.etc / name, text) for name, text in own.items())]:
+        for path, text in [*scripts, *((self.etc / name, text) for name, text in own.items())]:
             path.write_text(text)
             path.chmod(0o644)
 

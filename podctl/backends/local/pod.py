@@ -29,6 +29,7 @@ from podctl.backends.local.init_client import InitClient, Launch, PodProblem, pr
 from podctl.backends.local.network import GATEWAY, GATEWAY_PORT, addresses, hosts_file, placeholders
 from podctl.backends.local.readiness import ServiceProbe, database_probe, pauses
 from podctl.backends.local.state import PodRecord, State
+from podctl.backends.servicing import behind_port, stub_argv
 from podctl.data.connect import first_line
 from podctl.data.database import PostgresDatabase, end_floods
 from podctl.data.roles import service_role
@@ -36,6 +37,7 @@ from podctl.data.settings import settings_for
 from podctl.errors import NO_ROOM_FOR_PODS, PodctlError
 from podctl.faults import point
 from podctl.gateway.client import Door
+from podctl.gateway.contract import DOOR_KINDS
 from podctl.pods.plan import Resource
 from podctl.spec.models import Service, Topology
 from podctl.spec.placeholders import expand
@@ -279,7 +281,7 @@ class LocalPod:
         wanted += [("tcp", name, self._topology.databases[name].port) for name in databases(self._topology)]
         for name in service_order(self._topology):
             service = self._topology.services[name]
-            wanted += [("http" if service.protocol == "http" else "raw", name, port) for port in service.ports]
+            wanted += [(DOOR_KINDS[service.protocol], name, port) for port in service.ports]
         places = [(self._addresses[name], port) for _, name, port in wanted]
         _, fds = await self.init.request("listen", {"addresses": places})
         for (kind, name, port), fd in zip(wanted, fds, strict=True):
@@ -383,21 +385,22 @@ class LocalPod:
 
     def _service_launch(self, name: str, service: Service) -> tuple[dict[str, str], list[str], Path]:
         if service.mode == "stubbed":
-            routes = [route.model_dump(mode="json") for route in service.routes]
-            config = {"host": self._addresses[name], "ports": list(service.ports), "routes": routes}
-            return dict(_ENVIRONMENT), [sys.executable, "-I", "-S", "/stub.py", json.dumps(config)], Path("/")
+            return dict(_ENVIRONMENT), stub_argv(service, sys.executable, "/", self._addresses[name]), Path("/")
         credentials = {
             database: (service_role(name), handle.service_passwords[name]) for database, handle in self.databases.items()
         }
         values = placeholders(self._topology, sys.executable, credentials)
         environment = {**_ENVIRONMENT, "HOST": self._addresses[name], "PORT": str(service.ports[0])}
         environment |= {key: expand(value, values) for key, value in service.environment.items()}
-        return environment, [expand(part, values) for part in service.command], service.directory or Path("/")
+        command = [expand(part, values) for part in service.command]
+        argv = behind_port(service, command, sys.executable, "/", self._addresses[name])
+        return environment, argv, service.directory or Path("/")
 
     def _sandbox(self, binds: list[tuple[str, str]], working: str, *, workspace: str | None) -> dict[str, Any]:
+        scripts = self.files.scripts if workspace is None else {}
         box = sandbox.Sandbox(
             etc=str(self.files.etc),
-            binds=(*binds, (str(self.files.stub), "/stub.py")) if workspace is None else tuple(binds),
+            binds=(*binds, *((str(path), place) for place, path in scripts.items())),
             working_directory=working,
             workspace=workspace,
             scratch=None if workspace is None else str(self.files.scratch),

@@ -1,0 +1,107 @@
+"""What an MCP server says of its tools: digests of it, what changed of it, and what in it is not for an agent's eyes.
+
+What a tool says of itself an agent's model reads as it reads its prompt: a description that changes after it was looked at (a "rug
+pull"), or that hides text, steers the agent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+#: What of a tool an agent sees, and so what its digest is of.
+SEEN = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
+#: Under this name a list has the digest of what the server says of itself.
+INSTRUCTIONS = "(instructions)"
+_TEXT = 2_000
+_FINDINGS = 8
+#: Text that speaks to a model and not of a tool, in English: a sign to look at it, and no proof of anything.
+_SPEAKS = re.compile(
+    r"<\s*(important|system|instructions?|secret)\s*>"
+    r"|\b(ignore|disregard|forget)\b.{0,40}\b(previous|prior|above|earlier|other)\b"
+    r"|\b(do not|don't|never)\b.{0,40}\b(tell|mention|inform|reveal|show)\b.{0,40}\b(user|person|operator|human|anyone)\b"
+    r"|\b(system|developer) (prompt|message)\b"
+    r"|\bbefore (using|calling|you (use|call))\b.{0,80}\b(read|send|call|include|pass)\b"
+    r"|\b(instead of|rather than)\b.{0,40}\bother tools?\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def digest_of(tool: Mapping[str, Any]) -> str:
+    """sha256 in hex of what an agent sees of the tool, independent of the order of keys."""
+    seen = {key: tool[key] for key in SEEN if tool.get(key) is not None}
+    return hashlib.sha256(json.dumps(seen, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def findings(tool: Mapping[str, Any]) -> list[str]:
+    """What to look at in the tool's texts, in words; empty where there is nothing."""
+    found: dict[str, None] = {}
+    for text in _texts({key: tool.get(key) for key in SEEN}, 0):
+        for character in text:
+            if (what := _unseen(character)) is not None:
+                found[f"{what} U+{ord(character):04X}"] = None
+        if match := _SPEAKS.search(text):
+            found[f"speaks to a model: {printable(match[0], 80)}"] = None
+        if len(found) >= _FINDINGS:
+            break
+    return list(found)[:_FINDINGS]
+
+
+def told(tool: Mapping[str, Any], level: str) -> dict[str, Any]:
+    """A tool as a record of its list has it."""
+    description = str(tool.get("description") or "")
+    found = findings(tool)
+    return {
+        "name": str(tool.get("name"))[:128],
+        "level": level,
+        "digest": digest_of(tool),
+        "description": description[:_TEXT] + ("…" if len(description) > _TEXT else ""),
+    } | ({"findings": found} if found else {})
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """``before``, ``after``: tool -> digest. In words, in the order of names."""
+    said = []
+    for name in sorted(before.keys() | after.keys()):
+        if name not in before:
+            said.append(f"{name} is new")
+        elif name not in after:
+            said.append(f"{name} is gone")
+        elif before[name] != after[name]:
+            said.append(f"{name} says something else of itself")
+    return said
+
+
+def printable(text: str, most: int) -> str:
+    """On one line, with what cannot be seen as its code."""
+    shown = "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in " ".join(text.split()))
+    return shown if len(shown) <= most else shown[:most] + "…"
+
+
+def _texts(value: Any, depth: int) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict) and depth < 16:
+        for key, inner in value.items():
+            yield str(key)
+            yield from _texts(inner, depth + 1)
+    elif isinstance(value, list) and depth < 16:
+        for inner in value:
+            yield from _texts(inner, depth + 1)
+
+
+def _unseen(character: str) -> str | None:
+    if character in "\n\r\t" or (character.isascii() and character.isprintable()):
+        return None
+    category = unicodedata.category(character)
+    if 0xE0000 <= ord(character) <= 0xE007F or 0xFE00 <= ord(character) <= 0xFE0F or 0xE0100 <= ord(character) <= 0xE01EF:
+        return "hidden text"
+    if unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"):
+        return "a character that turns the direction of text"
+    if category == "Cc":
+        return "a control character"
+    return "an invisible character" if category in ("Cf", "Co", "Cs") else None

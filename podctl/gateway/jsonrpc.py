@@ -1,0 +1,131 @@
+"""PURE: one JSON-RPC message of an agent, read so that no other parser can read it otherwise.
+
+Parsers differ in which of two equal keys they take, in what they make of bytes that are not UTF-8, of half a surrogate pair, of
+NaN. Such a message is refused, and of what is read only what is understood is used: nothing goes on as it came.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
+#: Objects and lists within one another.
+MAX_DEPTH = 64
+_LONGEST_ID = 256
+_LARGEST_ID = 2**53
+
+Id = int | str
+
+
+class NotUnderstood(Exception):
+    """Not a message that the gateway acts on; ``code`` is JSON-RPC's, ``id`` the request's where it has one."""
+
+    def __init__(self, code: int, why: str, id: Id | None = None) -> None:
+        super().__init__(why)
+        self.code, self.why, self.id = code, why, id
+
+
+@dataclass(frozen=True)
+class Message:
+    """A request, or a notification when ``id`` is None."""
+
+    method: str
+    id: Id | None
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+def read_json(body: bytes) -> Any:
+    """Raises `NotUnderstood`."""
+    try:
+        value = json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+        # Half a surrogate pair, and a number that is no JSON any more, cannot be written again.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except UnicodeError:
+        raise NotUnderstood(PARSE_ERROR, "not UTF-8") from None
+    except RecursionError:
+        raise NotUnderstood(PARSE_ERROR, "nested too deeply") from None
+    except ValueError as error:
+        raise NotUnderstood(PARSE_ERROR, f"not JSON: {str(error)[:200]}") from None
+    if _deeper_than(value, MAX_DEPTH):
+        raise NotUnderstood(PARSE_ERROR, "nested too deeply")
+    return value
+
+
+def read_message(body: bytes) -> Message:
+    """Raises `NotUnderstood`."""
+    value = read_json(body)
+    if isinstance(value, list):
+        raise NotUnderstood(INVALID_REQUEST, "batches are not taken: send one message at a time")
+    if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
+        raise NotUnderstood(INVALID_REQUEST, 'expected an object with "jsonrpc": "2.0"')
+    asked = value.get("id")
+    id = asked if _is_id(asked) else None
+    if unknown := value.keys() - {"jsonrpc", "id", "method", "params"}:
+        raise NotUnderstood(INVALID_REQUEST, f"expected jsonrpc, id, method and params, found {_listed(unknown)}", id)
+    if "id" in value and id is None:
+        raise NotUnderstood(INVALID_REQUEST, f"expected an id that is a whole number or at most {_LONGEST_ID} characters")
+    method, params = value.get("method"), value.get("params", {})
+    if not isinstance(method, str):
+        raise NotUnderstood(INVALID_REQUEST, "expected a method's name", id)
+    if not isinstance(params, dict):
+        raise NotUnderstood(INVALID_PARAMS, "expected params that are an object", id)
+    return Message(method, id, params)
+
+
+def tool_call(params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The tool and its arguments, of the params of tools/call. Raises `NotUnderstood`."""
+    if unknown := params.keys() - {"name", "arguments", "_meta"}:
+        raise NotUnderstood(INVALID_PARAMS, f"expected name and arguments, found {_listed(unknown)}")
+    name, arguments = params.get("name"), params.get("arguments", {})
+    if not isinstance(name, str):
+        raise NotUnderstood(INVALID_PARAMS, "expected a tool's name")
+    if not isinstance(arguments, dict):
+        raise NotUnderstood(INVALID_PARAMS, "expected arguments that are an object")
+    return name, arguments
+
+
+def error(id: Id | None, code: int, message: str, data: Any = None) -> dict[str, Any]:
+    told = {"code": code, "message": message} | ({} if data is None else {"data": data})
+    return {"jsonrpc": "2.0", "id": id, "error": told}
+
+
+def result(id: Id, value: dict[str, Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": id, "result": value}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_ID
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST_ID
+
+
+def _deeper_than(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most + 1):
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [one for one in inner if isinstance(one, dict | list)]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(ascii(name)[:40] for name in names)[:5])
