@@ -54,6 +54,7 @@ class Observed:
         self._kept: dict[tuple[str, str], str] = {}  # why a table's rule is kept as it is
         self._calls: dict[tuple[str, str, str], _Seen] = defaultdict(_Seen)  # (service, method, path as observed)
         self._rules: dict[tuple[str, str, str], str] = {}  # the path of the rule that decided, where it says more
+        self._tools: dict[tuple[str, str], _Seen] = defaultdict(_Seen)  # (server, tool)
         self._refused: dict[str, _Seen] = defaultdict(_Seen)
         self._routes = {rule.name: rule for rule in rules_of(boundary) if rule.kind == "route"}
         self.attempts = 0
@@ -68,6 +69,9 @@ class Observed:
                 self._statement(attempt, ticket, data)
             elif kind == "http.call":
                 self._call(attempt, ticket, data)
+            elif kind == "tool.call" and "server" in data:
+                if data.get("level") in ("read", "ai-writable"):
+                    self._tools[str(data["server"]), str(data.get("tool"))].add(attempt, ticket)
             elif kind == "boundary.attempt":
                 what = f"{data.get('via')} {data.get('target')}: {' '.join(str(data.get('detail', '')).split())[:160]}"
                 self._refused[what].add(attempt, ticket)
@@ -188,11 +192,25 @@ class Observed:
 
     def _rest(self) -> list[str]:
         """What no record says anything of is as it was."""
-        lines = []
-        for part in ("tools", "infrastructure"):
-            if value := getattr(self._boundary, part):
-                lines += [f"# of {part} runs say nothing yet: as it was", f"{part}: {json.dumps(value)}"]
+        lines = self._servers()
+        if value := self._boundary.infrastructure:
+            lines += ["# of infrastructure runs say nothing yet: as it was", f"infrastructure: {json.dumps(value)}"]
         return lines
+
+    def _servers(self) -> list[str]:
+        """Tools that were called, each at the level that it had, and what is shut as it was."""
+        lines = []
+        for server, had in self._boundary.tools.items():
+            rules = had if isinstance(had, dict) else {"*": had}
+            called = {tool: seen for (one, tool), seen in self._tools.items() if one == server}
+            told = []
+            for tool, seen in sorted(called.items()):
+                level = rules.get(tool) or rules.get("*")
+                told += [f"    # {seen.told('call')}", f"    {json.dumps(tool)}: {level}"]
+            shut = [(tool, level) for tool, level in rules.items() if level in ("recommend", "human-only")]
+            told += [f"    {json.dumps(tool)}: {level}  # as it was" for tool, level in shut]
+            lines += [f"  {server}:", *told] if told else []
+        return ["tools:", *lines] if lines else []
 
     def _told_refused(self) -> list[str]:
         if not self._refused:

@@ -161,9 +161,13 @@ def _http(record: Record) -> Said:
     line = f"{text(data.get('method'))} {text(data.get('service'))} {text(data.get('path'))} → {status}"
     size = number(data.get("response_bytes"))
     more = (f"failed: {text(data.get('error'))}",) if data.get("error") else ()
-    if data.get("policy"):
-        more = (*more, f"rule: {text(data.get('policy'))} ({text(data.get('level'))})")
-    return Said("http", listed(line, duration(data.get("ms")), f"{size:,.0f} bytes" if size is not None else ""), more)
+    facts = listed(line, duration(data.get("ms")), f"{size:,.0f} bytes" if size is not None else "")
+    return Said("http", facts, (*more, *_rule(data)))
+
+
+def _rule(data: dict[str, Any]) -> tuple[str, ...]:
+    """What decided."""
+    return (f"rule: {text(data.get('policy'))} ({text(data.get('level'))})",) if data.get("policy") else ()
 
 
 def _model(record: Record) -> Said:
@@ -190,9 +194,31 @@ def _tool(record: Record) -> Said:
     data = record.data
     arguments = data.get("arguments")
     given = pairs(arguments) if isinstance(arguments, dict) else "" if arguments is None else printable_value(arguments)
-    failed = "failed" if data.get("error") else ""
-    result = () if data.get("result") is None else (f"→ {printable_value(data.get('result'), _TEXT)}",)
-    return Said("tool", listed(f"{text(data.get('tool'))}({given})", duration(data.get("ms")), failed), result)
+    server = f"{text(data.get('server'))}." if data.get("server") else ""
+    line = listed(f"{server}{text(data.get('tool'))}({given})", duration(data.get("ms")), _tool_status(data))
+    more = [] if data.get("result") is None else [f"→ {printable_value(data.get('result'), _TEXT)}"]
+    if data.get("server") and data.get("error"):
+        more.append(text(data.get("error")))
+    return Said("tool", line, (*more, *_rule(data)))
+
+
+def _tool_status(data: dict[str, Any]) -> str:
+    if data.get("server"):
+        return "" if data.get("status") == "ok" else text(data.get("status"))
+    return "failed" if data.get("error") else ""
+
+
+def _tools(record: Record) -> Said:
+    data = record.data
+    if data.get("error"):
+        return Said("tools", f"{text(data.get('server'))} did not say what tools it has: {text(data.get('error'))}")
+    listed_tools = [mapping(tool) for tool in items(data.get("tools"))]
+    more = [f"CHANGED: {text(change)}" for change in items(data.get("changed"))]
+    for tool in listed_tools:
+        more += [f"LOOK AT {text(tool.get('name'))}: {text(finding)}" for finding in items(tool.get("findings"))]
+    more += [f"left out: {text(name)}" for name in items(data.get("left_out"))]
+    names = ", ".join(f"{text(tool.get('name'), 60)} ({text(tool.get('level'))})" for tool in listed_tools if tool.get("level"))
+    return Said("tools", f"{text(data.get('server'))} has {names or 'no tools'}", tuple(more))
 
 
 def _boundary(record: Record) -> Said:
@@ -290,6 +316,7 @@ _BY_KIND: dict[str, Callable[[Record], Said]] = {
     "http.call": _http,
     "model.call": _model,
     "tool.call": _tool,
+    "tools.listed": _tools,
     "boundary.attempt": _boundary,
     "gateway.refused": _refused,
     "honeytoken": _honeytoken,

@@ -149,7 +149,8 @@ class _Steps:
                     "arguments": _arguments(data.get("arguments")),
                 }
             )
-        results.append({"source_call_id": call_id, "content": _text_of(data.get("result")), "extra": _facts(record)})
+        content = data.get("error") if data.get("result") is None else data.get("result")
+        results.append({"source_call_id": call_id, "content": _text_of(content), "extra": _facts(record)})
 
     def _decision(self, record: Record) -> None:
         step = self._agent_step(record)

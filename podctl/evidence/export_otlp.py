@@ -197,6 +197,10 @@ def _tool(record: Record, content: bool) -> _Made:
     if content:
         attributes["gen_ai.tool.call.arguments"] = _json(data.get("arguments"))
         attributes["gen_ai.tool.call.result"] = _json(data.get("result"))
+    if data.get("server"):
+        attributes |= {"server.address": data["server"], "podctl.policy": data.get("policy"), "podctl.level": data.get("level")}
+        failed = None if data.get("status") == "ok" else str(data.get("status"))
+        return f"execute_tool {data.get('tool')}", _CLIENT, attributes, failed
     return f"execute_tool {data.get('tool')}", _INTERNAL, attributes, "error" if data.get("error") else None
 
 

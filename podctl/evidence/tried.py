@@ -33,7 +33,7 @@ def tried_of(data: Mapping[str, Any]) -> Tried:
     elif data.get("via") == "sql":
         what = f"{' '.join(detail.split()[:1]).upper()[:20]} {target}"
     else:
-        what = f"{data.get('via', '')} {target}"
+        what = f"{'CALL' if data.get('via') == 'mcp' else data.get('via', '')} {target}"
     return Tried(what[:_LENGTH], str(data.get("policy", ""))[:_LENGTH], str(data.get("level", "human-only")))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from podctl.evidence.calls import number
+from podctl.evidence.calls import items, mapping, number
 from podctl.evidence.events import describe
 from podctl.evidence.records import KINDS, Layer, Record
 from podctl.evidence.trace import told
@@ -64,6 +64,9 @@ def _tone(kind: str, data: dict[str, Any]) -> Tone:
             return "warn"
         case "http.call":
             return "warn" if (number(data.get("status")) or 0) >= 400 or data.get("error") else "neutral"
+        case "tools.listed":
+            looked_at = data.get("changed") or any(mapping(tool).get("findings") for tool in items(data.get("tools")))
+            return "warn" if looked_at or data.get("error") else "neutral"
         case "log":
             return "warn" if str(data.get("severity", "")).upper().startswith(("WARN", "ERR", "FATAL")) else "neutral"
         case _:

@@ -1,4 +1,4 @@
-"""An MCP server of the official package, as people write them: ``python tool_server.py stdio`` or ``python tool_server.py http PORT``."""
+"""An MCP server of the official package, as people write them: ``python tool_server.py stdio`` or ``python tool_server.py http PORT [HOST]``."""
 
 from __future__ import annotations
 
@@ -65,4 +65,9 @@ if __name__ == "__main__":
     else:
         # On this address the package lets in nobody who calls it by another name, as the gateway does.
         anyone = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-        server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[2]), transport_security=anyone)
+        server.run(
+            "streamable-http",
+            host=sys.argv[3] if sys.argv[3:] else "127.0.0.1",
+            port=int(sys.argv[2]),
+            transport_security=anyone,
+        )

@@ -101,7 +101,7 @@ def test_tools_are_listed_decided_called_and_recorded(tmp_path: Path, crm: tuple
         assert calls[0]["result"]["structuredContent"] == {"id": 7, "email": "a@b.c"} and calls[0]["ms"] > 0
         (listed_once,) = [record.data for record in records if record.kind == "tools.listed"]
         assert {tool["name"] for tool in listed_once["tools"]} > {"close_account", "(instructions)"}
-        assert {one.what for one in totals.tried} == {"mcp crm.refund", "mcp crm.close_account", "mcp crm"}
+        assert {one.what for one in totals.tried} == {"CALL crm.refund", "CALL crm.close_account", "CALL crm"}
 
     asyncio.run(rigged(tmp_path, work))
 
