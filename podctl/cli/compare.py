@@ -50,8 +50,8 @@ def compare_command(runs: tuple[str, ...], html: Path | None, pdf: Path | None, 
         )
     compared = side_by_side([partial(_run, opened, run) for run in found])
     again = shlex.join(["podctl", "compare", *found])
-    _show(comparison_json(compared) if output == "json" else comparison_text(compared))
-    _pages(lambda: render_comparison(compared, again), html, pdf)
+    show(comparison_json(compared) if output == "json" else comparison_text(compared))
+    pages(lambda: render_comparison(compared, again), html, pdf)
     return 0
 
 
@@ -96,18 +96,18 @@ def trend_command(scenario: str | None, agent: str, html: Path | None, pdf: Path
     )
     trend = Trend(name, points, len(found) - len(points))
     again = shlex.join(["podctl", "trend", name, *(["--agent", agent] if agent else [])])
-    _show(trend_json(trend) if output == "json" else trend_text(trend))
-    _pages(lambda: render_trend(trend, again), html, pdf)
+    show(trend_json(trend) if output == "json" else trend_text(trend))
+    pages(lambda: render_trend(trend, again), html, pdf)
     return 0
 
 
-def _show(text: str) -> None:
+def show(text: str) -> None:
     from podctl.reports.text import encodable
 
     click.echo(encodable(text, sys.stdout.encoding), nl=False)
 
 
-def _pages(render: Callable[[], str], html: Path | None, pdf: Path | None) -> None:
+def pages(render: Callable[[], str], html: Path | None, pdf: Path | None) -> None:
     from podctl.reports.files import write_pages
 
     if html is None and pdf is None:

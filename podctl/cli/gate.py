@@ -54,7 +54,7 @@ def gate_command(run: str, store: StorePlace, strict: bool, output: str, aa: boo
     gate = _gate(result, given["scenario"], given["require"])
     base = None
     if given["baseline"]:
-        base = load_baseline(reader, given["baseline"], result.info.scenario, besides=result.info.id)
+        base = load_baseline(reader, given["baseline"], result.info.scenario, result.info.id, result.info.suite)
     if aa:
         return _self_test(result, base, gate, given["replications"], given["seed"], output)
     if base is None and result.comparison is not None:

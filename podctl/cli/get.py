@@ -48,7 +48,7 @@ def _runs(_: str | None, store: StorePlace, output: str) -> None:
     rows = [
         (
             summary.info.id,
-            summary.info.scenario,
+            summary.info.scenario + (f" suite {summary.info.suite}" if summary.info.suite else ""),
             f"{summary.info.agent_name} {summary.info.agent_version}",
             summary.status,
             _verdict(summary),

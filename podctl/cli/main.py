@@ -48,6 +48,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "promote": ("trust", "Approve a level of trust for an agent version."),
     "waive": ("trust", "Answer for a demand that an agent version does not meet, for a while."),
     "revoke": ("trust", "Take trust back from a certificate, an agent or a key."),
+    "learn": ("learn", "Tickets that went wrong become reviewed cases of a suite."),
+    "suite": ("suite", "How each agent version does on a suite's cases."),
     "compare": ("compare", "Hold agents together that worked the same sample, ticket by ticket."),
     "trend": ("compare", "An agent's versions over time: pass rate, cost and time of each run."),
     "report": ("evidence", "Write the report of a run again."),

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
+suite_option = click.option(
+    "--suite", type=click.Path(path_type=Path), help="Work a suite's accepted cases in place of the sample."
+)
+
+
 def report_options(function: F) -> F:
     """What reports to write, what to print, and whether an open verdict fails."""
     for option in (
@@ -34,7 +39,8 @@ def report_options(function: F) -> F:
 
 
 @click.command("run")
-@click.argument("scenario", type=click.Path(path_type=Path))
+@click.argument("scenario", type=click.Path(path_type=Path), required=False)
+@suite_option
 @click.option("--agent", type=click.Path(path_type=Path), help="Another agent file than the scenario's.")
 @click.option(
     "--baseline", metavar="RUN|BRANCH", help="Compare with this run, or the latest of this git branch, ticket by ticket."
@@ -50,7 +56,9 @@ def report_options(function: F) -> F:
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @backend_option
 @store_option
-def run_command(scenario: Path, store: StorePlace, strict: bool, quiet: bool, output: str, backend: str, **given: Any) -> int:
+def run_command(
+    scenario: Path | None, store: StorePlace, strict: bool, quiet: bool, output: str, backend: str, **given: Any
+) -> int:
     """Run an agent version over the sampled tickets in isolated test pods, and say whether it may go on.
 
     \b
@@ -58,6 +66,7 @@ def run_command(scenario: Path, store: StorePlace, strict: bool, quiet: bool, ou
     podctl run scenarios/shop.yaml --agent fixtures/shop/agents/rules-v2.yaml --baseline latest
     podctl run scenarios/shop.yaml --resume latest
     podctl run scenarios/shop.yaml --shard 2/4
+    podctl run --suite suites/shop
 
     Exit codes: 0 passed, 100 gate failed, 5 inconclusive under --strict, 2 a mistake in a spec, 3 the machine,
     4 passed but something was not removed, 130 interrupted.
@@ -67,6 +76,7 @@ def run_command(scenario: Path, store: StorePlace, strict: bool, quiet: bool, ou
     from podctl.reports.files import write_reports
 
     _refuse_blind(given["fail_fast"], given["baseline"])
+    scenario = scenario_of(scenario, given["suite"])
     bundle = load(scenario, given)
     prepared = prepare(bundle, _shard(given["shard"], given["baseline"], strict))
     point("run.prepared")
@@ -85,6 +95,7 @@ def run_command(scenario: Path, store: StorePlace, strict: bool, quiet: bool, ou
     show(report, written, output)
     if outcome.result.status == "interrupted":
         part = f" --shard {prepared.shard}" if prepared.shard else ""
+        part += f" --suite {given['suite']}" if given["suite"] else ""
         say(f"finish it with: podctl run {scenario} --resume {outcome.result.info.id}{part}")
     for problem in outcome.teardown_problems:
         say(f"not removed: {problem}")
@@ -134,10 +145,16 @@ def load(scenario: Path, given: dict[str, Any]) -> Any:
     from dataclasses import replace
 
     from podctl.spec.load import load_bundle
+    from podctl.spec.suite import Suite
+    from podctl.spec.tickets import Sample
 
     overrides = {"agent": given["agent"]} if given.get("agent") else {}
+    if given.get("suite"):
+        overrides["tickets"] = suite_file(given["suite"])
     bundle = load_bundle(scenario, overrides)
     changed = bundle.scenario
+    if given.get("suite") and isinstance(bundle.tickets, Suite):
+        changed = changed.model_copy(update={"sample": Sample(), "gate": bundle.tickets.gate})
     run = {name: given[name] for name in ("pods", "repeats", "seed") if given.get(name) is not None}
     run |= {"fail_fast": True} if given.get("fail_fast") else {}
     sample = sample_changes(given)
@@ -157,6 +174,22 @@ def sample_changes(given: dict[str, Any]) -> dict[str, Any]:
             raise SpecError(f"--sample {given['sample']!r} is neither a number nor all", code="usage")
         changed["size"] = "all" if given["sample"] == "all" else int(given["sample"])
     return changed
+
+
+def suite_file(suite: Path) -> Path:
+    """The suite's file, when its directory was named."""
+    return suite / "suite.yaml" if suite.is_dir() else suite
+
+
+def scenario_of(scenario: Path | None, suite: Path | None) -> Path:
+    """The scenario that was named, or the suite's own. Raises `SpecError`."""
+    from podctl.spec.load import load_suite
+
+    if scenario is not None:
+        return scenario
+    if suite is None:
+        raise click.UsageError("Missing argument 'SCENARIO', or --suite.")
+    return load_suite(suite_file(suite))[0].scenario
 
 
 def say(text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from podctl.cli.common import backend_option, output_option
+from podctl.cli.run import suite_option
 
 
 @click.command("init")
@@ -81,6 +82,8 @@ _KINDS = (
     "Prices",
     "PriceLock",
     "Ladder",
+    "Suite",
+    "Case",
 )
 
 
@@ -100,6 +103,7 @@ def schema_command(kind: str | None) -> int:
 
 @click.command("plan")
 @click.argument("scenario", type=click.Path(path_type=Path))
+@suite_option
 @click.option("--agent", type=click.Path(path_type=Path), help="Another agent file than the scenario's.")
 @click.option("--pods", type=click.IntRange(1, 256))
 @click.option("--repeats", type=click.IntRange(1, 100))

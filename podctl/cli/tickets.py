@@ -78,7 +78,7 @@ def freeze_command(scenario: Path, again: bool) -> int:
     from podctl.errors import SpecError
     from podctl.spec.load import load_bundle
     from podctl.tickets.drawing import freeze
-    from podctl.tickets.sources import load_tickets
+    from podctl.tickets.suite import tickets_of
 
     bundle = load_bundle(scenario)
     sample = bundle.scenario.sample
@@ -96,7 +96,7 @@ def freeze_command(scenario: Path, again: bool) -> int:
             unchanged="it was left as it is",
             hint="--again draws anew: results before and after do not compare",
         )
-    drawn = freeze(load_tickets(bundle.tickets), sample, sample.frozen)
+    drawn = freeze(tickets_of(bundle), sample, sample.frozen)
     click.echo(f"{len(drawn.tickets)} tickets in {sample.frozen.name}, sha256:{drawn.digest}")
     return 0
 
@@ -144,6 +144,12 @@ def _tickets_and_sample(file: Path, given: dict[str, Any]) -> tuple[Any, Any]:
     value = load_any(file)
     if isinstance(value, Bundle):
         bundle = load(file, given)
+        if bundle.cases is not None:
+            raise SpecError(
+                f"the tickets of {file} are the suite {bundle.tickets.name}, and no sample of a population",
+                code="suite-no-sample",
+                hint=f"podctl suite show {bundle.scenario.tickets}",
+            )
         return bundle.tickets, bundle.scenario.sample
     if not isinstance(value, Tickets):
         raise SpecError(f"{file} is a {type(value).__name__}", code="usage", hint="name a scenario, or a file of kind Tickets")

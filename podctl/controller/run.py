@@ -41,7 +41,7 @@ from podctl.runs.shards import part_of
 from podctl.runs.variants import Vary, with_variants
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import StateCheck
-from podctl.spec.resolved import part_digests, resolved, spec_digest
+from podctl.spec.resolved import part_digests, resolved, seed_digests, spec_digest
 from podctl.spec.topology import databases
 from podctl.stats.gate_baseline import watched
 from podctl.stats.sequential import Watch
@@ -51,7 +51,7 @@ from podctl.tickets.drawing import drawn_sample
 from podctl.tickets.past import WHY, WithPast, with_past
 from podctl.tickets.references import unknown_databases
 from podctl.tickets.sample import Drawn
-from podctl.tickets.sources import load_tickets
+from podctl.tickets.suite import tickets_of
 from podctl.tickets.types import Ticket
 
 #: Where a run's settings have its whole boundary. Of runs that do not, boundaries did not decide on services.
@@ -85,12 +85,9 @@ def prepare(bundle: Bundle, shard: tuple[int, int] | None = None, vary: Vary | N
 
     Raises `SpecError`.
     """
-    tickets = load_tickets(bundle.tickets)
-    _check_references(tickets, bundle)
-    not_there = _not_there(tickets, bundle)
-    known = _with_past(tickets, bundle)
-    tickets = known.tickets
-    drawn = drawn_sample(tickets, bundle.scenario.sample)
+    known = population(bundle)
+    notes = [*known.lines(), *(_not_there(known, bundle) if bundle.cases is None else _of_suite(bundle))]
+    drawn = drawn_sample(known.tickets, bundle.scenario.sample)
     settings = bundle.scenario.run
     planned = plan_attempts(drawn.tickets, settings.repeats, settings.seed)
     campaign = None
@@ -100,8 +97,31 @@ def prepare(bundle: Bundle, shard: tuple[int, int] | None = None, vary: Vary | N
     if shard is not None:
         part, planned = part_of(planned, *shard, bundle.scenario.limits.run_dollars)
     return Prepared(
-        bundle, agent_digest(bundle.agent), drawn, planned, len(tickets), (*known.lines(), *not_there), part, campaign=campaign
+        bundle, agent_digest(bundle.agent), drawn, planned, len(known.tickets), tuple(notes), part, campaign=campaign
     )
+
+
+def population(bundle: Bundle) -> WithPast:
+    """All tickets that could be drawn, each with its state. Raises `SpecError`."""
+    tickets = tickets_of(bundle)
+    _check_references(tickets, bundle)
+    return _with_past(tickets, bundle) if bundle.cases is None else WithPast(tickets)
+
+
+def _of_suite(bundle: Bundle) -> list[str]:
+    """What to know of a run whose tickets are cases."""
+    cases = [case for case in bundle.cases or () if case.review.status == "accepted"]
+    notes = ["the tickets are reviewed cases, kept because they went wrong once: rates are of these, and of no population"]
+    seeds = seed_digests(bundle)
+    for database, digest in seeds.items():
+        others = [case.name for case in cases if case.seeds.get(database, digest) != digest]
+        if others:
+            more = f" and {len(others) - 10} more" if len(others) > 10 else ""
+            notes.append(
+                f"{database} is seeded otherwise than when these were learned: {', '.join(others[:10])}{more}; "
+                "the rows that they froze are as they were, and others may not be"
+            )
+    return notes
 
 
 def _with_past(tickets: list[Ticket], bundle: Bundle) -> WithPast:
@@ -201,7 +221,8 @@ class RunController:
         refuse_unsigned(bundle.scenario.run.audit, self._store)
         controls = await admit(self._backend, bundle)
         point("run.admitted")
-        base = load_baseline(self._store, baseline, bundle.scenario.name) if baseline else None
+        suite = "" if bundle.cases is None else bundle.tickets.name
+        base = load_baseline(self._store, baseline, bundle.scenario.name, suite=suite) if baseline else None
         servers = await self._backend.prepare(bundle)
         point("run.templates-ready")
         in_effect = {finding.name: finding.state for finding in controls}
@@ -292,6 +313,7 @@ class RunController:
             branch=self._revision.branch,
             revision=self._revision.commit,
             dirty=self._revision.dirty,
+            suite="" if bundle.cases is None else bundle.tickets.name,
             controls=dict(controls),
             campaign=prepared.campaign,
         )
@@ -432,10 +454,10 @@ def _quarantine(prepared: Prepared) -> dict[str, Quarantined]:
     return {one: Quarantined(entries[one].owner, entries[one].reason, entries[one].expires) for one in drawn}
 
 
-def _not_there(tickets: list[Ticket], bundle: Bundle) -> list[str]:
+def _not_there(known: WithPast, bundle: Bundle) -> list[str]:
     """Entries of the quarantine that no ticket answers to are most likely misspelt, or done with."""
     entries = {} if bundle.quarantine is None else bundle.quarantine.tickets
-    gone = sorted(entries.keys() - {ticket.id for ticket in tickets})
+    gone = sorted(entries.keys() - {ticket.id for ticket in known.tickets} - known.left_out.keys())
     return [f"in quarantine, and no ticket of the source: {', '.join(gone[:10])}"] if gone else []
 
 
@@ -451,8 +473,8 @@ def refuse_unsigned(wanted: str, store: Store) -> None:
         )
 
 
-def load_baseline(store: StoreReader, name: str, scenario: str = "", besides: str = "") -> RunResult:
-    """A run by its id or its beginning; or the latest finished run of a git branch, except ``besides``, and of ``scenario`` where that is given.
+def load_baseline(store: StoreReader, name: str, scenario: str = "", besides: str = "", suite: str = "") -> RunResult:
+    """A run by its id or its beginning; or the latest finished run of a git branch, except ``besides``, of ``scenario`` where that is given, and of the same ``suite``, or of none.
 
     Raises `StoreProblem` where there is no such run, `SpecError` for a shard: its tickets are no sample; and for a
     certificate: it has no attempts.
@@ -462,7 +484,7 @@ def load_baseline(store: StoreReader, name: str, scenario: str = "", besides: st
     except StoreProblem as error:
         if error.code != "no-such-run" or name == "latest":
             raise
-        base = store.load_run(_latest_of_branch(store, name, scenario, besides))
+        base = store.load_run(_latest_of_branch(store, name, scenario, besides, suite))
     if base.info.shard is not None:
         raise SpecError(
             f"run {base.info.id} is shard {base.info.shard} of a run, and no baseline",
@@ -473,11 +495,11 @@ def load_baseline(store: StoreReader, name: str, scenario: str = "", besides: st
     return base
 
 
-def _latest_of_branch(store: StoreReader, branch: str, scenario: str, besides: str) -> str:
+def _latest_of_branch(store: StoreReader, branch: str, scenario: str, besides: str, suite: str) -> str:
     for summary in store.list_runs():
         info = summary.info
         same = info.branch == branch and info.id != besides and scenario in ("", info.scenario)
-        if same and summary.status == "finished" and info.shard is None:
+        if same and info.suite == suite and summary.status == "finished" and info.shard is None:
             return info.id
     known = sorted({one.info.branch for one in store.list_runs() if one.info.branch and scenario in ("", one.info.scenario)})
     if Path(branch).is_file() or branch.startswith("certificate") or branch.endswith((".json", ".pem", ".cert")):
@@ -553,6 +575,7 @@ def printed_settings(bundle: Bundle) -> dict[str, Any]:
         "boundary": whole["boundary"].get("databases", {}),
         BOUNDARY: whole["boundary"],
         "scenario": _relative(bundle.path),
+        **({} if bundle.cases is None else {"suite": _relative(bundle.scenario.tickets)}),
     }
 
 

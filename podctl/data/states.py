@@ -30,7 +30,7 @@ async def apply_state(connection: Connection, state: DatabaseState) -> None:
             for at in state:
                 await _copy(connection, _identifier(at), at.columns, at.rows)
     except psycopg.Error as error:
-        problem = _unfit(at, first_line(error)) if at is not None and at.planted else _problem(first_line(error))
+        problem = _unfit(at, first_line(error)) if at is not None else _problem(first_line(error))
         raise (server_failed(problem.what, "state-failed", error) if is_the_machines(error) else problem) from error
 
 
@@ -47,7 +47,7 @@ async def _remove(connection: Connection, table: TableState) -> None:
         sql.SQL("{} = {}").format(sql.Identifier("t", name), sql.Identifier("g", name)) for name in table.key
     )
     removed = await connection.execute(sql.SQL("DELETE FROM {} t USING {} g WHERE {}").format(_identifier(table), gone, same))
-    if removed.rowcount != len(table.gone):
+    if removed.rowcount != len(table.gone) and not table.frozen:
         raise _problem(f"{len(table.gone)} rows of {table.shown} were to go, {removed.rowcount} are there")
     await connection.execute(sql.SQL("DROP TABLE {}").format(gone))
 
@@ -66,6 +66,15 @@ def _identifier(table: TableState) -> sql.Identifier:
 
 
 def _unfit(table: TableState, cause: str) -> PodctlError:
+    if table.frozen:
+        return StateProblem(
+            f"the rows that a case froze do not fit {table.shown}",
+            code="case-state",
+            cause=cause,
+            hint="mend the case's state as the tables changed, and accept it again; or podctl learn reject it",
+        )
+    if not table.planted:
+        return _problem(cause)
     return StateProblem(
         f"the row with a honeytoken does not fit {table.shown}",
         code="honeytoken-row",

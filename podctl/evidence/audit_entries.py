@@ -34,6 +34,9 @@ KINDS = {
     "certificate.made": "certificate: its digest, agent, result, key, for",
     "agent.promoted": "record: its digest, agent, level, ladder, certificate, for, key",
     "demand.waived": "record: its digest, agent, level, ladder, demand, until, reason, for, key",
+    "case.learned": "suite, case, origin, content: proposed, out of a run or an incident",
+    "case.accepted": "suite, case, content: its digest, for: who reviewed, key",
+    "case.rejected": "as case.accepted",
     "trust.revoked": "what, id, reason, for, key, issued; without what and id the list was stated again",
 }
 _KIND = re.compile(r"[a-z]+(?:[.-][a-z]+)+")

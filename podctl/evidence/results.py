@@ -285,6 +285,7 @@ class RunInfo:
     controls: dict[str, str] = field(default_factory=dict)  # of isolation, as it began: yes, partly or no; empty: older
     resumed: bool = False  # it was cut off, and gone on with
     campaign: Campaign | None = None  # None: every attempt is plain
+    suite: str = ""  # whose cases its tickets are, a sample of no population; empty: tickets of a source
 
 
 def weakest(each: Sequence[Mapping[str, str]]) -> dict[str, str]:

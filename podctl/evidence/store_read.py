@@ -109,6 +109,12 @@ class StoreReader:
             raise StoreProblem(what, code="attempt-not-ended", cause=f"it is {state}")
         return _result(result)
 
+    def planned_tickets(self, run: str) -> list[str]:
+        """Each once, in the order of the run, whether its attempts were made or not."""
+        with self._reading() as query:
+            rows = query("SELECT ticket, min(position) FROM attempts WHERE run = :run GROUP BY ticket ORDER BY 2, 1", run=run)
+        return [loaded(ticket) for ticket, _ in rows]
+
     def list_attempts(self, run: str) -> list[AttemptSummary]:
         """Those that have ended, in order; of a large run much quicker than `load_run`."""
         with self._reading() as query:

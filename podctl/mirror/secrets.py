@@ -116,6 +116,14 @@ def is_secret(name: str, value: str) -> bool:
     return False
 
 
+def without_known(text: str, put: str = "podctl-replaced") -> str:
+    """The text without keys of a form that is known, private keys and passwords in URLs; what merely looks random stays."""
+    text = _USERINFO.sub(lambda match: f"{match[1]}:{put}", _PEM.sub(put, text))
+    for pattern in (_FORMS, _SLACK, _BEARER):
+        text = pattern.sub(put, text)
+    return text
+
+
 def looks_random(token: str) -> bool:
     """Twenty characters or more that change between digits, small and capital letters as words do not."""
     plain = [character for character in token if character.isalnum()]

@@ -8,15 +8,13 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from podctl.errors import PodctlError, SpecError
 from podctl.mirror.sources import Imported, facts
 from podctl.spec.load import load_model
 from podctl.spec.models import API_VERSION, Topology
 from podctl.spec.problems import printable, shown
+from podctl.spec.writing import yaml_text
 
 
 def files_directory(output: Path) -> str:
@@ -25,30 +23,6 @@ def files_directory(output: Path) -> str:
 
 def report_name(output: Path) -> str:
     return f"{output.stem}.import.json"
-
-
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-_LOOKS_LIKE_NUMBER = re.compile(r"[-+.\d][\d_.eExXa-fA-F:+-]*")
-
-
-def _text(dumper: yaml.SafeDumper, data: str) -> yaml.Node:
-    """Long texts in a block; what YAML 1.2 reads as something else in quotes."""
-    if (
-        "\n" in data
-        and data.isprintable() is False
-        and all(c.isprintable() or c in "\n\t" for c in data)
-        and not re.search(r"[ \t]\n|\A\s", data)
-    ):
-        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style="|")
-    style = "'" if _LOOKS_LIKE_NUMBER.fullmatch(data) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_Dumper.add_representer(str, _text)
 
 
 def topology_text(imported: Imported, output: Path, command: str) -> str:
@@ -60,13 +34,9 @@ def topology_text(imported: Imported, output: Path, command: str) -> str:
         "report": report_name(output),
     }
     head = {"apiVersion": API_VERSION, "kind": "Topology", "name": imported.name, "origin": origin}
-    parts = [_yaml(head), *(_spaced(_yaml({key: value})) for key, value in imported.carried.topology.items())]
+    parts = [yaml_text(head), *(_spaced(yaml_text({key: value})) for key, value in imported.carried.topology.items())]
     note = f"# Written by: {printable(command, 500)}\n# {report_name(output)} says line by line what was changed, stubbed and left out.\n"
     return note + "\n".join(parts)
-
-
-def _yaml(value: Any) -> str:
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def _spaced(text: str) -> str:

@@ -82,6 +82,15 @@ class Sampled:
 
 def sampled(info: RunInfo, attempts: Iterable[AttemptResult]) -> Sampled:
     """Takes attempts one at a time and keeps a few numbers of each. Raises `PodctlError` for costs below 0."""
+    if info.suite:
+        raise PodctlError(
+            f"run {info.id} worked the suite {info.suite}, which is no sample",
+            code="suite-no-sample",
+            cause="its cases were kept because they went wrong: what real tickets cost and come to, they do not say",
+            unchanged="nothing was kept",
+            hint="project a run whose tickets were drawn from a source",
+            exit_code=ExitCode.USAGE,
+        )
     certain = frozenset(map(str, (info.settings.get("sample") or {}).get("include") or ()))
     rows: dict[str, dict[str, list[list[float]]]] = {}
     counts = dict.fromkeys(("attempts", "counted", "infrastructure", "not_run", "unpriced"), 0)

@@ -85,7 +85,9 @@ def export(result: RunResult, store: StoreReader, form: str, out: Path) -> int:
 
 
 def _again(result: RunResult) -> str:
-    return f"podctl run {result.info.settings.get('scenario', 'SCENARIO')}"
+    settings = result.info.settings
+    suite = f" --suite {settings['suite']}" if "suite" in settings else ""
+    return f"podctl run {settings.get('scenario', 'SCENARIO')}{suite}"
 
 
 def write_page(path: Path, text: str) -> None:

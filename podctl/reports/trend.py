@@ -57,12 +57,13 @@ class Trend:
 
 
 def chosen(runs: Iterable[RunSummary], scenario: str, agent: str = "") -> list[RunSummary]:
-    """Finished runs, no shards among them, oldest first; of one agent when it is named."""
+    """Finished runs, no shards and none of suites among them, oldest first; of one agent when it is named."""
     found = [
         run
         for run in runs
         if run.status == "finished"
         and run.info.shard is None
+        and not run.info.suite
         and run.info.scenario == scenario
         and agent in ("", run.info.agent_name)
     ]

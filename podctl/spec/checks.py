@@ -18,6 +18,7 @@ from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tic
 from podctl.spec.problems import Mark, Problem, printable, shown
 from podctl.spec.shape import closest
 from podctl.spec.source import Document, Item, stat_kind
+from podctl.spec.suite import Suite
 from podctl.spec.tables import honeytoken_rows
 from podctl.spec.volume import Volume
 
@@ -90,6 +91,10 @@ def check(document: Document, model: type[Model], replaced: Collection[str] = ()
         _quarantine(document.root, report)
     elif model is Boundary:
         report.problems += check_boundary_file(document)
+    elif model is Suite:
+        report.path(document.root.get("scenario"), "file")
+        for _, key in document.root.mapping("reviewers").values():
+            report.path(key, "file", "podctl audit key show prints a public key")
     elif model is Ladder:
         for _, key in document.root.mapping("people").values():
             report.path(key, "file", "podctl audit key show prints a public key")

@@ -10,12 +10,14 @@ from pydantic import BaseModel
 
 from podctl.errors import SpecError
 from podctl.spec.bundle import Bundle
+from podctl.spec.cases import read_cases
 from podctl.spec.checks import absolute, check, check_across, check_strata
 from podctl.spec.checks_boundary import extra_of
 from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
 from podctl.spec.problems import Problem, SpecMistakes, printable
 from podctl.spec.shape import KINDS, of_the_whole, validate
 from podctl.spec.source import Document, read
+from podctl.spec.suite import Case, Suite
 from podctl.spec.volume import Volume
 
 ROLES: dict[str, type[Model]] = {
@@ -39,6 +41,16 @@ def load_model(path: Path, model: type[M], absent: tuple[str, ...] = ()) -> M:
     if value is None or problems:
         raise SpecMistakes(problems)
     return value
+
+
+def load_suite(path: Path) -> tuple[Suite, tuple[Case, ...]]:
+    """A suite with all its cases, reviewed or not. Raises `SpecError`: `SpecMistakes` lists every mistake of every case."""
+    document = read(path)
+    suite, problems = _value(document, Suite)
+    cases, found = read_cases(document, suite)
+    if suite is None or problems or found:
+        raise SpecMistakes(_ordered([*problems, *found], document))
+    return suite, cases
 
 
 def load_volume(path: Path, population: Mapping[str, int]) -> Volume:
@@ -71,6 +83,7 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
     replaced = {role: absolute(given, Path.cwd()) for role, given in overrides.items()}
     documents: dict[str, Document] = {}
     values: dict[str, Model | None] = {}
+    cases: tuple[Case, ...] | None = None
     for role, model in ROLES.items():
         target = replaced.get(role) or _named(document, role)
         if target is None:
@@ -91,8 +104,12 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
             if within is not None and extra and "\0" not in extra:
                 # It is read to be checked, and its mistakes are shown with the lines they stand in.
                 _refuse_outside([absolute(extra, target.parent)], within)
-            values[role], found = _value(documents[role], model)
+            is_suite = role == "tickets" and documents[role].root.text("kind", "") == "Suite"
+            values[role], found = _value(documents[role], Suite if is_suite else model)
             problems += found
+            if is_suite:
+                cases, found = read_cases(documents[role], cast("Suite | None", values[role]))
+                problems += found
     problems += check_across(document, documents.get("topology"), documents.get("boundary"), documents.get("agent"))
     if within is not None:
         _refuse_outside([*paths_in(scenario), *paths_in(tuple(values.values()))], within)
@@ -102,11 +119,12 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
         path=document.path,
         scenario=scenario.model_copy(update=replaced),
         topology=cast(Topology, values["topology"]),
-        tickets=cast(Tickets, values["tickets"]),
+        tickets=cast("Tickets | Suite", values["tickets"]),
         agent=cast(Agent, values["agent"]),
         boundary=cast(Boundary, values["boundary"]),
         quarantine=cast("Quarantine | None", values.get("quarantine")),
         extra=extra_of(cast(Boundary, values["boundary"])),
+        cases=cases,
     )
 
 
@@ -188,9 +206,11 @@ def _refuse_outside(paths: Iterable[Path], root: Path) -> None:
 
 
 def load_any(path: Path) -> Bundle | Model:
-    """A file of any kind, checked; a scenario with all it refers to. Raises `SpecError`."""
+    """A file of any kind, checked; a scenario with all it refers to, a suite with its cases. Raises `SpecError`."""
     document = read(path)
     kind = document.root.get("kind")
     written = str(kind.value) if kind is not None else ""
     model = KINDS.get(written, Scenario)
+    if model is Suite:
+        return load_suite(path)[0]
     return load_bundle(path) if model is Scenario else load_model(path, model)

@@ -65,6 +65,12 @@ def boundary_digest(boundary: Boundary) -> str:
     return _digest(value if boundary.cedar is None else value | {"cedar": _contents(boundary.cedar, "Cedar file")})
 
 
+def seed_digests(bundle: Bundle) -> dict[str, str]:
+    """Each mirrored database -> sha256 over what it is filled with. Raises `SpecError`, as `spec_digest` does."""
+    mirrored = {name: one.seed for name, one in sorted(bundle.topology.databases.items()) if one.mode == "mirrored"}
+    return {name: _digest([_contents(path, "seed") for path in _files(seed)]) for name, seed in mirrored.items()}
+
+
 def seed_files(bundle: Bundle) -> list[Path]:
     """The seed files of the mirrored databases, in the order of the topology's names.
 

@@ -19,6 +19,7 @@ from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tic
 from podctl.spec.prices import PriceLock, Prices
 from podctl.spec.problems import Mark, Problem, printable
 from podctl.spec.source import Document, Item
+from podctl.spec.suite import Case, Suite
 from podctl.spec.volume import Volume
 
 KINDS: dict[str, type[Model]] = {
@@ -34,6 +35,8 @@ KINDS: dict[str, type[Model]] = {
     "Prices": Prices,
     "PriceLock": PriceLock,
     "Ladder": Ladder,
+    "Suite": Suite,
+    "Case": Case,
 }
 
 M = TypeVar("M", bound=Model)

@@ -6,11 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from podctl.errors import SpecError
 from podctl.spec.boundary import Boundary
 from podctl.spec.checks_boundary import check_presets
-from podctl.spec.problems import Mark, Problem, SpecMistakes
+from podctl.spec.problems import Mark, Problem, SpecMistakes, printable
 from podctl.spec.shape import closest
 from podctl.spec.source import Document, Item, read
+from podctl.spec.suite import Case
+
+#: Misfits that are told one by one.
+_TOLD = 20
 
 
 def check_boundary(path: Path, databases: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
@@ -45,6 +50,36 @@ def check_scenario(path: Path, databases: Mapping[str, Mapping[str, Sequence[str
     problems = [*_ignored(document, databases), *_honeytokens(document, databases)]
     if problems:
         raise SpecMistakes(problems)
+
+
+def check_cases(cases: Iterable[Case], databases: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """Frozen rows of accepted cases must fit the tables that are there; ``databases`` as above. Raises `SpecError` naming each case."""
+    wrong = [f"{case.name}: {why}" for case in cases if case.review.status == "accepted" for why in _misfits(case, databases)]
+    if wrong:
+        more = [f"and {len(wrong) - _TOLD} more"] if len(wrong) > _TOLD else []
+        raise SpecError(
+            "frozen rows of cases do not fit the databases any more",
+            code="case-state",
+            cause="\n".join([*wrong[:_TOLD], *more]),
+            unchanged="nothing was run",
+            hint="mend their state as the migration did the tables and accept them again; or podctl learn reject them",
+        )
+
+
+def _misfits(case: Case, databases: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterable[str]:
+    for database, tables in case.state.items():
+        known = databases.get(database)
+        if known is None:
+            yield f"there is no database {database}"
+            continue
+        for table, rows in tables.items():
+            columns = known.get(table.removeprefix("public."))
+            if columns is None:
+                yield f"{database} has no table {printable(table, 80)}"
+                continue
+            gone = [name for name in dict.fromkeys([*rows.key, *rows.columns]) if name not in columns]
+            if gone:
+                yield f"{printable(table, 80)} has no column {printable(', '.join(gone), 200)}"
 
 
 def honeytoken_rows(scenario: Document) -> dict[str, tuple[Mark, Item]]:

@@ -23,6 +23,7 @@ class TableState:
     gone: tuple[Values, ...] = ()
     rows: tuple[Values, ...] = ()
     planted: bool = False  # honeytokens, which the ticket knows nothing of
+    frozen: bool = False  # of a case: rows that are to go may be gone already
 
     @property
     def shown(self) -> str:

@@ -84,10 +84,11 @@ def statement(run: RunResult, certified_ns: int, *, by: str = "", started_by: st
 
 
 def result_of(run: RunResult) -> str:
-    """``PASSED`` only for a finished run of the agent's real model that passed its gate; ``WARNED`` where nobody can tell."""
+    """``PASSED`` only for a finished run of the agent's real model that passed its gate on a sample; ``WARNED`` where nobody can tell."""
     if run.verdict == "fail":
         return "FAILED"
-    return "PASSED" if run.verdict == "pass" and run.status == "finished" and not is_simulated(run) else "WARNED"
+    good = run.verdict == "pass" and run.status == "finished" and not is_simulated(run) and not run.info.suite
+    return "PASSED" if good else "WARNED"
 
 
 def is_simulated(run: RunResult) -> bool:
@@ -190,6 +191,11 @@ def _caveats(run: RunResult) -> Iterator[tuple[str, str]]:
     info = run.info
     if is_simulated(run):
         yield "simulated", "the model's answers came from a script: nothing here says how the agent does with a model"
+    if run.info.suite:
+        yield (
+            "suite",
+            f"its tickets are the cases of suite {run.info.suite}, kept because they went wrong: a sample of no population",
+        )
     if run.status != "finished":
         yield "interrupted", "the run was ended before all its attempts were made"
     if run.verdict == "inconclusive":

@@ -9,7 +9,7 @@ from podctl.data.template import TemplateFacts
 from podctl.pods.plan import PodSpec, Step, steps
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import Topology
-from podctl.spec.tables import check_boundary, check_scenario
+from podctl.spec.tables import check_boundary, check_cases, check_scenario
 from podctl.spec.topology import databases
 
 #: The run of a pod that others are made from.
@@ -49,6 +49,7 @@ async def try_seeds(
             check_boundary(bundle.scenario.boundary, known)
         if bundle.path.is_file():
             check_scenario(bundle.path, known)
+        check_cases(bundle.cases or (), known)
         if keep is not None:
             await keep(spec.id)
         return {name: one.server for name, one in made.items()}

@@ -20,7 +20,7 @@ from podctl.gateway.client import Door
 from podctl.pods.plan import PodSpec, Resource, Step, advance
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import CommandCheck, Database, Topology
-from podctl.spec.tables import check_boundary, check_scenario
+from podctl.spec.tables import check_boundary, check_cases, check_scenario
 
 
 class LocalBackend:
@@ -61,6 +61,7 @@ class LocalBackend:
             check_boundary(bundle.scenario.boundary, known)
         if bundle.path.is_file():
             check_scenario(bundle.path, known)
+        check_cases(bundle.cases or (), known)
         self._runtime = Runtime([*visible, *self._templates.values()])
         self._data_bytes = data_in_memory(list(self._templates.values()), bundle.scenario.run.pods)
         return dict.fromkeys(self._templates, postgres.programs().version)

@@ -33,6 +33,8 @@ def test_every_kind_has_a_section() -> None:
         "Prices",
         "PriceLock",
         "Ladder",
+        "Suite",
+        "Case",
     ]
     assert set(SECTIONS) == set(KINDS)
 
