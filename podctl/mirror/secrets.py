@@ -118,8 +118,8 @@ def is_secret(name: str, value: str) -> bool:
 
 def without_known(text: str, put: str = "podctl-replaced") -> str:
     """The text without keys of a form that is known, private keys and passwords in URLs; what merely looks random stays."""
-    text = _USERINFO.sub(lambda match: f"{match[1]}:{put}", _PEM.sub(put, text))
-    for pattern in (_FORMS, _SLACK, _BEARER):
+    text = _USERINFO.sub(lambda match: f"{match[1]}:{put}", PEM.sub(put, text))
+    for pattern in (FORMS, _SLACK, _BEARER):
         text = pattern.sub(put, text)
     return text
 
