@@ -161,6 +161,7 @@ def test_a_pod_is_looked_at_whoever_makes_it_and_when_it_is_changed(namespace: s
     good(kubectl("delete", "pod", "bare", "-n", namespace, "--grace-period=0", "--force"))
 
 
+@pytest.mark.campaign
 def test_the_end_of_a_certificate_keeps_new_versions_out_and_stops_no_pod(namespace: str, tmp_path: Path) -> None:
     enter(tmp_path, OURS, THEIRS, seconds=4)
     good(apply(deployment("late", OURS), namespace))

@@ -13,6 +13,7 @@ from travelled import NAMES, travelled
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 
 
+@pytest.mark.campaign
 def test_masked_tickets_on_what_they_were_opened_on_end_alike_here_and_there(tmp_path: Path) -> None:
     with serving() as url:
         project = travelled(Server(url), tmp_path / "p")

@@ -76,6 +76,7 @@ def test_installing_twice_changes_nothing_and_uninstalling_leaves_nothing(bare: 
     assert kubectl("get", "namespace", "podctl-system").returncode == 0, "a dry run removes nothing"
 
 
+@pytest.mark.campaign
 def test_what_is_printed_is_what_an_api_server_accepts(bare: None) -> None:
     goes = kubectl("create", "namespace", "podctl-system")
     assert goes.returncode == 0, goes.stderr
@@ -93,6 +94,7 @@ def test_what_is_printed_is_what_an_api_server_accepts(bare: None) -> None:
         kubectl("delete", "namespace", "podctl-system")
 
 
+@pytest.mark.campaign
 def test_what_keeps_the_controller_from_coming_up_is_said(bare: None) -> None:
     lacking = install("--image", image())
     assert lacking.returncode == 3 and 'secret "podctl-store" not found' in lacking.stderr, lacking.stderr

@@ -65,10 +65,12 @@ def weak(engine: None) -> dict[str, dict[str, Result]]:
     return asyncio.run(weak_container.look(["", *WEAKENED]))
 
 
+@pytest.mark.campaign
 def test_a_container_as_it_should_be_fails_none(weak: dict[str, dict[str, Result]]) -> None:
     assert [result for result in weak[""].values() if result.state == "FAIL"] == []
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("protection", WEAKENED)
 def test_a_container_without_a_protection_fails_its_checks(weak: dict[str, dict[str, Result]], protection: str) -> None:
     assert_fails(weak, protection, WEAKENED[protection])
