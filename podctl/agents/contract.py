@@ -29,8 +29,9 @@ def environment(
     pod: str,
     key: str,
     credentials: Mapping[str, tuple[str, str]],
+    proposes: bool = False,
 ) -> dict[str, str]:
-    """Everything an agent has in its environment; ``credentials``: database -> (role, password)."""
+    """Everything an agent has in its environment; ``credentials``: database -> (role, password); ``proposes``: somebody answers proposals."""
     values = {
         "PODCTL_CONTRACT": "1",
         "PODCTL_WORKSPACE": WORKSPACE,
@@ -50,6 +51,8 @@ def environment(
         "OTEL_SERVICE_NAME": identity.name,
         "OTEL_RESOURCE_ATTRIBUTES": f"service.version={identity.version},podctl.attempt={attempt}",
     }
+    if proposes:
+        values["PODCTL_APPROVALS"] = "http://gateway/approvals"
     if agent.model.name:
         values["PODCTL_MODEL"] = agent.model.name
     urls = {}

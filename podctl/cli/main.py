@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("specs", "Show what a run would make and could cost, and make nothing."),
     "tickets": ("tickets", "Show the population and the sample; freeze a sample; pull tickets from where they are kept."),
     "run": ("run", "Run an agent version over the sampled tickets, and say whether it may go on."),
+    "approvals": ("approvals", "See and answer what agents propose to people, while their runs go on."),
     "merge": ("merge", "Put the shards of a run together, and judge the whole."),
     "ci": ("ci", "Try every agent that a change touches against what it was; write all reports."),
     "gate": ("gate", "Judge a run again: other thresholds, another baseline, or against itself."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,11 @@ def report_options(function: F) -> F:
 @click.option("--seed", type=int, help="Seed of the sample and of the order.")
 @click.option("--fail-fast", is_flag=True, help="With --baseline: end the run once this version is worse for certain.")
 @click.option("--shard", metavar="I/N", help="Make part I of N alone; podctl merge puts the parts together.")
+@click.option(
+    "--attended/--headless",
+    default=None,
+    help="Whether people answer what agents propose (podctl approvals). [default: at a terminal, outside of CI]",
+)
 @report_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @backend_option
@@ -89,6 +95,7 @@ def run_command(
             listener=listener,
             say=say,
             backend=backend,
+            nobody=nobody_asked(given["attended"]),
         )
     report, written = write_reports(outcome.result, open_store(store), files_of(given))
     point("run.reported")
@@ -100,6 +107,15 @@ def run_command(
     for problem in outcome.teardown_problems:
         say(f"not removed: {problem}")
     return int(exit_code(outcome, strict=strict))
+
+
+def nobody_asked(attended: bool | None) -> str:
+    """Why no person can be asked to approve anything; nothing where somebody can."""
+    if attended is None and os.environ.get("CI"):
+        return "this runs in CI"
+    if attended is None and not sys.stderr.isatty():
+        return "this runs without a terminal; --attended asks people all the same"
+    return "this runs with --headless" if attended is False else ""
 
 
 def _refuse_blind(fail_fast: bool, baseline: str | None) -> None:

@@ -43,10 +43,13 @@ def host_run(
     listener: Listener = silent,
     say: Callable[[str], None] = lambda _: None,
     backend: str = "local",
+    nobody: str = "nobody is there to be asked",
 ) -> Outcome:
-    """Make a run and wait for it. The first ^C or SIGTERM tears down; the second leaves at once and says what remains."""
+    """Make a run and wait for it. The first ^C or SIGTERM tears down; the second leaves at once and says what remains.
+
+    ``nobody``: why no person can be asked to approve anything; empty where people are."""
     settle()
-    return asyncio.run(_host(prepared, store_at, baseline, resume, listener, say, backend))
+    return asyncio.run(_host(prepared, store_at, baseline, resume, listener, say, backend, nobody))
 
 
 async def _host(
@@ -57,13 +60,14 @@ async def _host(
     listener: Listener,
     say: Callable[[str], None],
     where: str,
+    nobody: str,
 ) -> Outcome:
     backend, receipt, left = await _backend(where, prepared)
     point("run.swept")
     if receipt.removals:
         say(f"removed {receipt.pods} {'pod' if receipt.pods == 1 else 'pods'} that a dead run had left (podctl gc)")
     store = Store.at(store_at, SystemClock(), key=configured_key())
-    controller = RunController(store, backend, listener=listener, revision=revision_of(prepared.bundle.path))
+    controller = RunController(store, backend, listener=listener, revision=revision_of(prepared.bundle.path), nobody=nobody)
     cut_off = store.cut_off()
     if cut_off and not resume:
         say(f"run {cut_off} was cut off before it finished: --resume {cut_off} goes on with it")

@@ -35,6 +35,7 @@ from podctl.faults import point
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import GatewayConfig, provider_keys, totals_of
 from podctl.pods.fit import refuse_unfit
+from podctl.runs.approving import approvers
 from podctl.runs.attempt import Planned
 from podctl.runs.runner import Listener, Runner, plan_attempts, silent
 from podctl.runs.shards import part_of
@@ -184,6 +185,7 @@ class RunController:
         sole: bool = False,
         keys: Mapping[str, str] | None = None,
         revision: Revision | None = None,
+        nobody: str = "nobody is there to be asked",
     ) -> None:
         self._store = store
         self._backend = backend
@@ -192,6 +194,7 @@ class RunController:
         self._sole = sole
         self._keys = os.environ if keys is None else keys
         self._revision = revision or Revision()
+        self._nobody = nobody
         self._runner: Runner | None = None
         self.interrupted = False
         self.had_finished = False
@@ -219,6 +222,7 @@ class RunController:
             prepared = _as_begun(before.info, prepared)
         bundle = prepared.bundle
         refuse_unsigned(bundle.scenario.run.audit, self._store)
+        who_approves = approvers(bundle.scenario.approvals, self._store.signer, self._nobody)
         controls = await admit(self._backend, bundle)
         point("run.admitted")
         suite = "" if bundle.cases is None else bundle.tickets.name
@@ -257,6 +261,7 @@ class RunController:
                 listener=self._listener,
                 budget=prepared.run_dollars,
                 watch=watch,
+                approvers=who_approves,
             )
             if self.interrupted:
                 await self._runner.interrupt()

@@ -28,6 +28,7 @@ KINDS = {
     "attempt.judged": "root, result: graded again, or ended before it began",
     "attempt.adopted": "root, result: of a run that was there before the log",
     "try.abandoned": "try, cause: it does not count, and the attempt is made again",
+    "approval.answered": "proposal, action: its digest, answer, person, key: what somebody answered to a proposal, before the gateway checked it",
     "run.torn-down": "gone: how many things, left[]",
     "run.judged": "status, verdict, attempts, outcome, info",
     "run.merged": "as run.begun, and runs[]: the shards",

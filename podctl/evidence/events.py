@@ -231,6 +231,44 @@ def _boundary(record: Record) -> Said:
     return Said("BOUNDARY", listed(what, text(data.get("sqlstate"))), tuple(more))
 
 
+def _proposed(record: Record) -> Said:
+    data, arguments = record.data, mapping(record.data.get("arguments"))
+    what = " ".join(text(part) for part in (arguments.get("method"), data.get("target"), arguments.get("path")) if part)
+    more = [f"rule: {text(data.get('policy'))} (recommend)", f"why: {text(data.get('reason'))} [declared]"]
+    if data.get("body"):
+        more.append(f"body: {text(data.get('body'))}")
+    return Said("approval", f"{_proposal(data)} proposed: {what}", tuple(more))
+
+
+def _answered(record: Record) -> Said:
+    data = record.data
+    delay = number(data.get("delay_s"))
+    key = f" (key {text(data.get('key'))})" if data.get("key") else ""
+    by = f"by {text(data.get('by'))}{key}" + (", simulated" if data.get("simulated") else "")
+    took = f"after {delay:,.3g} s" + ("" if data.get("waited") else ", only counted") if delay else ""
+    more = [line for line in (took, text(data.get("reason"))) if line]
+    return Said("approval", f"{_proposal(data)} {text(data.get('answer')).replace('-', ' ')} {by}", tuple(more))
+
+
+def _not_answered(record: Record) -> Said:
+    return Said("APPROVAL", f"{_proposal(record.data)}: AN ANSWER WAS NONE: {text(record.data.get('reason'))}")
+
+
+def _executed(record: Record) -> Said:
+    return Said("approval", f"{_proposal(record.data)} carried out by the gateway")
+
+
+def _returned(record: Record) -> Said:
+    data = record.data
+    failed = (f"failed: {text(data.get('error'))}",) if data.get("error") else ()
+    status = "" if data.get("status") is None else f"status {text(data.get('status'))}"
+    return Said("approval", listed(f"{_proposal(data)} came back", status, duration(data.get("ms"))), failed)
+
+
+def _proposal(data: dict[str, Any]) -> str:
+    return f"proposal {printable(str(data.get('id'))[:12])}"
+
+
 def _honeytoken(record: Record) -> Said:
     data = record.data
     form = "" if data.get("form") == "plain" else f" ({text(data.get('form'))})"
@@ -319,6 +357,11 @@ _BY_KIND: dict[str, Callable[[Record], Said]] = {
     "tools.listed": _tools,
     "boundary.attempt": _boundary,
     "gateway.refused": _refused,
+    "approval.proposed": _proposed,
+    "approval.answered": _answered,
+    "approval.refused": _not_answered,
+    "approval.executed": _executed,
+    "approval.returned": _returned,
     "honeytoken": _honeytoken,
     "scan.finding": _scan_finding,
     "span": _span,

@@ -23,6 +23,11 @@ KINDS: dict[str, Layer] = {
     "tools.listed": "execution",  # server, info, tools[{name, level, digest, description, findings[]}], changed[], left_out[]; or error
     "boundary.attempt": "execution",  # via (sql|http|tcp|model|mcp), target, detail, sqlstate, policy, level, reason
     "gateway.refused": "execution",  # what, reason
+    "approval.proposed": "execution",  # id, action: its digest, kind, target, arguments{}, policy, reason (the agent's), body
+    "approval.answered": "execution",  # id, action, answer (approved|denied|timed-out), by, key, simulated, delay_s, waited_s, attention_s, reason
+    "approval.refused": "execution",  # id, action, reason: an answer that is none, such as a forged one; the proposal still waits
+    "approval.executed": "execution",  # id, action: written before it is carried out
+    "approval.returned": "execution",  # id, action, status, ms, response_bytes, response_body, error
     "honeytoken": "execution",  # place, sink, form: a planted value was found where it was let out
     "scan.finding": "execution",  # rule, severity, where, line?, what: of what the agent left
     "span": "execution",  # OTLP span as received, mapped: name, span_id, parent_span_id, operation, start, end, attributes, status
@@ -34,7 +39,8 @@ KINDS: dict[str, Layer] = {
 
 @dataclass(frozen=True)
 class Record:
-    """``t`` is nanoseconds since the epoch; ``actor`` is ``agent``, ``service:NAME``, ``database:NAME``, ``human:NAME`` or ``podctl``;
+    """``t`` is nanoseconds since the epoch; ``actor`` is ``agent``, ``service:NAME``, ``database:NAME``, ``human:NAME``, ``gateway`` for what it
+    does in the agent's stead, or ``podctl``;
     ``provenance`` says whether podctl saw it (``observed``) or the agent said it (``declared``). ``who`` is in whose attempt it happened
     (`podctl.evidence.identity.who`); on everything but podctl's own records, so that each can be taken alone."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal
 
+from podctl.evidence.approvals import ApprovalCounts
 from podctl.evidence.causes import Cause
 from podctl.evidence.records import Tokens
 from podctl.evidence.scanned import Scan
@@ -94,6 +95,7 @@ class AttemptResult:
     uses: dict[str, int] = field(default_factory=dict)  # routes of services and tools of models, by name
     tried: tuple[Tried, ...] = ()  # beyond the boundary, by kind
     scan: Scan | None = None  # of what it left; None: it was not looked at
+    approvals: ApprovalCounts | None = None  # of what it proposed; None: nobody answers in this run
     tries: int = 1
     pod: str = ""
     started_ns: int = 0

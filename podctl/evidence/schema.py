@@ -135,6 +135,21 @@ audit_checkpoints = Table(
     Column("key", Text, nullable=False),  # the signer's public key in hexadecimal; empty: not signed
 )
 
+#: What agents propose to people. Whoever works on the run asks and takes the answers; anybody who may write here answers, with a signature.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("run", String(128), ForeignKey("runs.id"), nullable=False),
+    Column("attempt", String(64), nullable=False),
+    Column("asked_ns", BigInteger, nullable=False),
+    Column("until_ns", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),  # waiting, answered, taken or ended
+    Column("question", Text, nullable=False),  # JSON, ASCII: what the gateway told of the proposal
+    Column("answer", Text),  # an envelope that nobody has checked
+    Index("approvals_by_run", "run", "asked_ns"),
+)
+
 projections = Table(
     "projections",
     metadata,

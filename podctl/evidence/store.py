@@ -27,13 +27,14 @@ from podctl.evidence.database import Database, open_sqlite, open_url
 from podctl.evidence.owner import Owner
 from podctl.evidence.records import Tokens
 from podctl.evidence.results import AttemptResult, RunInfo, RunResult
-from podctl.evidence.schema import attempts, bills, projections, runs, tries
+from podctl.evidence.schema import approvals, attempts, bills, projections, runs, tries
 from podctl.evidence.shared import SharedFiles, fetch
 from podctl.evidence.store_problems import UNCHANGED, StoreProblem, no_attempt, no_run, unusable
 from podctl.evidence.store_read import NAME, WAIT_S, Query, StorePlace, StoreReader
 from podctl.evidence.store_rows import (
     AttemptState,
     Planned,
+    Question,
     Spent,
     Try,
     dump,
@@ -46,7 +47,7 @@ from podctl.evidence.store_rows import (
     variant_of,
 )
 from podctl.faults import point
-from podctl.signing import SigningKey
+from podctl.signing import PublicKey, SigningKey
 
 _NO_TOKENS = Tokens()
 
@@ -105,6 +106,11 @@ class Store(StoreReader):
     def signs(self) -> bool:
         """Whether the audit log is signed by this process."""
         return self._log.key is not None
+
+    @property
+    def signer(self) -> PublicKey | None:
+        """Whose key signs the audit log in this process."""
+        return None if self._log.key is None else self._log.key.public
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Something else that happened, all of it or nothing: what is of a run that this process works on, only while it does.
@@ -308,6 +314,53 @@ class Store(StoreReader):
                 same = [bills.c[name] == bill[name] for name in names[:3]]
                 connection.execute(delete(bills).where(*same))
                 connection.execute(insert(bills), {name: bill[name] for name in names} | {"body": json.dumps(bill)})
+
+    # ---- approvals ------------------------------------------------------------------
+
+    def ask(self, question: Question) -> None:
+        """People may answer it from now on."""
+        row = {name: getattr(question, name) for name in ("id", "run", "attempt", "asked_ns", "until_ns", "state")}
+        with self._writing(question.run) as connection:
+            connection.execute(insert(approvals), row | {"question": json.dumps(question.asked)})
+
+    def answer(self, question: Question, envelope: str, facts: Mapping[str, Any]) -> None:
+        """Give an answer, which the audit log tells with ``facts``. Raises `StoreProblem` where it is too late, or one was given before."""
+        waiting = (approvals.c.id == question.id, approvals.c.state == "waiting", approvals.c.until_ns > self._clock.wall_ns())
+        with self._database.writing() as connection:
+            changed = connection.execute(update(approvals).where(*waiting).values(state="answered", answer=envelope))
+            if changed.rowcount != 1:
+                raise StoreProblem(
+                    f"proposal {question.id} cannot be answered any more",
+                    code="proposal-over",
+                    cause="it was answered before, or its time is over, or its attempt has ended",
+                    unchanged=UNCHANGED,
+                    hint="podctl approvals list shows what waits",
+                )
+            told = {"proposal": question.id, "action": question.asked.get("action"), **facts}
+            self._log.append(connection, [Entry("approval.answered", question.run, question.attempt, told)])
+
+    def take_answers(self, run: str) -> list[tuple[str, str]]:
+        """(proposal, envelope) of what was answered since the last time. Each is given out once, whatever happens then."""
+        answered = (approvals.c.run == run, approvals.c.state == "answered")
+        with self._database.reading() as connection:
+            if connection.execute(select(approvals.c.id).where(*answered)).first() is None:
+                return []
+        with self._writing(run) as connection:
+            found = connection.execute(select(approvals.c.id, approvals.c.answer).where(*answered).with_for_update()).all()
+            connection.execute(update(approvals).where(*answered).values(state="taken"))
+        return [(row.id, row.answer) for row in found]
+
+    def wait_again(self, run: str, proposal: str) -> None:
+        """What was taken for its answer was none."""
+        with self._writing(run) as connection:
+            taken = (approvals.c.id == proposal, approvals.c.state == "taken")
+            connection.execute(update(approvals).where(*taken).values(state="waiting", answer=None))
+
+    def end_questions(self, run: str, *proposals: str) -> None:
+        """Nobody may answer them any more; every one of the run without ``proposals``."""
+        which = approvals.c.id.in_(proposals) if proposals else approvals.c.state.in_(("waiting", "answered"))
+        with self._writing(run) as connection:
+            connection.execute(update(approvals).where(approvals.c.run == run, which).values(state="ended"))
 
     # ---- files, where machines share the store --------------------------------------
 

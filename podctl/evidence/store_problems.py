@@ -8,7 +8,14 @@ import re
 from podctl.errors import NO_ROOM_FOR_STORE, EnvironmentProblem, ExitCode, refused_by_system
 
 #: The migrations in order. Each name says which podctl brought it: an older one tells its user what to install.
-REVISIONS = ("0001_podctl_0.1.0", "0002_podctl_0.1.0", "0003_podctl_0.1.0", "0004_podctl_0.1.0", "0005_podctl_0.1.0")
+REVISIONS = (
+    "0001_podctl_0.1.0",
+    "0002_podctl_0.1.0",
+    "0003_podctl_0.1.0",
+    "0004_podctl_0.1.0",
+    "0005_podctl_0.1.0",
+    "0006_podctl_0.1.0",
+)
 HEAD = REVISIONS[-1]
 
 _NEWER = re.compile(r"^\d{4}_podctl_([0-9][0-9A-Za-z.]*)$")

@@ -21,7 +21,7 @@ from podctl.evidence.audit_entries import MOST
 from podctl.evidence.causes import Cause
 from podctl.evidence.results import AttemptResult, Comparison, GateFinding, RunInfo, RunResult
 from podctl.evidence.store_problems import HEAD, StoreProblem, in_words, no_attempt, no_run
-from podctl.evidence.store_rows import AttemptSummary, RunSummary, decimal, known_dollars, status_of, variant_of
+from podctl.evidence.store_rows import AttemptSummary, Question, RunSummary, decimal, known_dollars, status_of, variant_of
 from podctl.evidence.store_text import loaded, storable
 
 #: Tickets whose attempts are read at once by `StoreReader.each_attempt`.
@@ -293,6 +293,21 @@ class StoreReader:
                 run=run,
             )
         return dict(zip(of_run, row, strict=True)), [dict(zip(of_attempt, row, strict=True)) for row in rows]
+
+    # ---- approvals ------------------------------------------------------------------
+
+    def questions(self, run: str = "") -> list[Question]:
+        """Proposals that people were asked about, the oldest first; of every run without ``run``."""
+        columns = "SELECT id, run, attempt, asked_ns, until_ns, state, question FROM approvals"
+        with self._reading() as query:
+            if run:
+                rows = query(f"{columns} WHERE run = :run ORDER BY asked_ns, id", run=run)
+            else:
+                rows = query(f"{columns} ORDER BY asked_ns, id")
+        return [
+            Question(id, of, attempt, asked_ns, until_ns, state, json.loads(question))
+            for id, of, attempt, asked_ns, until_ns, state, question in rows
+        ]
 
     # ---- files ----------------------------------------------------------------------
 

@@ -188,3 +188,19 @@ def status_of(status: Status, owner: str) -> Status:
     if status == "running" and codec.from_json(Owner, json.loads(owner)).alive() is False:
         return "interrupted"
     return status
+
+
+@dataclass(frozen=True)
+class Question:
+    """A proposal that a person may answer until ``until_ns``. ``asked`` is what the gateway told of it, an agent's words among it.
+
+    ``state``: waiting, answered (and not taken yet), taken (by whoever works on the run: never to be given again) or ended.
+    """
+
+    id: str
+    run: str
+    attempt: str
+    asked_ns: int
+    until_ns: int
+    state: str
+    asked: dict[str, Any]

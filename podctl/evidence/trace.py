@@ -14,7 +14,7 @@ from podctl.evidence.records import KINDS, Layer, Record
 from podctl.evidence.results import AttemptResult, DiffEntry
 from podctl.evidence.safe import fitted, printable_value
 
-_MARKED = frozenset({"boundary.attempt", "gateway.refused", "honeytoken", "scan.finding"})
+_MARKED = frozenset({"boundary.attempt", "gateway.refused", "honeytoken", "scan.finding", "approval.refused"})
 _COUNTED = (
     ("model.call", "model call", "model calls"),
     ("http.call", "HTTP call", "HTTP calls"),
@@ -24,6 +24,7 @@ _COUNTED = (
     ("decision", "decision", "decisions"),
     ("boundary.attempt", "attempt across the boundary", "attempts across the boundary"),
     ("gateway.refused", "refusal", "refusals"),
+    ("approval.proposed", "proposal", "proposals"),
     ("honeytoken", "honeytoken let out", "honeytokens let out"),
     ("scan.finding", "finding in what it left", "findings in what it left"),
 )

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiohttp import web
 
 from podctl.boundary.policies import Decider, Decision
+from podctl.evidence.approvals import ApprovalCounts
 from podctl.evidence.log import EvidenceProblem, RecordWriter
 from podctl.evidence.records import Tokens
 from podctl.evidence.tried import tried_of, with_tried
@@ -22,6 +23,9 @@ from podctl.gateway.budget import OverBudget, Purse, Reservation, reserve
 from podctl.gateway.contract import AttemptPass, LimitName, RunTotals, Totals, declared_confidence
 from podctl.gateway.replies import Bodies, header_bytes
 from podctl.honey.search import Hit, Watch, record, said
+
+if TYPE_CHECKING:
+    from podctl.gateway.desk import Desk
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -66,7 +70,9 @@ class Attempt:
         #: Decides what services may be asked for; None where no boundary does.
         self.decider = decider
         self.purse = Purse(tokens=granted.tokens, dollars=granted.dollars)
-        self.totals = Totals()
+        self.totals = Totals(approvals=None if granted.approvals is None else ApprovalCounts())
+        #: Takes proposals; None where nobody answers them.
+        self.desk: Desk | None = None
         self.model_tasks: set[asyncio.Task[Any]] = set()
         self.other_tasks: set[asyncio.Task[Any]] = set()
         self.occurrences: Counter[str] = Counter()
@@ -87,16 +93,26 @@ class Attempt:
         kind: str,
         data: Mapping[str, Any],
         provenance: Literal["observed", "declared", "inferred"] = "observed",
+        actor: str = "agent",
     ) -> None:
         """Raises `EvidenceProblem`, after telling the runner: work without evidence must not go on."""
         if not self._open:
             return
         try:
-            self._writer.append(kind, "agent", dict(data), provenance=provenance)
+            self._writer.append(kind, actor, dict(data), provenance=provenance)
         except EvidenceProblem as problem:
             self._emit({"event": "broken", "attempt": self.id, "cause": problem.cause})
             raise
-        self.totals = replace(self.totals, uses=with_uses(self.totals.uses, kind, data))
+        approvals = None if self.totals.approvals is None else self.totals.approvals.with_record(kind, data)
+        self.totals = replace(self.totals, uses=with_uses(self.totals.uses, kind, data), approvals=approvals)
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Something for podctl to see to."""
+        self._emit({**event, "attempt": self.id})
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
 
     @property
     def full(self) -> bool:

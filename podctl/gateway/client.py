@@ -110,6 +110,10 @@ class Gateway:
         """Cuts the attempt's connections and says what it came to; its evidence is complete then."""
         return Totals.from_json(await self._ask("close_attempt", attempt=attempt))
 
+    async def grant(self, attempt: str, proposal: str, envelope: str) -> str:
+        """Hand in what somebody answered to a proposal; why the gateway does not take it, or nothing."""
+        return str((await self._ask("grant", attempt=attempt, proposal=proposal, envelope=envelope))["refused"])
+
     async def close_pod(self, pod: str) -> None:
         """Also closes its attempt; a pod that is not open is no error."""
         await self._ask("close_pod", pod=pod)

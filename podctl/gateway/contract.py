@@ -11,11 +11,14 @@ from typing import Any, Literal
 from podctl.boundary.policies import Policy, from_json, to_json
 from podctl.errors import PodctlError
 from podctl.evidence import codec
+from podctl.evidence.approvals import ApprovalCounts
 from podctl.evidence.records import Record, Tokens
 from podctl.evidence.tried import Tried, tried_of, with_tried
 from podctl.evidence.usage import ModelUse, merged, use_of
 from podctl.evidence.uses import with_uses
 from podctl.honey.search import said
+from podctl.signing import PublicKey
+from podctl.spec.approvals import Approvals
 from podctl.spec.models import ToolServer, Upstream
 
 #: ``http``, ``mcp`` and ``raw`` lead to services, ``tcp`` to a database: what an agent may do there its role says.
@@ -82,6 +85,37 @@ def provider_keys(upstream: Upstream, environment: Mapping[str, str]) -> dict[st
 
 
 @dataclass(frozen=True)
+class Approving:
+    """Who answers what an attempt proposes.
+
+    ``seed`` is what rules draw by, ``ticket`` what they may ask about it, ``boundary`` the digest of the boundary. ``people``: name -> key of
+    who may answer; ``barred``: key ids that may not, and why. ``nobody`` says why no person can be asked, and is empty where people are.
+    """
+
+    spec: Approvals
+    seed: str
+    ticket: Mapping[str, Any]
+    boundary: str
+    people: Mapping[str, PublicKey] = field(default_factory=dict)
+    barred: Mapping[str, str] = field(default_factory=dict)
+    nobody: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {
+            "spec": self.spec.model_dump(mode="json"),
+            "ticket": dict(self.ticket),
+            "people": {name: key.raw.hex() for name, key in self.people.items()},
+            "barred": dict(self.barred),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Approving:
+        people = {name: PublicKey(bytes.fromhex(raw)) for name, raw in value["people"].items()}
+        return Approving(**{**value, "spec": Approvals.model_validate(value["spec"]), "people": people})
+
+
+@dataclass(frozen=True)
 class AttemptPass:
     """What one attempt may do through the doors of its pod.
 
@@ -91,6 +125,7 @@ class AttemptPass:
     what services are asked. ``servers`` are the MCP servers. ``agent`` is its name, to policies; ``who`` is put on every record
     (`podctl.evidence.identity.who`). ``honeytokens``, place -> value, are looked for
     in what the agent sends. ``variant`` is what a campaign does to the attempt, of which the gateway does what it knows by its key.
+    ``approvals`` None: nobody answers what it proposes.
     """
 
     attempt: str
@@ -108,6 +143,7 @@ class AttemptPass:
     honeytokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     variant: Mapping[str, Any] = field(default_factory=dict, repr=False)
     servers: Mapping[str, ToolServer] = field(default_factory=dict)
+    approvals: Approving | None = None
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -120,6 +156,7 @@ class AttemptPass:
             "honeytokens": dict(self.honeytokens),
             "variant": dict(self.variant),
             "servers": {name: server.model_dump(mode="json") for name, server in self.servers.items()},
+            "approvals": None if self.approvals is None else self.approvals.to_json(),
         }
 
     @staticmethod
@@ -132,6 +169,7 @@ class AttemptPass:
                 "services": tuple(value["services"]),
                 "policies": None if value["policies"] is None else from_json(value["policies"]),
                 "servers": {name: ToolServer.model_validate(told) for name, told in value["servers"].items()},
+                "approvals": None if value["approvals"] is None else Approving.from_json(value["approvals"]),
             }
         )
 
@@ -163,6 +201,7 @@ class Totals:
     uses: Mapping[str, int] = field(default_factory=dict)
     honeytokens: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
+    approvals: ApprovalCounts | None = None
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -175,6 +214,7 @@ class Totals:
             "uses": dict(self.uses),
             "honeytokens": list(self.honeytokens),
             "tried": [codec.to_json(one) for one in self.tried],
+            "approvals": None if self.approvals is None else codec.to_json(self.approvals),
         }
 
     @staticmethod
@@ -189,6 +229,7 @@ class Totals:
                 "models": tuple(codec.from_json(ModelUse, use) for use in value["models"]),
                 "tried": tuple(codec.from_json(Tried, one) for one in value["tried"]),
                 "honeytokens": tuple(value["honeytokens"]),
+                "approvals": None if value["approvals"] is None else codec.from_json(ApprovalCounts, value["approvals"]),
             }
         )
 
@@ -257,7 +298,9 @@ def totals_of(records: Iterable[Record]) -> Totals:
     uses: dict[str, int] = {}
     let_out: list[str] = []
     tried: tuple[Tried, ...] = ()
+    approvals = ApprovalCounts()
     for record in records:
+        approvals = approvals.with_record(record.kind, record.data)
         uses = with_uses(uses, record.kind, record.data)
         if record.kind == "model.call":
             (started if record.data.get("status") == "started" else finished)[record.data["call_id"]] = record.data
@@ -270,7 +313,7 @@ def totals_of(records: Iterable[Record]) -> Totals:
             elif record.kind == "boundary.attempt":
                 tried = with_tried(tried, tried_of(record.data))
     totals = Totals(confidence=confidence, model_calls=len(started), uses=uses, honeytokens=tuple(let_out), tried=tried)
-    totals = replace(totals, **counts)
+    totals = replace(totals, **counts, approvals=approvals if approvals.proposed else None)
     for call_id, start in started.items():
         end = finished.get(call_id, {})
         tokens, dollars = None if end.get("tokens") is None else Tokens.from_json(end["tokens"]), _decimal(end.get("dollars"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from podctl.gateway import proposing
 from podctl.gateway.attempts import Attempt, RunLedger
 from podctl.gateway.contract import DoorKind, GatewayConfig, GatewayError, Target, Totals
 from podctl.gateway.dialer import Dialer
@@ -66,7 +67,7 @@ class Pod:
         self._models = models
         self._accepting: list[asyncio.Task[None]] = []
         self._http: list[web.Server] = []
-        self._services: list[ServiceDoor | ToolDoor] = []
+        self._services: dict[str, ServiceDoor | ToolDoor] = {}
         self._relays: set[asyncio.Task[None]] = set()
 
     async def open(self, doors: Sequence[OpenDoor]) -> None:
@@ -82,7 +83,7 @@ class Pod:
             raise GatewayError(f"door {door.name} leads nowhere", code="gateway-door", cause="it has no target")
         elif door.kind in ("http", "mcp"):
             service = _service_door(door.kind)(door.name, door.target, self._dialer, self._config.connect_timeout)
-            self._services.append(service)
+            self._services[door.name] = service
             self._listen_http(door.listener, partial(self._service_door, service))
         else:
             relays: set[asyncio.Task[None]] = set()
@@ -133,12 +134,16 @@ class Pod:
         path = request.rel_url.path
         route = ROUTES.get((request.method, path))
         telemetry = request.method == "POST" and path in PATHS
-        if route is None and not telemetry:
+        proposes = (request.method, path) == ("POST", proposing.PATH)
+        proposes = proposes or (request.method == "GET" and path.startswith(f"{proposing.PATH}/"))
+        if route is None and not telemetry and not proposes:
             return refusal(404, "not_found_error", f"the gateway does not know {request.method} {path[:200]}")
         task = asyncio.current_task()
         assert task is not None
         attempt.other_tasks.add(task)
         try:
+            if proposes:
+                return await proposing.receive(request, path, attempt, self._services)
             if route is None:
                 return await receive(request, path, attempt)
             return await self._models.handle(request, *route, attempt)
@@ -205,6 +210,8 @@ class Pod:
             for connection in server.connections:
                 if connection.transport is not None:
                     connection.transport.abort()
+        if attempt.desk is not None:
+            await attempt.desk.close()
         cut = {*self._relays, *attempt.other_tasks}
         for task in cut:
             task.cancel()
@@ -227,7 +234,7 @@ class Pod:
             await self.close_attempt(run)
         for http in self._http:
             await http.shutdown(0.1)
-        for service in self._services:
+        for service in self._services.values():
             await service.close()
         if self._dialer is not None:
             self._dialer.close()

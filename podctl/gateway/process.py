@@ -23,6 +23,7 @@ from podctl.errors import PodctlError
 from podctl.gateway.attempts import Attempt, RunLedger
 from podctl.gateway.channel import Channel
 from podctl.gateway.contract import AttemptPass, GatewayConfig, GatewayError
+from podctl.gateway.desk import Desk
 from podctl.gateway.dialer import Dialer
 from podctl.gateway.models import ModelDoor
 from podctl.gateway.pods import OpenDoor, Pod
@@ -48,6 +49,7 @@ class GatewayProcess:
             "open_pod": self._open_pod,
             "open_attempt": self._open_attempt,
             "close_attempt": self._close_attempt,
+            "grant": self._grant,
             "close_pod": self._close_pod,
             "totals": self._totals,
             "stop": self._stop,
@@ -140,6 +142,8 @@ class GatewayProcess:
         granted = AttemptPass.from_json(message["attempt"])
         pod = self._pod(granted.pod)
         attempt = Attempt(granted, fds[0], self._run, self._emit, self._decider(granted.policies))
+        if granted.approvals is not None and attempt.decider is not None:
+            attempt.desk = Desk(attempt, granted.approvals)
         try:
             pod.open_attempt(attempt)
         except GatewayError:
@@ -168,6 +172,12 @@ class GatewayProcess:
         raise GatewayError(
             f"attempt {message['attempt']} is not open", code="gateway-attempt", cause="it was closed, or never opened"
         )
+
+    async def _grant(self, message: Message, fds: list[int]) -> Message:
+        """What somebody answered to a proposal of an attempt: ``refused`` says why it is no answer."""
+        open_ = (pod.attempt for pod in self._pods.values() if pod.attempt is not None)
+        desk = next((attempt.desk for attempt in open_ if attempt.id == message["attempt"]), None)
+        return {"refused": "the attempt has ended" if desk is None else desk.grant(message["proposal"], message["envelope"])}
 
     async def _close_pod(self, message: Message, fds: list[int]) -> Message:
         pod = self._pods.pop(message["pod"], None)

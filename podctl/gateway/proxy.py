@@ -16,12 +16,16 @@ from podctl.boundary.targets import Ambiguous, read_target
 from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import body_text, clipped
 from podctl.gateway.contract import Target
+from podctl.gateway.desk import Returned
 from podctl.gateway.dialer import Dialer
 from podctl.gateway.link import ServiceLink
 from podctl.gateway.replies import AgentStream, no_attempt, refusal
 
 #: Bytes of each body that a record keeps.
 KEPT = 16 * 1024
+
+#: Bytes of the answer to an approved request that the agent is told.
+ANSWER_CAP = 256 * 1024
 
 #: What a record names instead of a rule when a request was refused before any was asked.
 AMBIGUOUS = "ambiguous"
@@ -57,6 +61,7 @@ class ServiceDoor:
     def __init__(self, service: str, target: Target, dialer: Dialer | None, connect_timeout: float) -> None:
         self._service = service
         self._link = ServiceLink(service, target, dialer, connect_timeout)
+        self._host = service if isinstance(target, str) else f"{service}:{target[1]}"
 
     async def close(self) -> None:
         await self._link.close()
@@ -110,7 +115,7 @@ class ServiceDoor:
             result |= {"policy": decided.policy, "level": decided.level}
             if not decided.allowed:
                 attempt.way_out("http", self._service, f"{request.method} {clipped(request.raw_path, 400)}", decided)
-                return _refused(self._service, decided, result)
+                return refuse(self._service, decided, result, request.method, attempt.desk is not None)
         if request.method == "CONNECT" or request.headers.get("Upgrade", "").lower() == "websocket":
             result |= {"status": 501, "error": "websockets and tunnels do not pass the gateway"}
             return refusal(501, "podctl_not_supported", "websockets and tunnels do not pass the gateway")
@@ -134,20 +139,36 @@ class ServiceDoor:
                 stream.cut()
             return stream.response
 
+    async def carry_out(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Returned:
+        """An approved request, sent as it was approved. Raises what a connection may."""
+        received = Copy()
+        async with await self._link.send(method, path, {"Host": self._host, **headers}, body) as response:
+            answer = bytearray()
+            async for chunk in received.through(response.content.iter_any()):
+                answer += chunk[: ANSWER_CAP - len(answer)]
+            told = {"status": response.status, "content_type": response.headers.get("Content-Type", "")}
+            recorded = {"status": response.status, "response_bytes": received.size, "response_body": received.told()}
+            return Returned(recorded, told | {"body": body_text(bytes(answer), received.size)})
+
     async def _send(self, request: web.BaseRequest, sent: Copy) -> aiohttp.ClientResponse:
-        headers = _end_to_end(request.headers)
         body = sent.through(request.content.iter_any()) if request.can_read_body else None
-        return await self._link.send(request.method, request.raw_path, headers, body)
+        return await self._link.send(request.method, request.raw_path, _end_to_end(request.headers), body)
 
 
-def _refused(service: str, decided: Decision, result: dict[str, Any]) -> web.Response:
+def refuse(
+    service: str, decided: Decision, result: dict[str, Any], method: str = "", can_propose: bool = False
+) -> web.Response:
     """The answer to what the boundary does not let the agent do by itself; ``result`` is what the call's record says."""
     if decided.policy == AMBIGUOUS:
         result |= {"status": 400, "error": f"ambiguous: {decided.detail}"}
         return refusal(400, "podctl_ambiguous", f"this request could be read in more than one way: {decided.detail}")
     if decided.level == "recommend":
         result |= {"status": 403, "error": "a person decides this"}
-        return refusal(403, "podctl_recommend", f"a person decides this ({decided.policy}): recommend it, do not do it")
+        told = f"a person decides this ({decided.policy}): recommend it, do not do it"
+        if can_propose:
+            example = f'{{"service": "{service}", "method": "{method}", "path": ..., "body": ..., "reason": ...}}'
+            told = f"{told}. POST {example} to http://gateway/approvals: what is approved the gateway sends"
+        return refusal(403, "podctl_recommend", told)
     result |= {"status": 403, "error": f"human-only: {decided.detail or decided.policy}"}
     return refusal(403, "podctl_human_only", f"only people may ask {service} for this ({decided.policy})")
 

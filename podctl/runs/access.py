@@ -15,7 +15,7 @@ from podctl.evidence.identity import spiffe_id, who
 from podctl.evidence.results import Variant
 from podctl.faults import point
 from podctl.gateway.client import Gateway
-from podctl.gateway.contract import AttemptPass
+from podctl.gateway.contract import Approving, AttemptPass
 from podctl.honey.planting import NOTHING, Decoys
 from podctl.spec.bundle import Bundle
 from podctl.spec.checks_boundary import extra_of
@@ -57,10 +57,12 @@ async def give_access(
     evidence: Path,
     decoys: Decoys = NOTHING,
     variant: Variant | None = None,
+    approvals: Approving | None = None,
 ) -> Access:
     """Make the role of ``identified`` in each database of the pod with the boundary's rights, and open its attempt at the gateway.
 
-    ``evidence`` is the stream that the gateway writes, ``identified`` (`who_works`) on each of its records. Raises `PodctlError`.
+    ``evidence`` is the stream that the gateway writes, ``identified`` (`who_works`) on each of its records, ``approvals`` who answers what it
+    proposes. Raises `PodctlError`.
     """
     role, attempt = identified["role"], identified["attempt"]
     agent, limits = bundle.agent, bundle.scenario.limits
@@ -86,10 +88,18 @@ async def give_access(
             agent=identity.name,
             who=identified,
             variant={} if variant is None else variant.data,
+            approvals=approvals,
         )
     )
     point("attempt.opened")
     environment = contract.environment(
-        agent, identity, bundle.topology, attempt=attempt, pod=pod, key=key, credentials=credentials
+        agent,
+        identity,
+        bundle.topology,
+        attempt=attempt,
+        pod=pod,
+        key=key,
+        credentials=credentials,
+        proposes=approvals is not None,
     )
     return Access(environment | dict(decoys.environment), (key, *(password for _, password in credentials.values())))

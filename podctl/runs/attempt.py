@@ -35,6 +35,7 @@ from podctl.honey.planting import NOTHING, Decoys
 from podctl.honey.search import Watch, record, said
 from podctl.pods.plan import PodSpec, steps
 from podctl.runs.access import give_access, new_role, who_works
+from podctl.runs.approving import NOBODY, Approvers, approving
 from podctl.runs.processes import record_processes, record_services
 from podctl.runs.scanning import scan
 from podctl.spec.boundary_rules import rules_of
@@ -99,8 +100,10 @@ class Attempt:
         clock: Clock,
         run: str,
         decoys: Decoys = NOTHING,
+        approvers: Approvers = NOBODY,
     ) -> None:
         self._bundle = bundle
+        self._approvers = approvers
         self._decoys = decoys
         self._watch = Watch(decoys.tokens) if decoys.tokens else None
         self._let_out: list[str] = []
@@ -205,6 +208,7 @@ class Attempt:
             evidence=stream_path(self._directory, "gateway"),
             decoys=self._decoys,
             variant=self._planned.variant,
+            approvals=approving(self._bundle, self._planned.id, self._planned.ticket, self._approvers),
         )
         self._phases.end("grant")
         self._given = {contract.TICKET: contract.ticket_file(self._planned.ticket), **self._decoys.files}
@@ -398,6 +402,7 @@ class Attempt:
             uses=dict(totals.uses),
             tried=with_tried(totals.tried, *self._tried),
             scan=self._scan,
+            approvals=totals.approvals,
             pod=self._spec.id,
             started_ns=started,
             ended_ns=max(started, self._clock.wall_ns()),

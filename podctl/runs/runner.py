@@ -27,7 +27,9 @@ from podctl.gateway.contract import GatewayLost, Totals, totals_of
 from podctl.honey.planting import Decoys, plant
 from podctl.pods.plan import PodSpec, Step, batches, steps
 from podctl.reports.progress import ProgressEvent, Running
+from podctl.runs.approving import NOBODY, Approvers
 from podctl.runs.attempt import Attempt, Planned
+from podctl.runs.people import People
 from podctl.spec.bundle import Bundle
 from podctl.stats.sequential import Watch
 from podctl.tickets.states import DatabaseState, with_rows
@@ -70,8 +72,11 @@ class Runner:
         budget: Decimal,
         listener: Listener = silent,
         watch: Watch | None = None,
+        approvers: Approvers = NOBODY,
     ) -> None:
         self._run = run
+        self._approvers = approvers
+        self._people = People(run, store, gateway, clock)
         self._budget = budget
         self._watch = watch
         self._bundle = bundle
@@ -125,13 +130,14 @@ class Runner:
         ticker = asyncio.create_task(self._tick())
         deadline = asyncio.create_task(self._run_deadline())
         watcher = asyncio.create_task(self._watch_gateway())
+        people = asyncio.create_task(self._hear_people())
         workers = [asyncio.create_task(self._worker()) for _ in range(pods)] if self._queue else []
         try:
             await asyncio.gather(*workers)
         finally:
-            for task in (ticker, deadline, watcher, *workers):
+            for task in (ticker, deadline, watcher, people, *workers):
                 task.cancel()
-            await asyncio.gather(ticker, deadline, watcher, *workers, return_exceptions=True)
+            await asyncio.gather(ticker, deadline, watcher, people, *workers, return_exceptions=True)
             self._show()
         if self._fatal is not None:
             raise self._fatal
@@ -259,6 +265,7 @@ class Runner:
             clock=self._clock,
             run=self._run,
             decoys=decoys,
+            approvers=self._approvers,
         )
         self._working[planned.id] = (spec.id, planned.ticket.id, self._clock.monotonic())
         self._open[planned.id] = (spec.id, attempt)
@@ -324,6 +331,9 @@ class Runner:
 
     def on_gateway_event(self, event: dict[str, Any]) -> None:
         """The gateway says that a limit was reached, or that it cannot keep evidence: the attempt ends now."""
+        if event.get("event", "").startswith("proposal"):
+            self._spawn(self._told_of_proposal(event))
+            return
         reason = "broken" if event.get("event") == "broken" else event.get("limit", "")
         if reason == "run_dollars":
             if not self._stop.is_set():
@@ -333,6 +343,21 @@ class Runner:
         pod = next((pod for name, (pod, _) in self._open.items() if event["attempt"].endswith(f".{name}")), None)
         if pod is not None and reason:
             self._spawn(self._backend.interrupt(pod, reason))
+
+    async def _hear_people(self) -> None:
+        spec = self._bundle.scenario.approvals
+        if spec is None or not spec.asks_people or self._approvers.nobody:
+            return
+        try:
+            await self._people.listen()
+        except PodctlError as error:
+            await self._fail(error)
+
+    async def _told_of_proposal(self, event: dict[str, Any]) -> None:
+        try:
+            await self._people.told(event)
+        except PodctlError as error:
+            await self._fail(error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

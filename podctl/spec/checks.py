@@ -373,6 +373,7 @@ def _scenario(root: Item, report: Report, replaced: Collection[str]) -> None:
             report.path(root.get(role), "file")
     _sample(root, report)
     _upstream(root, report)
+    _approvals(root, report)
     seen: dict[str, Mark] = {}
     for item in root.list("checks"):
         kind = item.text("kind", "")
@@ -388,6 +389,20 @@ def _scenario(root: Item, report: Report, replaced: Collection[str]) -> None:
             report.path(item.get("directory"), "directory")
             for word in item.list("command"):
                 _placeholders(word, {"python": True}, report)
+
+
+def _approvals(root: Item, report: Report) -> None:
+    approvals = root.get("approvals")
+    if approvals is None:
+        return
+    people = approvals.mapping("people")
+    for _, key in people.values():
+        report.path(key, "file", "podctl audit key show prints a public key")
+    for item in approvals.list("rules"):
+        if item.text("answer", "") == "person" and not people:
+            report.add(
+                item.at, "nobody is listed who could answer", "add approvals.people: a name, and a file with their public key"
+            )
 
 
 def _sample(root: Item, report: Report) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from podctl.spec.approvals import Approvals as Approvals
 from podctl.spec.base import API_VERSION as API_VERSION
 from podctl.spec.base import Bytes, Dollars, Port, Seconds, Share
 from podctl.spec.base import Model as Model
@@ -370,7 +371,7 @@ class Quarantine(Model):
 class Scenario(Model):
     """One run: a topology, a sample of tickets, an agent, and what counts as good."""
 
-    YOUNGER: ClassVar[frozenset[str]] = frozenset({"quarantine", "honeytokens"})
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"quarantine", "honeytokens", "approvals"})
 
     apiVersion: Literal["podctl/v1"]
     kind: Literal["Scenario"]
@@ -386,6 +387,9 @@ class Scenario(Model):
     limits: Limits = Limits()
     model: Upstream = Upstream()
     honeytokens: Honeytokens | None = None
+    approvals: Approvals | None = Field(
+        None, description="who answers what the boundary lets an agent only propose; default: nobody"
+    )
     checks: tuple[Check, ...] = Field(min_length=1)
     gate: Gate = Gate()
 

@@ -31,7 +31,7 @@ def resolved(bundle: Bundle) -> dict[str, Any]:
 
 
 def spec_digest(bundle: Bundle) -> str:
-    """sha256 over the canonical JSON of `resolved` and the contents of every seed file, of the price lock and of the boundary's Cedar file, the agent's part left out:
+    """sha256 over the canonical JSON of `resolved` and the contents of every seed file, of the price lock, of the boundary's Cedar file and of approvers' keys, the agent's part left out:
     the agent has a digest of its own, and two versions are compared under the same one of these.
 
     Raises `SpecError` when one of these files cannot be read.
@@ -46,6 +46,8 @@ def spec_digest(bundle: Bundle) -> str:
         value["prices"] = _contents(bundle.scenario.model.price_lock, "price lock")
     if bundle.boundary.cedar is not None:
         value["cedar"] = _contents(bundle.boundary.cedar, "Cedar file")
+    if bundle.scenario.approvals is not None:
+        value["people"] = {name: _contents(path, "public key") for name, path in bundle.scenario.approvals.people.items()}
     return _digest(value)
 
 

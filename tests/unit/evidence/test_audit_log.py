@@ -79,7 +79,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path
     yield tmp_path, url
     execute(
         (tmp_path, url),
-        "DROP TABLE audit, audit_head, audit_checkpoints, bills, projections, files, tries, attempts, runs, alembic_version",
+        "DROP TABLE audit, audit_head, audit_checkpoints, approvals, bills, projections, files, tries, attempts, runs, alembic_version",
     )
 
 
@@ -374,7 +374,7 @@ def test_a_store_from_before_the_log_is_told_as_it_is_found(tmp_path: Path) -> N
     begin(store, "r-2")
     store.close()
     execute(
-        place, "ALTER TABLE attempts DROP COLUMN variant", "DROP TABLE audit", "DROP TABLE audit_head", "DROP TABLE audit_checkpoints",
+        place, "DROP TABLE approvals", "ALTER TABLE attempts DROP COLUMN variant", "DROP TABLE audit", "DROP TABLE audit_head", "DROP TABLE audit_checkpoints",
         "UPDATE alembic_version SET version_num = '0003_podctl_0.1.0'",
     )  # fmt: skip
     store = opened(place)

@@ -29,7 +29,7 @@ def url(postgres: str) -> Iterator[str]:
     engine = create_engine(postgres.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
         connection.exec_driver_sql(
-            "DROP TABLE IF EXISTS audit, audit_head, audit_checkpoints, bills, projections, files, tries, attempts, runs, alembic_version"
+            "DROP TABLE IF EXISTS audit, audit_head, audit_checkpoints, approvals, bills, projections, files, tries, attempts, runs, alembic_version"
         )
     engine.dispose()
 

@@ -99,7 +99,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
         with engine.begin() as connection:
             connection.exec_driver_sql(
-                "DROP TABLE audit, audit_head, audit_checkpoints, bills, projections, files, tries, attempts, runs, alembic_version"
+                "DROP TABLE audit, audit_head, audit_checkpoints, approvals, bills, projections, files, tries, attempts, runs, alembic_version"
             )
         engine.dispose()
 

@@ -1,0 +1,44 @@
+"""What became of an attempt's proposals, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+_ANSWERS = {"approved": "approved", "denied": "denied", "timed-out": "timed_out"}
+
+
+@dataclass(frozen=True)
+class ApprovalCounts:
+    """``denied`` and ``timed_out`` are apart; ``failed`` counts approved actions that did not come to an answer. ``attention_s`` is of
+    people, as the scenario states it for each proposal that was answered; ``delay_s`` what answers took, most of it only counted."""
+
+    proposed: int = 0
+    approved: int = 0
+    denied: int = 0
+    timed_out: int = 0
+    executed: int = 0
+    failed: int = 0
+    simulated: int = 0  # answers that no person gave
+    attention_s: float = 0.0
+    delay_s: float = 0.0
+
+    def with_record(self, kind: str, data: Mapping[str, Any]) -> ApprovalCounts:
+        """These and one record more."""
+        if kind == "approval.proposed":
+            return replace(self, proposed=self.proposed + 1)
+        if kind == "approval.executed":
+            return replace(self, executed=self.executed + 1)
+        if kind == "approval.returned":
+            return replace(self, failed=self.failed + bool(data.get("error")))
+        name = _ANSWERS.get(str(data.get("answer"))) if kind == "approval.answered" else None
+        if name is None:
+            return self
+        return replace(
+            self,
+            **{name: getattr(self, name) + 1},
+            simulated=self.simulated + bool(data.get("simulated")),
+            attention_s=round(self.attention_s + float(data.get("attention_s") or 0.0), 3),
+            delay_s=round(self.delay_s + float(data.get("delay_s") or 0.0), 3),
+        )
