@@ -87,8 +87,8 @@ def test_podctl_killed_at_a_point(here: Ground, whole: dict[str, Any], tmp_path:
 #: How to come to the points that a first run does not: the points that lie in gc and in a resumed run.
 IN_GC = [name for name in POINTS if name.startswith(("gc.", "reap."))]
 ONLY_RESUMING = ("resume.checked", "resume.taken-over", "resume.abandoned", "try.set-aside")
-#: No part of every run: test_killed_early.py, tests/unit and tests/cli have them.
-ELSEWHERE = ("early.", "pull.", "capture.", "merge.")
+#: No part of every run: test_killed_approvals.py, test_killed_early.py, tests/unit and tests/cli have them.
+ELSEWHERE = ("approval.", "early.", "pull.", "capture.", "merge.")
 IN_RUN = [name for name in POINTS if name not in ONLY_RESUMING and not name.startswith(ELSEWHERE)]
 IN_RESUME = [name for name in POINTS if name != "run.stored" and not name.startswith(("template.", *ELSEWHERE))]
 
