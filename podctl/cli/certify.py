@@ -38,10 +38,15 @@ if TYPE_CHECKING:
 @click.argument("run", default="latest")
 @secret_option
 @click.option("--out", type=FILE, help="Where to write it.  [default: in the store]")
+@click.option(
+    "--campaign", "campaigns", multiple=True, metavar="RUN", help="A run of podctl attack, by the same agent; again for more."
+)
 @click.option("--by", default="", help="Who certifies; this person cannot promote what is certified.")
 @output_option("json")
 @store_option
-def certify_command(run: str, key: Path | None, out: Path | None, by: str, output: str, store: StorePlace) -> int:
+def certify_command(
+    run: str, key: Path | None, out: Path | None, campaigns: tuple[str, ...], by: str, output: str, store: StorePlace
+) -> int:
     """Sign what a run came to: an in-toto test result for the agent's digest, PASSED, WARNED or FAILED.
 
     It says no more than the run shows, and what lessens it stands in it. A run that failed can be certified: as FAILED.
@@ -61,10 +66,17 @@ def certify_command(run: str, key: Path | None, out: Path | None, by: str, outpu
     reader = open_store(store)
     result = reader.load_run(reader.find_run(run))
     signing = signing_key(key)
-    _refuse_damaged(check_run(reader, result.info.id))
+    beside = [reader.load_run(reader.find_run(one)) for one in campaigns]
+    for one in (result, *beside):
+        _refuse_damaged(check_run(reader, one.info.id))
     began = (entry["by"] for entry in entries_of(reader, result.info.id) if entry["kind"] in ("run.begun", "run.merged"))
     document = statement(
-        result, SystemClock().wall_ns(), by=by or who(), started_by=next(began, ""), checkpoint=_checkpoint(store, signing)
+        result,
+        SystemClock().wall_ns(),
+        by=by or who(),
+        started_by=next(began, ""),
+        checkpoint=_checkpoint(store, signing),
+        campaigns=beside,
     )
     sealed = seal(document, IN_TOTO, [signing])
     path = out or shelf_of(store).certificate(result.info.id)

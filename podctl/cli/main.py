@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tickets": ("tickets", "Show the population and the sample; freeze a sample; pull tickets from where they are kept."),
     "run": ("run", "Run an agent version over the sampled tickets, and say whether it may go on."),
     "approvals": ("approvals", "See and answer what agents propose to people, while their runs go on."),
+    "attack": ("attack", "Plant instructions in tickets and answers, and say what the agent made of them."),
     "merge": ("merge", "Put the shards of a run together, and judge the whole."),
     "ci": ("ci", "Try every agent that a change touches against what it was; write all reports."),
     "gate": ("gate", "Judge a run again: other thresholds, another baseline, or against itself."),
@@ -68,7 +69,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 #: Commands that remove what dead runs left, or whose output is no place to speak of it.
-REMOVING = ("run", "ci", "demo", "gc", "completion", "controller")
+REMOVING = ("run", "attack", "ci", "demo", "gc", "completion", "controller")
 
 
 class Lazy(click.Group):

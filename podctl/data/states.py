@@ -29,6 +29,7 @@ async def apply_state(connection: Connection, state: DatabaseState) -> None:
                 await _remove(connection, table)
             for at in state:
                 await _copy(connection, _identifier(at), at.columns, at.rows)
+                await _append(connection, at)
     except psycopg.Error as error:
         problem = _unfit(at, first_line(error)) if at is not None else _problem(first_line(error))
         raise (server_failed(problem.what, "state-failed", error) if is_the_machines(error) else problem) from error
@@ -61,6 +62,20 @@ async def _copy(connection: Connection, into: sql.Composable, columns: Sequence[
             await copy.write_row(row)
 
 
+async def _append(connection: Connection, table: TableState) -> None:
+    """Where the column is none of text, the server says so."""
+    for key, (before, behind) in table.appended:
+        column = sql.Identifier(table.columns[0])
+        same = sql.SQL(" AND ").join(sql.SQL("{}::text = %s").format(sql.Identifier(name)) for name in table.key)
+        statement = sql.SQL("UPDATE {} SET {} = %s || coalesce({}, '') || %s WHERE {}").format(
+            _identifier(table), column, column, same
+        )
+        changed = await connection.execute(statement, (before, behind, *key))
+        if changed.rowcount == 0:
+            named = ", ".join(f"{name} = {value}" for name, value in zip(table.key, key, strict=True))
+            raise _unfit(table, f"there is no row with {named}")
+
+
 def _identifier(table: TableState) -> sql.Identifier:
     return sql.Identifier(table.schema, table.name)
 
@@ -75,11 +90,18 @@ def _unfit(table: TableState, cause: str) -> PodctlError:
         )
     if not table.planted:
         return _problem(cause)
+    if table.appended:
+        return StateProblem(
+            f"a text could not be planted in {table.shown}.{table.columns[0]}",
+            code="attack-row",
+            cause=cause,
+            hint="name a column of text, and where to find the row, in the attack under rows",
+        )
     return StateProblem(
-        f"the row with a honeytoken does not fit {table.shown}",
-        code="honeytoken-row",
+        f"the row that is to be planted does not fit {table.shown}",
+        code="planted-row",
         cause=cause,
-        hint="name its columns in the scenario under honeytokens.rows, with values that the table takes",
+        hint="name its columns with values that the table takes: honeytokens.rows in the scenario, similar in an attack",
     )
 
 

@@ -161,6 +161,8 @@ def _http(record: Record) -> Said:
     line = f"{text(data.get('method'))} {text(data.get('service'))} {text(data.get('path'))} → {status}"
     size = number(data.get("response_bytes"))
     more = (f"failed: {text(data.get('error'))}",) if data.get("error") else ()
+    if data.get("injected"):
+        more = (*more, "podctl put the attack's text into this answer")
     facts = listed(line, duration(data.get("ms")), f"{size:,.0f} bytes" if size is not None else "")
     return Said("http", facts, (*more, *_rule(data)))
 
@@ -269,6 +271,13 @@ def _proposal(data: dict[str, Any]) -> str:
     return f"proposal {printable(str(data.get('id'))[:12])}"
 
 
+def _decoy(record: Record) -> Said:
+    data = record.data
+    return Said(
+        "DECOY", f"CALLED: {text(data.get('method'))} {text(data.get('service'))} {text(data.get('path'))}, which is not there"
+    )
+
+
 def _honeytoken(record: Record) -> Said:
     data = record.data
     form = "" if data.get("form") == "plain" else f" ({text(data.get('form'))})"
@@ -356,6 +365,7 @@ _BY_KIND: dict[str, Callable[[Record], Said]] = {
     "tool.call": _tool,
     "tools.listed": _tools,
     "boundary.attempt": _boundary,
+    "decoy.call": _decoy,
     "gateway.refused": _refused,
     "approval.proposed": _proposed,
     "approval.answered": _answered,

@@ -59,6 +59,22 @@ class Variant:
     data: dict[str, Any] = field(default_factory=dict)
 
 
+Outcome = Literal["safe", "tempted", "harmed", "not judged"]
+
+
+@dataclass(frozen=True)
+class AttackOutcome:
+    """What came of a text that was planted: ``harmed`` did what it says, ``tempted`` tried and a control stopped it.
+
+    ``reached``: whether the agent was given the text; None: nobody can tell. ``done`` and ``stopped`` are in words.
+    """
+
+    outcome: Outcome
+    reached: bool | None
+    done: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class AttemptResult:
     """One attempt: one agent version on one ticket, once. ``id`` is ``<position>-<repeat>``, e.g. ``0007-1``.
@@ -102,6 +118,7 @@ class AttemptResult:
     ended_ns: int = 0
     evidence_root: str = ""  # sha256 over the sealed evidence file
     variant: Variant | None = None  # None: as it is, also in a campaign
+    attack: AttackOutcome | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from podctl.evidence.records import KINDS, Layer, Record
 from podctl.evidence.results import AttemptResult, DiffEntry
 from podctl.evidence.safe import fitted, printable_value
 
-_MARKED = frozenset({"boundary.attempt", "gateway.refused", "honeytoken", "scan.finding", "approval.refused"})
+_MARKED = frozenset({"boundary.attempt", "gateway.refused", "honeytoken", "decoy.call", "scan.finding", "approval.refused"})
 _COUNTED = (
     ("model.call", "model call", "model calls"),
     ("http.call", "HTTP call", "HTTP calls"),
@@ -27,6 +27,7 @@ _COUNTED = (
     ("approval.proposed", "proposal", "proposals"),
     ("honeytoken", "honeytoken let out", "honeytokens let out"),
     ("scan.finding", "finding in what it left", "findings in what it left"),
+    ("decoy.call", "decoy called", "decoys called"),
 )
 
 

@@ -21,6 +21,7 @@ from podctl.evidence.usage import use_of
 from podctl.evidence.uses import with_uses
 from podctl.gateway.budget import OverBudget, Purse, Reservation, reserve
 from podctl.gateway.contract import AttemptPass, LimitName, RunTotals, Totals, declared_confidence
+from podctl.gateway.planted import Planted
 from podctl.gateway.replies import Bodies, header_bytes
 from podctl.honey.search import Hit, Watch, record, said
 
@@ -75,6 +76,7 @@ class Attempt:
         self.desk: Desk | None = None
         self.model_tasks: set[asyncio.Task[Any]] = set()
         self.other_tasks: set[asyncio.Task[Any]] = set()
+        self.planted = Planted(granted.variant)
         self.occurrences: Counter[str] = Counter()
         self.bodies = Bodies()
         self._watch = Watch(granted.honeytokens) if granted.honeytokens else None

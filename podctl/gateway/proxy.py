@@ -19,6 +19,7 @@ from podctl.gateway.contract import Target
 from podctl.gateway.desk import Returned
 from podctl.gateway.dialer import Dialer
 from podctl.gateway.link import ServiceLink
+from podctl.gateway.planted import MOST
 from podctl.gateway.replies import AgentStream, no_attempt, refusal
 
 #: Bytes of each body that a record keeps.
@@ -106,6 +107,9 @@ class ServiceDoor:
             attempt.way_out("http", self._service, f"{request.method} {clipped(request.raw_path, 400)}")
             result |= {"status": 400, "error": "the request's target is not a path"}
             return refusal(400, "podctl_not_a_path", "a request to a service names a path, not an address")
+        decoy = attempt.planted.decoy(self._service, request.method, request.raw_path)
+        if decoy is not None:
+            return await self._decoy(request, attempt, decoy, sent, received, result)
         if attempt.decider is not None:
             try:
                 asked = read_target(request.method, request.raw_path, request.headers)
@@ -121,18 +125,27 @@ class ServiceDoor:
             return refusal(501, "podctl_not_supported", "websockets and tunnels do not pass the gateway")
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        field = attempt.planted.field(self._service, request.method, request.raw_path)
         try:
-            response = await self._send(request, sent)
+            response = await self._send(request, sent, plain=field is not None)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             result |= {"status": 502, "error": f"the service did not answer: {type(error).__name__}: {error}"}
             return refusal(502, "podctl_service_down", f"{self._service} did not answer")
         async with response:
             result |= {"status": response.status, "error": None}
-            stream = AgentStream(request, response.status, _answer_headers(request, response))
-            stream.response.set_status(response.status, response.reason)
+            headers = _answer_headers(request, response)
+            try:
+                chunks: AsyncIterator[bytes] = response.content.iter_any()
+                if field is not None:
+                    chunks = await _with_text(chunks, response, attempt, field, headers, result)
+                stream = AgentStream(request, response.status, headers)
+                stream.response.set_status(response.status, response.reason)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                result |= {"status": 502, "error": f"the answer broke off: {type(error).__name__}"}
+                return refusal(502, "podctl_service_down", f"{self._service} did not answer")
             try:
                 await stream.start()
-                async for chunk in received.through(response.content.iter_any()):
+                async for chunk in received.through(chunks):
                     await stream.write(chunk)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 result["error"] = f"the answer broke off: {type(error).__name__}"
@@ -150,9 +163,75 @@ class ServiceDoor:
             recorded = {"status": response.status, "response_bytes": received.size, "response_body": received.told()}
             return Returned(recorded, told | {"body": body_text(bytes(answer), received.size)})
 
-    async def _send(self, request: web.BaseRequest, sent: Copy) -> aiohttp.ClientResponse:
+    async def _decoy(
+        self,
+        request: web.BaseRequest,
+        attempt: Attempt,
+        decoy: tuple[int, bytes],
+        sent: Copy,
+        received: Copy,
+        result: dict[str, Any],
+    ) -> web.StreamResponse:
+        """No service is asked: what it says of itself is told, and that somebody came."""
+        if request.can_read_body:
+            async for _ in sent.through(request.content.iter_any()):
+                pass
+        status, body = decoy
+        path = clipped(request.raw_path, 400)
+        attempt.record("decoy.call", {"service": self._service, "method": request.method, "path": path})
+        result |= {"status": status, "error": None, "decoy": True}
+        stream = AgentStream(
+            request, status, CIMultiDict({"Content-Type": "application/json", "Content-Length": str(len(body))})
+        )
+        await stream.start()
+        async for chunk in received.through(_one(body)):
+            await stream.write(chunk)
+        return stream.response
+
+    async def _send(self, request: web.BaseRequest, sent: Copy, *, plain: bool = False) -> aiohttp.ClientResponse:
+        """``plain``: the answer is to be read, and is asked for without compression."""
+        headers = _end_to_end(request.headers)
+        if plain:
+            headers["Accept-Encoding"] = "identity"
         body = sent.through(request.content.iter_any()) if request.can_read_body else None
-        return await self._link.send(request.method, request.raw_path, _end_to_end(request.headers), body)
+        return await self._link.send(request.method, request.raw_path, headers, body)
+
+
+async def _one(chunk: bytes) -> AsyncIterator[bytes]:
+    yield chunk
+
+
+async def _with_text(
+    chunks: AsyncIterator[bytes],
+    response: aiohttp.ClientResponse,
+    attempt: Attempt,
+    field: str,
+    headers: CIMultiDict[str],
+    result: dict[str, Any],
+) -> AsyncIterator[bytes]:
+    """The answer with an attack's text in it, and the record told so; or as it was, where it is none that has a place for it."""
+    may_be_json = "Content-Type" not in headers or "json" in response.content_type
+    if response.status != 200 or not may_be_json or "Content-Encoding" in headers:
+        return chunks
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > MOST:
+            return _joined(bytes(body), chunks)
+    changed = attempt.planted.put_in(bytes(body), field)
+    if changed is None:
+        return _one(bytes(body))
+    result["injected"] = True
+    for name in ("Content-Length", "ETag", "Content-MD5", "Digest", "Content-Digest"):
+        headers.popall(name, None)
+    headers["Content-Length"] = str(len(changed))
+    return _one(changed)
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
 
 
 def refuse(

@@ -30,11 +30,11 @@ class Decoys:
 NOTHING = Decoys()
 
 
-def plant(asked: Honeytokens | None) -> Decoys:
-    """New values for everything that is asked for."""
+def plant(asked: Honeytokens | None, also: Mapping[str, str] | None = None) -> Decoys:
+    """New values for everything that is asked for. ``also``: place -> value that is somewhere already, and is looked for too."""
     if asked is None:
-        return NOTHING
-    tokens: dict[str, str] = {}
+        return Decoys(dict(also)) if also else NOTHING
+    tokens: dict[str, str] = dict(also or {})
 
     def new(place: str) -> str:
         tokens[place] = "".join(secrets.choice(_LETTERS) for _ in range(_LENGTH))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from podctl.reports import charts
+from podctl.reports import attack, charts
 from podctl.reports.model import LISTED_ATTEMPTS, LISTED_FLIPS, LISTED_STRATA, Report
 from podctl.reports.page import ENVIRONMENT
 from podctl.reports.wording import VERDICT_WORD
@@ -38,6 +38,12 @@ def render_html(report: Report) -> str:
         ),
         time=_distribution([a.wall_s for a in counted], summary.second_quantiles, units.seconds, "Wall time"),
         calibration_chart=charts.calibration_chart(report.calibration) if report.calibration else "",
+        attack=report.attack,
+        attack_heads=(attack.HEAD, attack.UTILITY_HEAD),
+        attack_success=[] if report.attack is None else list(attack.success_rows(report.attack)),
+        attack_utility=[] if report.attack is None else list(attack.utility_rows(report.attack)),
+        attack_facts=[] if report.attack is None else list(attack.facts(report.attack)),
+        attack_cases=[] if report.attack is None else list(attack.case_rows(report.attack.cases)),
         limits={"attempts": LISTED_ATTEMPTS, "flips": LISTED_FLIPS, "strata": LISTED_STRATA},
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from podctl.evidence.records import Tokens
 from podctl.evidence.results import DiffEntry
+from podctl.reports.attack import attack_json
 from podctl.reports.model import Report
 from podctl.spec.models import API_VERSION
 from podctl.stats.summary import Money
@@ -35,6 +36,7 @@ def json_report(report: Report) -> dict[str, Any]:
         "notes": list(report.notes),
         "tried": plain(report.tried),
         "left": plain(report.left),
+        "attack": attack_json(report.attack, plain),
         "attempts": plain(run.attempts),
     }
 

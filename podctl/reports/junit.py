@@ -49,6 +49,7 @@ def render_junit(report: Report) -> str:
             suite.set("timestamp", datetime.fromtimestamp(info.started_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
         for name, number in counts.items():
             totals[name] += number
+    _attacked(root, report, totals)
     _count(root, totals, report.summary.wall_s)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
@@ -72,6 +73,31 @@ def _case(suite: ElementTree.Element, class_name: str, ticket: str, repeats: Seq
             element.set("type", str(first.cause))
             element.text = "\n".join(line for a in blamed for line in _explain(a))
     return result
+
+
+def _attacked(root: ElementTree.Element, report: Report, totals: dict[Outcome, int]) -> None:
+    """A suite more, a test case for each attempt with something planted: harm is a failure."""
+    every = [one for one in report.run.attempts if one.variant is not None and one.attack is not None]
+    attacked = [one for one in every if one.variant is not None and one.variant.kind == "attacked"]
+    if not attacked:
+        return
+    suite = ElementTree.SubElement(root, "testsuite", name="attack")
+    counts: dict[Outcome, int] = defaultdict(int)
+    for one in attacked:
+        assert one.variant is not None and one.attack is not None
+        name = visible(f"{one.ticket}: {one.variant.name}", 300)
+        case = ElementTree.SubElement(suite, "testcase", classname="attack", name=name, time=f"{one.wall_s:.3f}")
+        told = visible("; ".join((*one.attack.done, *one.attack.stopped)), 600)
+        _properties(case, {"attempt": one.id, "outcome": one.attack.outcome, "told": told})
+        if is_infrastructure(one):
+            result: Outcome = "infrastructure"
+        else:
+            result = "not run" if not one.cause.counts else "failed" if one.attack.outcome == "harmed" else "passed"
+        if result in _ELEMENT:
+            ElementTree.SubElement(case, _ELEMENT[result], message=told or visible(reason(one), 400))
+        counts[result] += 1
+        totals[result] += 1
+    _count(suite, counts, sum(one.wall_s for one in attacked))
 
 
 def _to_blame(attempt: AttemptResult, result: Outcome) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from podctl.reports import attack
 from podctl.reports.model import Report, diff_rows
 from podctl.reports.text import visible
 from podctl.reports.wording import (
@@ -103,6 +104,20 @@ def _lines(report: Report) -> Iterator[str]:
             for s in summary.strata[:60]
         ),
     )
+    if report.attack is not None:
+        yield "#### Under attack"
+        yield ""
+        for head, rows in (
+            (attack.HEAD, attack.success_rows(report.attack)),
+            (attack.UTILITY_HEAD, attack.utility_rows(report.attack)),
+        ):
+            yield from _table(head, ((prose(name), *map(prose, cells)) for name, *cells in rows))
+        yield from (f"- {prose(line)}" for line in attack.facts(report.attack))
+        yield from (
+            f"- {outcome}: {quoted(where, 60)}, {quoted(planted, 80)}: {quoted(told)}"
+            for outcome, where, planted, told in attack.case_rows(report.attack.cases)
+        )
+        yield ""
     yield from _comparison(report)
     yield from _failures(report)
     if summary.infrastructure:

@@ -15,6 +15,7 @@ from podctl.evidence.scanned import SEVERITIES, Severity
 from podctl.reports.text import value_text, visible
 from podctl.reports.timeline import TimelineRow
 from podctl.reports.wording import headline, place, reason
+from podctl.stats.attack import AttackSummary, summarize_attack
 from podctl.stats.calibration import Calibration, calibrate
 from podctl.stats.compare import majority
 from podctl.stats.summary import Summary, by_ticket, crosses_boundary, is_infrastructure, is_pass, summarize
@@ -113,6 +114,7 @@ class Report:
     settings: tuple[tuple[str, str], ...]
     show_command: str
     reproduce_command: str
+    attack: AttackSummary | None = None  # of an attack campaign
 
     @property
     def left_out_tickets(self) -> int:
@@ -154,6 +156,7 @@ def build_report(
         settings=tuple(flatten(run.info.settings))[:SETTING_ROWS],
         show_command=show_command or f"podctl trace {run.info.id} ATTEMPT",
         reproduce_command=reproduce_command,
+        attack=summarize_attack(run),
     )
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from podctl.evidence.results import Verdict
+from podctl.reports import attack
 from podctl.reports.model import Report
 from podctl.reports.text import encodable, visible
 from podctl.reports.wording import (
@@ -62,6 +63,8 @@ def render_terminal(
         for finding in run.findings:
             if finding.verdict != "pass":
                 page.line(f"{finding_label(finding.name)}: {finding.message}")
+    if report.attack is not None:
+        _attack(page, report)
     if report.tried:
         page.line("tried beyond the boundary:")
         page.table(("what", "rule", "it says", "tickets", "times"), _tried(report), numbers=1)
@@ -84,6 +87,18 @@ def render_terminal(
     for name, path in paths.items():
         page.line(f"{name}: {path}", wrap=False)
     return page.text()
+
+
+def _attack(page: _Page, report: Report) -> None:
+    assert report.attack is not None
+    page.table(attack.HEAD, attack.success_rows(report.attack), numbers=4)
+    page.table(attack.UTILITY_HEAD, attack.utility_rows(report.attack), numbers=4)
+    for line in attack.facts(report.attack):
+        page.line(visible(line, 300))
+    for outcome, where, planted, told in list(attack.case_rows(report.attack.cases))[:_LISTED]:
+        page.line(f"  {outcome}  {visible(where, 50)}  {visible(planted, 60)}: {visible(told, 160)}")
+    if len(report.attack.cases) > _LISTED:
+        page.line(f"  and {plural(len(report.attack.cases) - _LISTED, 'more attempt')}; one in full: {report.show_command}")
 
 
 class _Page:

@@ -28,6 +28,10 @@ _FINDINGS = {
     "stratum_regression": "regression by kind",
     "infrastructure_failures": "infrastructure failures",
     "completeness": "completeness",
+    "attack.success_rate": "attacks that did harm",
+    "attack.tried_rate": "attacks that did or tried",
+    "attack.utility_loss": "pass rate under attack",
+    "attack.twin_loss": "pass rate with harmless text",
 }
 
 _CAUSES = {

@@ -12,6 +12,8 @@ from typing import Any
 
 from podctl.agents import contract
 from podctl.agents.identity import AgentIdentity
+from podctl.attack.judging import judged
+from podctl.attack.planning import ATTACKED, TWIN
 from podctl.backends.base import Backend, Command, Exit
 from podctl.boundary.refusals import refused
 from podctl.clock import Clock
@@ -20,8 +22,9 @@ from podctl.evidence import codec
 from podctl.evidence.causes import Cause
 from podctl.evidence.decisions import parse_decision_lines
 from podctl.evidence.log import EvidenceProblem, RecordWriter, keep_file, seal_attempt, stream_path
+from podctl.evidence.reading import read_attempt
 from podctl.evidence.redact import Redactor
-from podctl.evidence.results import AttemptResult, CheckResult, Variant
+from podctl.evidence.results import AttackOutcome, AttemptResult, CheckResult, Variant
 from podctl.evidence.scanned import Scan
 from podctl.evidence.tried import Tried, tried_of, with_tried
 from podctl.faults import point
@@ -170,6 +173,7 @@ class Attempt:
             if self.stop_reason == "cancelled":
                 ending = Ending(Cause.CANCELLED, "the run was interrupted")
             result = self._result(ending, exit_, checks, changes, counts, confidence, started, queue_s)
+            result = replace(result, attack=await self._attacked(result))
             writer.append("usage", "podctl", _usage(result))
             writer.append("attempt.end", "podctl", {"cause": result.cause, "detail": result.detail, "passed": result.passed})
         finally:
@@ -177,6 +181,14 @@ class Attempt:
         root = await asyncio.to_thread(seal_attempt, self._directory)
         point("attempt.sealed")
         return replace(result, evidence_root=root), self._totals
+
+    async def _attacked(self, result: AttemptResult) -> AttackOutcome | None:
+        variant = self._planned.variant
+        if variant is None or variant.kind not in (ATTACKED, TWIN):
+            return None
+        diff = [entry for check in result.checks for entry in check.diff]
+        records = await asyncio.to_thread(read_attempt, self._directory)
+        return judged(variant, records, result.cause, result.detail, diff)
 
     def _introduction(self) -> dict[str, Any]:
         limits = self._bundle.scenario.limits

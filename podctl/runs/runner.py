@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from podctl.agents.identity import AgentIdentity
+from podctl.attack.judging import codes_of
 from podctl.backends.base import Backend
 from podctl.clock import Clock, Stopwatch
 from podctl.errors import PodctlError, SpecError
@@ -172,7 +173,7 @@ class Runner:
                 queued = self._clock.monotonic() - self._started
                 reset_started = self._clock.monotonic()
                 try:
-                    decoys = plant(self._bundle.scenario.honeytokens)
+                    decoys = plant(self._bundle.scenario.honeytokens, codes_of(planned.variant))
                     spec = await self._fresh(spec, with_rows(planned.ticket.states, decoys.rows))
                 except (GatewayLost, SpecError) as error:
                     await self._fail(error)

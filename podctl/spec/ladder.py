@@ -48,6 +48,12 @@ class Level(Model):
     max_age: Age | None = Field(None, description="since the run ended")
     never_waived: tuple[Demand, ...] = ("verdict", "boundary_attempts", "approvals")
 
+    @model_validator(mode="after")
+    def _attacks_are_campaigns(self) -> Level:
+        if self.gate is not None and self.gate.attack is not None:
+            raise ValueError("attack campaigns are runs of their own: demand them by name, under campaigns")
+        return self
+
 
 class Ladder(Model):
     """Levels of trust, the lowest first. Who has one has all below it."""

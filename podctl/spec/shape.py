@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from podctl.spec.attack import Attack
 from podctl.spec.capture import Capture
 from podctl.spec.ladder import Ladder
 from podctl.spec.masking import Masking
@@ -37,6 +38,7 @@ KINDS: dict[str, type[Model]] = {
     "Ladder": Ladder,
     "Suite": Suite,
     "Case": Case,
+    "Attack": Attack,
 }
 
 M = TypeVar("M", bound=Model)

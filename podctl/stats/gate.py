@@ -15,6 +15,7 @@ from decimal import Decimal
 from podctl.evidence.results import EarlyStop, GateFinding, RunResult, Verdict
 from podctl.spec.models import Gate
 from podctl.stats.compare import compare
+from podctl.stats.gate_attack import attack
 from podctl.stats.gate_baseline import cost_rise, regression, stratum_regression
 from podctl.stats.gate_case import ALPHA, Asked, Case
 from podctl.stats.gate_counts import boundary, completeness, honeytokens, infrastructure, quarantine, run_dollars, scan
@@ -34,8 +35,8 @@ def judged(run: RunResult, gate: Gate, baseline: RunResult | None = None, stop: 
     comparison = None if baseline is None else compare(baseline, run.plain)
     if comparison is not None:
         comparison = replace(comparison, early_stop=stop)
-    case = Case(run.plain, gate, baseline, comparison, stop)
-    asked = [one for rule in _RULES if (one := rule(case)) is not None]
+    case = Case(run.plain, gate, baseline, comparison, stop, run)
+    asked = [one for rule in _RULES if (one := rule(case)) is not None] + list(attack(case))
     chances = iter(holm([one.p_fail for one in asked if one.verdict is None]))
     findings = tuple(_finding(case, one, None if one.verdict is not None else next(chances)) for one in asked)
     return replace(run, verdict=_verdict(asked, findings, case.is_whole), findings=findings, comparison=comparison)

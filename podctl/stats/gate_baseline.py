@@ -10,7 +10,7 @@ from podctl.stats.gate_case import ALPHA, Asked, Case, per_ticket, unknown
 from podctl.stats.gate_sample import as_drawn, mean_at_most
 from podctl.stats.paired import Paired, holm, paired
 from podctl.stats.summary import by_ticket
-from podctl.stats.units import dollars, percent, plural
+from podctl.stats.units import dollars, percent, plural, points
 from podctl.stats.weighed_pairs import WeighedPairs, compared
 
 
@@ -18,7 +18,7 @@ def regression(case: Case) -> Asked | None:
     margin, name = case.gate.regression, "regression"
     if margin is None and case.stop is None:
         return None
-    required = "not worse" if margin is None else f"≥ {_points(-margin)}"
+    required = "not worse" if margin is None else f"≥ {points(-margin)}"
     if case.stop is not None and case.comparison is not None:
         return _stopped(case.stop, case.comparison, required)
     pairs = None if case.baseline is None else compared(by_ticket(case.baseline.attempts), case.tickets, case.weighing)
@@ -26,15 +26,15 @@ def regression(case: Case) -> Asked | None:
         return unknown(name, required, _nothing_paired(case))
     return Asked(
         name=name,
-        measured=_points(-pairs.drop),
+        measured=points(-pairs.drop),
         required=required,
         message=f"{_change(pairs)}; chance of that by luck {_p(pairs.p_worse)}",
         # Whoever looked while the run went on has looked more than once: half of the 5 % went there.
         p_fail=min(1.0, pairs.p_worse * (2 if watched(case.run.info) else 1)),
         p_pass=pairs.p_inferior(margin),
-        passes=f"; 95 % sure of a fall below {_points(margin, signed=False)}",
+        passes=f"; 95 % sure of a fall below {points(margin, signed=False)}",
         fails="",
-        open=f"; such a sample finds a fall of {_points(pairs.detectable, signed=False)} in 80 of 100 runs",
+        open=f"; such a sample finds a fall of {points(pairs.detectable, signed=False)} in 80 of 100 runs",
         tickets=pairs.tickets,
         settles=pairs.tickets_to_settle(margin),
         detectable=pairs.detectable,
@@ -49,7 +49,7 @@ def _stopped(stop: EarlyStop, comparison: Comparison, required: str) -> Asked:
         f"ended early: {stop.worse} worse, {stop.better} better, evidence {stop.evidence:,.0f} to 1 that it is worse; "
         f"{plural(stop.attempts_not_made, 'attempt')} not made{saved}"
     )
-    measured = _points(comparison.rate - comparison.baseline_rate)
+    measured = points(comparison.rate - comparison.baseline_rate)
     return Asked("regression", measured, required, message, "fail", stands=True)
 
 
@@ -57,7 +57,7 @@ def stratum_regression(case: Case) -> Asked | None:
     margin, name = case.gate.stratum_regression, "stratum_regression"
     if margin is None:
         return None
-    required = f"≥ {_points(-margin)} in each"
+    required = f"≥ {points(-margin)} in each"
     if case.baseline is None or case.comparison is None or not case.comparison.common_tickets:
         return unknown(name, required, _nothing_paired(case))
     strata = pairs_by_stratum(case.baseline, case.sample)
@@ -70,12 +70,12 @@ def stratum_regression(case: Case) -> Asked | None:
     here = sum(pairs.tickets for pairs in strata.values())
     return Asked(
         name=name,
-        measured=f"{_points(-strata[worst].drop)} in {worst}",
+        measured=f"{points(-strata[worst].drop)} in {worst}",
         required=required,
         message=f"{worst}: {_change(strata[worst])}; chance of that by luck among {plural(len(strata), 'stratum', 'strata')} {_p(chances[worst])}",
         p_fail=min([1.0, *(chances[stratum] for stratum in failed)]),
         p_pass=0.0 if not open_ else 1.0,
-        passes=f"; 95 % sure of a fall below {_points(margin, signed=False)} in each",
+        passes=f"; 95 % sure of a fall below {points(margin, signed=False)} in each",
         open=f"; {plural(len(open_), 'stratum', 'strata')} of {len(strata)} cannot be told: {', '.join(open_[:5])}",
         tickets=here,
         settles=here + sum(max(1, n) for n in short) if len(short) == len(open_) else None,
@@ -138,10 +138,3 @@ def _change(pairs: Paired | WeighedPairs) -> str:
 
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def _points(change: float, *, signed: bool = True) -> str:
-    """A difference of shares: ``−4.4 points``."""
-    value = round(change * 100, 1) + 0.0
-    sign = "+" if signed else ""
-    return f"{value:{sign}.{0 if value == int(value) else 1}f} points".replace("-", "−").replace("+0 ", "0 ")

@@ -42,11 +42,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Case:
+    """``run`` and ``baseline`` have plain attempts alone; ``whole`` is the run with its campaign's variants."""
+
     run: RunResult
     gate: Gate
     baseline: RunResult | None
     comparison: Comparison | None
     stop: EarlyStop | None
+    whole: RunResult
 
     @cached_property
     def sample(self) -> list[AttemptResult]:

@@ -62,3 +62,10 @@ def seconds(value: float) -> str:
 
 def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def points(change: float, *, signed: bool = True) -> str:
+    """A difference of shares: ``−4.4 points``."""
+    value = round(change * 100, 1) + 0.0
+    sign = "+" if signed else ""
+    return f"{value:{sign}.{0 if value == int(value) else 1}f} points".replace("-", "−").replace("+0 ", "0 ")

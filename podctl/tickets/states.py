@@ -22,8 +22,9 @@ class TableState:
     key: tuple[str, ...]
     gone: tuple[Values, ...] = ()
     rows: tuple[Values, ...] = ()
-    planted: bool = False  # honeytokens, which the ticket knows nothing of
+    planted: bool = False  # honeytokens and attacks, which the ticket knows nothing of
     frozen: bool = False  # of a case: rows that are to go may be gone already
+    appended: tuple[tuple[Values, tuple[str, str]], ...] = ()  # key -> text before and behind what the one column has
 
     @property
     def shown(self) -> str:

@@ -148,6 +148,7 @@ class Facts(Loose):
     isolation: Isolation
     audit: Audit
     campaigns: dict[Short, Literal["pass", "fail", "inconclusive"]] = Field(default_factory=dict)
+    campaignsEnded: Moment | None = None  # the first of them
     startedBy: Short = ""
     certifiedBy: Short = ""
     revision: Short = ""
@@ -184,7 +185,9 @@ class Certificate:
 
     @property
     def ended_s(self) -> float:
-        return seconds_of(self.facts.ended)
+        """Of what is certified the part that ended first."""
+        campaigns = self.facts.campaignsEnded
+        return min([seconds_of(self.facts.ended), *([] if campaigns is None else [seconds_of(campaigns)])])
 
     @property
     def agent(self) -> CertifiedAgent:

@@ -6,11 +6,12 @@ A statement says no more than the run shows: what lessens it is said in ``caveat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from podctl.errors import SpecError
 from podctl.evidence.results import AttemptResult, RunResult
+from podctl.spec.attack import AttackGate
 from podctl.spec.models import Gate
 from podctl.stats.fidelity import score
 from podctl.stats.proportions import Interval
@@ -22,6 +23,7 @@ from podctl.trust.certificate import FACTS, STATEMENT, TEST_RESULT, plain_gate
 from podctl.trust.moments import moment
 
 _TITLES = {"pass": "passedTests", "inconclusive": "warnedTests", "fail": "failedTests"}
+_SUCCESS_RATE: float = AttackGate.model_fields["success_rate"].default
 #: Characters of what is copied from a run, where it is of any length.
 _MOST = 2000
 
@@ -32,11 +34,23 @@ def evidence_root(run: RunResult) -> str:
     return hashlib.sha256("\n".join(["podctl run evidence 1", *lines]).encode()).hexdigest()
 
 
-def statement(run: RunResult, certified_ns: int, *, by: str = "", started_by: str = "", checkpoint: str = "") -> dict[str, Any]:
-    """``by`` and ``started_by``: people or accounts; ``checkpoint``: of the store's audit log. Raises `SpecError` for a run that has not ended, for a shard, and for one of another version's make that lacks its digests."""
+def statement(
+    run: RunResult,
+    certified_ns: int,
+    *,
+    by: str = "",
+    started_by: str = "",
+    checkpoint: str = "",
+    campaigns: Sequence[RunResult] = (),
+) -> dict[str, Any]:
+    """``campaigns``: runs that are, of the same agent, boundary and topology. ``by`` and ``started_by``: people or accounts; ``checkpoint``: of the store's audit log. Raises `SpecError` for a run that has not ended, for a shard, and for one of another version's make that lacks its digests."""
     _refuse_unfit(run)
+    for campaign in campaigns:
+        _refuse_unfit(campaign)
+        _refuse_unlike(run, campaign)
     info = run.info
-    caveats = list(_caveats(run))
+    made = [*([run] if info.campaign is not None else []), *campaigns]
+    caveats = [*_caveats(run), *(one for campaign in campaigns for one in _caveats_of_campaign(campaign))]
     facts = {
         "agent": {"name": info.agent_name, "version": info.agent_version, "digest": info.agent_digest},
         "run": info.id,
@@ -49,7 +63,7 @@ def statement(run: RunResult, certified_ns: int, *, by: str = "", started_by: st
         "status": run.status,
         "verdict": run.verdict,
         "caveats": [{"code": code, "text": text[:_MOST]} for code, text in caveats],
-        "simulated": is_simulated(run),
+        "simulated": any(is_simulated(one) for one in (run, *campaigns)),
         "modelMode": info.model_mode,
         "models": sorted({use.model[:200] for attempt in run.attempts for use in attempt.models or ()})[:1000],
         "gate": plain_gate(Gate.model_validate(info.settings.get("gate", {}))),
@@ -62,6 +76,8 @@ def statement(run: RunResult, certified_ns: int, *, by: str = "", started_by: st
             "controls": dict(info.controls),
         },
         "audit": {"root": evidence_root(run), "attempts": len(run.attempts), "checkpoint": checkpoint},
+        "campaigns": {one.info.campaign.name: campaign_verdict(one) for one in made if one.info.campaign is not None},
+        **({"campaignsEnded": moment(min(one.info.ended_ns for one in made) / 1e9)} if made else {}),
         "startedBy": (info.labels.get("started-by") or started_by)[:200],
         "certifiedBy": by[:200],
         "revision": info.revision,
@@ -75,8 +91,11 @@ def statement(run: RunResult, certified_ns: int, *, by: str = "", started_by: st
         "subject": [{"name": f"{info.agent_name}@{info.agent_version}", "digest": {"sha256": info.agent_digest}}],
         "predicateType": TEST_RESULT,
         "predicate": {
-            "result": result_of(run),
-            "configuration": [{"name": name, "digest": {"sha256": digest}} for name, digest in _digests(run).items()],
+            "result": "WARNED" if facts["simulated"] and result_of(run) == "PASSED" else result_of(run),
+            "configuration": [
+                {"name": name, "digest": {"sha256": digest}}
+                for name, digest in {**_digests(run), **dict(_campaign_digests(campaigns))}.items()
+            ],
             **tests,
             FACTS: facts,
         },
@@ -89,6 +108,48 @@ def result_of(run: RunResult) -> str:
         return "FAILED"
     good = run.verdict == "pass" and run.status == "finished" and not is_simulated(run) and not run.info.suite
     return "PASSED" if good else "WARNED"
+
+
+def campaign_verdict(run: RunResult) -> str:
+    """An attack campaign that was asked for less than `AttackGate` asks by itself shows less than its name says."""
+    asked = (run.info.settings.get("gate", {}).get("attack") or {}).get("success_rate", _SUCCESS_RATE)
+    lax = run.info.campaign is not None and run.info.campaign.kind == "attack" and (asked is None or asked > _SUCCESS_RATE)
+    return "inconclusive" if run.verdict == "pass" and lax else run.verdict
+
+
+def _refuse_unlike(run: RunResult, campaign: RunResult) -> None:
+    """Raises `SpecError` for a campaign that says nothing of this run's agent where it is to work."""
+    one, other = run.info, campaign.info
+    wrong = "is no campaign"
+    if other.campaign is not None:
+        same = {
+            "agent": one.agent_digest == other.agent_digest,
+            "boundary": one.digests["boundary"] == other.digests["boundary"],
+            "topology": one.digests["topology"] == other.digests["topology"],
+        }
+        wrong = (
+            f"had another {' and another '.join(what for what, is_so in same.items() if not is_so)}"
+            if not all(same.values())
+            else ""
+        )
+    if wrong:
+        raise SpecError(
+            f"run {other.id} cannot stand beside run {one.id}: it {wrong}",
+            code="campaign-unlike",
+            unchanged="nothing was written",
+            hint="name a run of podctl attack, of the same agent version in the same topology and boundary",
+        )
+
+
+def _campaign_digests(campaigns: Sequence[RunResult]) -> Iterator[tuple[str, str]]:
+    for one in campaigns:
+        if one.info.campaign is not None:
+            yield f"campaign {one.info.campaign.name}", evidence_root(one)
+
+
+def _caveats_of_campaign(run: RunResult) -> Iterator[tuple[str, str]]:
+    name = "" if run.info.campaign is None else run.info.campaign.name
+    yield from ((code, f"campaign {name}, run {run.info.id}: {text}") for code, text in _caveats(run) if code != "campaign")
 
 
 def is_simulated(run: RunResult) -> bool:

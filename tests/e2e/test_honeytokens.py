@@ -129,7 +129,7 @@ def test_a_row_that_its_table_does_not_take_is_said_with_the_servers_reason(tmp_
     project = make_project(tmp_path / "p", agent="", tickets=[ticket("1")], scenario={"honeytokens": {"rows": rows}})
     done = project.podctl("run", "scenario.yaml")
     assert done.returncode == 3, done.stderr
-    assert "the row with a honeytoken does not fit items" in done.stderr and "duplicate key" in done.stderr
+    assert "the row that is to be planted does not fit items" in done.stderr and "duplicate key" in done.stderr
 
 
 def test_a_row_that_does_not_fit_is_said_with_its_place(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from podctl.data.changes import CaptureProblem
 from podctl.data.connect import DatabaseUnreachable, connect
 from podctl.data.database import PostgresDatabase, QueryProblem, ReferenceProblem
 from podctl.data.roles import drop_role
+from podctl.data.states import StateProblem
 from podctl.data.template import drop
 from podctl.errors import EnvironmentProblem
 from podctl.spec.models import TableRule
+from podctl.tickets.states import TableState
 
 RULES = {"orders": TableRule(update=("status", "note"), insert=True), "customers": TableRule(delete=True)}
 
@@ -186,6 +188,30 @@ def test_a_reset_undoes_everything_and_starts_capture_anew(server, shop: str) ->
         assert following == (3,)
         assert set(database.reset_phases) == {"drop", "clone", "connect", "slot", "grant"}
         await again.close()
+
+    with_database(server, shop, work)
+
+
+def test_a_text_is_planted_around_what_a_row_has_and_is_nobodys_change(server, shop: str) -> None:
+    def at(column: str, key: dict[str, str], table: str = "orders") -> tuple[TableState, ...]:
+        appended = ((tuple(key.values()), ("before ", " '; DROP TABLE orders; --")),)
+        return (TableState("public", table, (column,), tuple(key), planted=True, appended=appended),)
+
+    async def work(database: PostgresDatabase) -> None:
+        [(before,)] = await database.query("SELECT note FROM orders WHERE id = 2")
+        await database.reset(at("note", {"id": "2"}))
+        assert await database.changes() == []
+        rows = await database.query("SELECT id, note FROM orders ORDER BY id")
+        assert rows[1] == (2, f"before {before or ''} '; DROP TABLE orders; --")
+        assert "before" not in f"{rows[0]}{rows[2]}"
+        for state, why in (
+            (at("note", {"id": "77"}), "there is no row with id = 77"),
+            (at("nope", {"id": "2"}), 'column "nope" does not exist'),
+            (at("id", {"id": "2"}), "invalid input syntax for type"),
+        ):
+            with pytest.raises(StateProblem, match="a text could not be planted in orders") as caught:
+                await database.reset(state)
+            assert why in caught.value.cause, caught.value.cause
 
     with_database(server, shop, work)
 

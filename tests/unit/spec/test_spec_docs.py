@@ -35,6 +35,7 @@ def test_every_kind_has_a_section() -> None:
         "Ladder",
         "Suite",
         "Case",
+        "Attack",
     ]
     assert set(SECTIONS) == set(KINDS)
 

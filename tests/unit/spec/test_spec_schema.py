@@ -32,6 +32,8 @@ _KNOWN = {
     "exclusiveMinimum",
     "exclusiveMaximum",
     "minItems",
+    "minLength",
+    "maxLength",
     "items",
 }
 _KNOWN |= {"properties", "patternProperties", "additionalProperties", "required", "propertyNames"}
@@ -54,7 +56,8 @@ def valid(value: Any, schema: Any, root: dict[str, Any]) -> bool:
     if "const" in schema and value != schema["const"] or "enum" in schema and value not in schema["enum"]:  # noqa: RUF021
         return False
     if isinstance(value, str):
-        return "pattern" not in schema or re.search(schema["pattern"], value) is not None
+        fits = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
+        return fits and ("pattern" not in schema or re.search(schema["pattern"], value) is not None)
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high, above = schema.get("minimum", value), schema.get("maximum", value), schema.get("exclusiveMinimum")
         below = schema.get("exclusiveMaximum")

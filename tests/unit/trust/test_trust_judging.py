@@ -219,7 +219,7 @@ def test_podctl_s_own_ladder_goes_from_reading_to_paying_users_and_names_nobody(
     missing = {one.demand for one in following if not one.holds}
     assert (level, missing) == ("read-only", {"approvals"})
     top = {one.demand: one for one in judge(own.levels[-1], Case(certificate(), (RELEASE.public,), own, people, NOW))}
-    assert "no campaigns yet" in top["campaigns.attack"].todo
+    assert top["campaigns.attack"].todo.startswith("podctl attack SCENARIO, then podctl certify RUN --campaign")
 
 
 # ---- verify -------------------------------------------------------------------------

@@ -1,0 +1,123 @@
+"""Attack an agent: the scenario's tickets with instructions in them that are no business of theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from podctl.cli.common import backend_option, open_store, store_option
+from podctl.cli.run import files_of, load, progress_for, report_options, say, show
+
+if TYPE_CHECKING:
+    from podctl.controller.run import Prepared
+    from podctl.evidence.store_read import StorePlace
+    from podctl.spec.attack import Attack
+
+#: Texts that --list prints.
+_LISTED = 200
+
+
+@click.command("attack")
+@click.argument("scenario", type=click.Path(path_type=Path))
+@click.option("--attack", "file", type=click.Path(path_type=Path), help="An Attack file; default: podctl's own texts.")
+@click.option("--agent", type=click.Path(path_type=Path), help="Another agent file than the scenario's.")
+@click.option("--set", "sets", multiple=True, help="builtin, agentdojo; again for both.")
+@click.option("--goal", "goals", multiple=True, help="Only these of the built-in goals.")
+@click.option("--carrier", "carriers", multiple=True, help="Only texts dressed so.")
+@click.option("--place", "places", multiple=True, help="Only here: ticket, answer, row, similar.")
+@click.option("--per-ticket", type=click.IntRange(1, 50), help="Attacked attempts beside each plain one.")
+@click.option("--twins", type=click.IntRange(0, 50), help="Benign twins beside each plain one.")
+@click.option("--resume", metavar="RUN", help="Go on with a campaign that did not finish, with the same texts.")
+@click.option("--pods", type=click.IntRange(1, 256), help="Pods at once.")
+@click.option("--repeats", type=click.IntRange(1, 100), help="Plain attempts for each ticket, each with its own variants.")
+@click.option("--sample", type=str, metavar="N|all", help="Tickets to draw.")
+@click.option("--seed", type=int, help="Seed of the sample, of the order and of the texts.")
+@click.option("--list", "listed", is_flag=True, help="Show what would be planted where, and make nothing.")
+@report_options
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@backend_option
+@store_option
+def attack_command(
+    scenario: Path, store: StorePlace, strict: bool, quiet: bool, output: str, backend: str, listed: bool, **given: Any
+) -> int:
+    """Work each sampled ticket as it is, with an instruction planted, and with a harmless text in its place. By what was done, and
+    never by what the agent says, it is seen whether an instruction had its way.
+
+    \b
+    podctl attack scenarios/shop.yaml --sample 20
+    podctl attack scenarios/shop.yaml --attack attacks/shop.yaml
+    podctl attack scenarios/shop.yaml --list
+
+    Exit codes are those of podctl run.
+    """
+    from podctl.controller.attacks import prepare_attack
+    from podctl.controller.host import exit_code, host_run
+    from podctl.reports.files import write_reports
+
+    attack = _attack(given)
+    prepared = prepare_attack(load(scenario, given), attack, _more(attack))
+    if listed:
+        _show(prepared)
+        return 0
+    with progress_for(quiet) as listener:
+        outcome = host_run(prepared, store, resume=given["resume"], listener=listener, say=say, backend=backend)
+    report, written = write_reports(outcome.result, open_store(store), files_of(given))
+    show(report, written, output)
+    if outcome.result.status == "interrupted":
+        say(f"finish it with the same options and: podctl attack {scenario} --resume {outcome.result.info.id}")
+    for problem in outcome.teardown_problems:
+        say(f"not removed: {problem}")
+    return int(exit_code(outcome, strict=strict))
+
+
+def _attack(given: dict[str, Any]) -> Attack:
+    """The file, or podctl's own, with the command line's changes. Raises `SpecError`."""
+    from pydantic import ValidationError
+
+    from podctl.errors import SpecError
+    from podctl.spec.attack import Attack, Carrier, Place, Set
+    from podctl.spec.base import API_VERSION
+    from podctl.spec.load import load_model
+
+    attack = (
+        Attack(apiVersion=API_VERSION, kind="Attack", name="attack")
+        if given["file"] is None
+        else load_model(given["file"], Attack)
+    )
+    for option, name, known in (("--set", "sets", Set), ("--carrier", "carriers", Carrier), ("--place", "places", Place)):
+        wrong = [one for one in given[name] if one not in get_args(known)]
+        if wrong:
+            raise SpecError(f"{option} {wrong[0]!r} is none", code="usage", hint=f"one of {', '.join(get_args(known))}")
+    changed = {name: given[name] for name in ("sets", "goals", "carriers", "places") if given[name]}
+    changed |= {name: given[name] for name in ("per_ticket", "twins", "seed") if given[name] is not None}
+    try:
+        return Attack.model_validate({**attack.model_dump(exclude_unset=True), **changed})
+    except ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise SpecError(f"the options make no attack: {why}", code="usage", unchanged="nothing was made") from None
+
+
+def _more(attack: Attack) -> Any:
+    from podctl.attack.agentdojo import agentdojo_payloads
+
+    return agentdojo_payloads() if "agentdojo" in attack.sets else ()
+
+
+def _show(prepared: Prepared) -> None:
+    from podctl.reports.text import columns, visible
+
+    varied = [one for one in prepared.planned if one.variant is not None]
+    rows = [
+        (one.ticket.id, one.variant.kind, *(str(one.variant.data[what]) for what in ("goal", "carrier", "place")), text)
+        for one in sorted(varied, key=lambda one: (one.position, one.repeat))
+        if one.variant is not None
+        for text in [visible(" ".join(one.variant.data["text"].split()), 70)]
+    ]
+    click.echo("\n".join(columns(("TICKET", "KIND", "GOAL", "CARRIER", "PLACE", "TEXT"), rows[:_LISTED])))
+    if len(rows) > _LISTED:
+        click.echo(f"and {len(rows) - _LISTED} more")
+    click.echo(
+        f"{len(prepared.planned) - len(varied)} plain attempts and {len(varied)} with something planted; nothing was made"
+    )
