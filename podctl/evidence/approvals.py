@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 _ANSWERS = {"approved": "approved", "denied": "denied", "timed-out": "timed_out"}
@@ -42,3 +42,11 @@ class ApprovalCounts:
             attention_s=round(self.attention_s + float(data.get("attention_s") or 0.0), 3),
             delay_s=round(self.delay_s + float(data.get("delay_s") or 0.0), 3),
         )
+
+
+def in_all(each: Iterable[ApprovalCounts | None]) -> ApprovalCounts | None:
+    """Of several attempts together; None where nobody answered in any."""
+    counts = [one for one in each if one is not None]
+    if not counts:
+        return None
+    return ApprovalCounts(**{field.name: sum(getattr(one, field.name) for one in counts) for field in fields(ApprovalCounts)})

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from markupsafe import escape
 
+from podctl.evidence.approvals import ApprovalCounts, in_all
 from podctl.evidence.causes import Cause
 from podctl.evidence.results import AttemptResult, DiffEntry, RunResult, TicketFlip
 from podctl.evidence.scanned import SEVERITIES, Severity
@@ -107,6 +108,7 @@ class Report:
     failed_tickets: int  # all of them
     boundary: tuple[BoundaryCase, ...]
     tried: tuple[TriedKind, ...]  # the most frequent first
+    approvals: ApprovalCounts | None  # of all attempts; None: nobody answers what is proposed
     left: tuple[LeftKind, ...]  # the gravest first
     unseen: tuple[str, ...]  # what a scan of what they left could not look at, each once
     infrastructure: tuple[AttemptResult, ...]
@@ -149,6 +151,7 @@ def build_report(
         failed_tickets=len(failed),
         boundary=tuple(_boundary(plain.attempts, timelines)),
         tried=tried_kinds(plain.attempts),
+        approvals=in_all(attempt.approvals for attempt in plain.attempts),
         left=left_kinds(run.attempts),  # variants' too: what an attack made an agent leave
         unseen=tuple(dict.fromkeys(one for a in run.attempts if a.scan is not None for one in a.scan.unseen)),
         infrastructure=tuple(a for a in plain.attempts if is_infrastructure(a)),

@@ -72,6 +72,7 @@ def _environment() -> Environment:
         cause=wording.cause_label,
         count=wording.count_text,
         reason=wording.reason,
+        approvals=wording.approvals_text,
         finding=wording.finding_label,
         moment=_moment,
         attempt=_reproduced,

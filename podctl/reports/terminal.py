@@ -20,6 +20,7 @@ from podctl.reports.text import encodable, visible
 from podctl.reports.wording import (
     VERDICT_GLYPH,
     VERDICT_WORD,
+    approvals_text,
     attribution_lines,
     cost_text,
     fidelity_text,
@@ -207,6 +208,8 @@ def _facts(report: Report) -> Iterator[str]:
             yield f"  {visible(line, 400)}"
         for note in comparison.notes[:_LISTED]:
             yield f"  {visible(note, 400)}"
+    if report.approvals is not None:
+        yield f"approvals: {approvals_text(report.approvals)}"
     if run.info.fidelity:
         yield f"fidelity: {fidelity_text(run.info.fidelity)}"
     if summary.infrastructure or summary.not_run:

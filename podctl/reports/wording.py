@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from podctl.evidence.approvals import ApprovalCounts
 from podctl.evidence.causes import Cause
 from podctl.evidence.results import AttemptResult, Attribution, Change, Comparison, DiffEntry, FidelityPart, RunResult, Verdict
 from podctl.reports.text import pairs_text, value_text
 from podctl.stats.fidelity import score
 from podctl.stats.summary import Money, Summary
-from podctl.stats.units import dollars, interval_text, percent, plural
+from podctl.stats.units import dollars, interval_text, percent, plural, seconds
 
 VERDICT_WORD: dict[Verdict, str] = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
 VERDICT_GLYPH: dict[Verdict, str] = {"pass": "✓", "fail": "✕", "inconclusive": "?"}
@@ -146,6 +147,23 @@ def _changes_text(changes: Sequence[Change], most: int, of: int) -> str:
 def count_text(value: float) -> str:
     """A mean count: whole where it is, or is large."""
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
+def approvals_text(counts: ApprovalCounts) -> str:
+    """``12 proposals: 8 approved, 3 denied, 1 not answered in time; 8 carried out; 12 answers simulated; …``."""
+    if not counts.proposed:
+        return "nothing was proposed"
+    answers = (f"{counts.approved} approved", f"{counts.denied} denied", f"{counts.timed_out} not answered in time")
+    answered = ", ".join(text for text in answers if not text.startswith("0 "))
+    done = f"{counts.executed} carried out" + (f" ({counts.failed} of them failed)" if counts.failed else "")
+    parts = [f"{plural(counts.proposed, 'proposal')}: {answered}", done]
+    if counts.simulated:
+        parts.append(f"{plural(counts.simulated, 'answer')} simulated by rules")
+    if counts.delay_s:
+        parts.append(f"answers took {seconds(counts.delay_s)} in all")
+    if counts.attention_s:
+        parts.append(f"{seconds(counts.attention_s)} of people's attention, as the scenario assumes")
+    return "; ".join(parts)
 
 
 def fidelity_text(parts: Sequence[FidelityPart]) -> str:

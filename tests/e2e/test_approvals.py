@@ -65,6 +65,10 @@ def test_rules_answer_and_a_headless_run_asks_nobody(tmp_path: Path) -> None:
     assert attempts["3"].boundary_attempts == attempts["9"].boundary_attempts == 1, "the direct request, each"
     [told] = [record["data"] for record in project.records("9", "approval.answered")]
     assert told["reason"].startswith("nobody can be asked: this runs without a terminal")
+    summed = "2 proposals: 1 approved, 1 denied; 1 carried out; 1 answer simulated by rules; answers took 4 min 00 s in all;"
+    assert summed in " ".join(done.stdout.split())
+    page = (project.store / "runs" / project.run().info.id / "report.html").read_text()
+    assert summed in page and "90.0 s of people" in page
     traced = project.podctl("trace", "latest", "3").stdout
     assert "by rule 1, simulated" in traced and "after 240 s, only counted" in traced and "\x1b" not in traced
     run = project.run().info.id
