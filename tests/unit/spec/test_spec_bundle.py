@@ -71,6 +71,15 @@ def test_names_that_another_file_lacks_are_shown_where_they_stand(project: Path)
     ]
 
 
+def test_tools_are_named_by_their_server_and_services_by_their_routes(project: Path) -> None:
+    text = Path("boundary.yaml").read_text()
+    Path("boundary.yaml").write_text(text + "tools:\n  orders-api: read\n")
+    assert [message for *_, message in places(Path("scenario.yaml"))] == ["no MCP server `orders-api`"]
+    edit(Path("topology.yaml"), "    directory: services\n", "    directory: services\n    protocol: mcp\n")
+    found = places(Path("scenario.yaml"))
+    assert [message for *_, message in found] == ["`orders-api` is an MCP server: what is decided is its tools"]
+
+
 def test_what_is_left_out_of_the_pod_cannot_be_used(project: Path) -> None:
     edit(Path("topology.yaml"), "    name: shop\n", "    name: shop\n    mode: left-out\n    reason: too big\n")
     found = places(Path("scenario.yaml"))

@@ -45,6 +45,20 @@ BAD: dict[str, tuple[type[Model], str, str]] = {
     "infinity": (Scenario, C + "limits:\n  wall: ▲-.inf\n", "not a finite number"),
     "number too large for a float": (Scenario, C + "limits:\n  wall: ▲1e999\n", "not a finite number"),
     "whole number too large": (Scenario, C + "run:\n  seed: ▲99999999999999999999\n", "beyond 64 bits"),
+    # servers of tools
+    "mcp settings of no server": (Topology, SERVICE + "    mcp: ▲{calls: 1}\n", "no MCP server"),
+    "a stub of tools": (
+        Topology,
+        T + "services:\n  api:\n    mode: stubbed\n    protocol: ▲mcp\n    routes: [{path: /mcp}]\n",
+        "a stub does not speak MCP",
+    ),
+    "tools at two ports": (Topology, SERVICE + "    protocol: mcp\n    ports: ▲[1, 2]\n", "has 2 ports"),
+    "standard input of an image": (
+        Topology,
+        T + "services:\n  api:\n    image: ▲a\n    protocol: mcp\n    mcp: {transport: stdio}\n",
+        "speaks MCP on its standard input, and runs from an image",
+    ),
+    "tool by another name": (Boundary, B + "tools:\n  api:\n    ▲a b: read\n", "a tool's name"),
     # header
     "only a list": (Topology, "▲- a\n", "expected a mapping with apiVersion and kind: Topology, found a list"),
     "other kind": (
