@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from podctl.approvals import actions
+
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
 #: Objects and lists within one another.
 MAX_DEPTH = 64
@@ -40,15 +42,12 @@ class Message:
 def read_json(body: bytes) -> Any:
     """Raises `NotUnderstood`."""
     try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
-        # Half a surrogate pair, and a number that is no JSON any more, cannot be written again.
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+        value = actions.read_json(body)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeError:
-        raise NotUnderstood(PARSE_ERROR, "not UTF-8") from None
-    except RecursionError:
-        raise NotUnderstood(PARSE_ERROR, "nested too deeply") from None
-    except ValueError as error:
-        raise NotUnderstood(PARSE_ERROR, f"not JSON: {str(error)[:200]}") from None
+        raise NotUnderstood(PARSE_ERROR, "half a surrogate pair") from None
+    except actions.NotJson as why:
+        raise NotUnderstood(PARSE_ERROR, str(why)) from None
     if _deeper_than(value, MAX_DEPTH):
         raise NotUnderstood(PARSE_ERROR, "nested too deeply")
     return value
@@ -94,17 +93,6 @@ def error(id: Id | None, code: int, message: str, data: Any = None) -> dict[str,
 
 def result(id: Id, value: dict[str, Any]) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": id, "result": value}
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _is_id(value: Any) -> bool:

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -20,13 +21,15 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 
 from podctl.boundary.policies import Decision
 from podctl.evidence.toollists import INSTRUCTIONS, SEEN, changes, digest_of, told
-from podctl.gateway import jsonrpc
+from podctl.gateway import jsonrpc, toolproposals
 from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import bounded, clipped
 from podctl.gateway.contract import Target
+from podctl.gateway.desk import Desk
 from podctl.gateway.dialer import Dialer
 from podctl.gateway.jsonrpc import Message, NotUnderstood
 from podctl.gateway.replies import Crowded, TooLong, crowded, no_attempt, read_capped, refusal
+from podctl.gateway.toolproposals import OURS
 from podctl.gateway.toolsession import ServerFailed, ServerRefused, ToolSession
 from podctl.spec.boundary import parse_tool
 from podctl.spec.models import ToolServer
@@ -223,8 +226,8 @@ class ToolDoor:
             parse_tool(tool)
         except ValueError:
             return Decision(False, "human-only", "ambiguous", "not a plain name")
-        if tool == "*":
-            return Decision(False, "human-only", "ambiguous", "not a plain name")
+        if tool == "*" or tool.startswith(OURS):
+            return Decision(False, "human-only", "ambiguous", "not a name that a server's tool has")
         if attempt.decider is None:
             return Decision(True, "ai-writable", "")
         return attempt.decider.use(attempt.granted.agent, self._server, tool)
@@ -271,11 +274,13 @@ class ToolDoor:
     def _shown(self, attempt: Attempt, session: _Session, settings: ToolServer) -> list[dict[str, Any]]:
         """What the agent may use or propose; nothing of it but what a digest covers."""
         levels = {name: self._decide(attempt, name).level for name in session.tools}
-        return [
+        shown = [
             {key: tool[key] for key in SEEN if key in tool}
             for name, tool in session.tools.items()
             if levels[name] != "human-only" or settings.human_only == "shown"
         ]
+        recommended = [name for name, level in levels.items() if level == "recommend"]
+        return shown + (toolproposals.tools(recommended) if attempt.desk is not None and recommended else [])
 
     async def _call(
         self, message: Message, id: jsonrpc.Id, worked: _Worked, session: _Session, settings: ToolServer
@@ -285,6 +290,8 @@ class ToolDoor:
         began = time.monotonic()
         call: dict[str, Any] = {"server": self._server, "tool": clipped(tool, 200), "arguments": kept(arguments)}
         outcome: dict[str, Any] = {"status": "cut", "result": None, "error": "the attempt ended, or the call was given up"}
+        if tool in (toolproposals.PROPOSE, toolproposals.APPROVAL) and attempt.desk is not None:
+            return jsonrpc.result(id, await self._proposed(tool, arguments, attempt.desk, worked, session, settings))
         try:
             answer = await self._decided(tool, arguments, id, worked, session, settings, outcome)
         except ServerRefused as error:
@@ -312,26 +319,67 @@ class ToolDoor:
         outcome |= {"policy": decided.policy, "level": decided.level}
         if not decided.allowed:
             attempt.way_out("mcp", f"{self._server}.{clipped(tool, 128)}", _detail(arguments), decided)
-            why = _refusal(f"{self._server}.{clipped(tool, 128)}", decided)
+            why = _refusal(f"{self._server}.{clipped(tool, 128)}", decided, attempt.desk is not None)
             outcome |= {"status": "refused", "error": why}
             return jsonrpc.result(id, _said(why))
+        try:
+            result = await self._used(tool, arguments, worked, session, settings)
+        except _NotUsed as why:
+            outcome |= {"status": why.status, "error": why.text}
+            return jsonrpc.result(id, _said(why.text))
+        outcome |= {"status": "failed" if result.get("isError") is True else "ok", "result": kept(result), "error": None}
+        return jsonrpc.result(id, result)
+
+    async def _used(
+        self, tool: str, arguments: dict[str, Any], worked: _Worked, session: _Session, settings: ToolServer
+    ) -> dict[str, Any]:
+        """The server's result, of a call that may be made. Raises `_NotUsed`, `ServerFailed`, `ServerRefused`."""
         if worked.calls >= settings.calls:
             why = f"podctl_limit: an attempt may call {self._server} {settings.calls} times"
-            attempt.refuse(f"mcp {self._server}", why)
-            outcome |= {"status": "limit", "error": why}
-            return jsonrpc.result(id, _said(why))
+            worked.attempt.refuse(f"mcp {self._server}", why)
+            raise _NotUsed("limit", why)
         worked.calls += 1
         async with self._room:
             if tool not in session.tools:
                 await self._list(worked, session)
             if tool not in session.tools:
-                why = f"podctl_unknown_tool: {self._server} lists no tool {clipped(tool, 128)}"
-                outcome |= {"status": "unknown", "error": why}
-                return jsonrpc.result(id, _said(why))
+                raise _NotUsed("unknown", f"podctl_unknown_tool: {self._server} lists no tool {clipped(tool, 128)}")
             params = types.CallToolRequestParams(name=tool, arguments=arguments)
-            result = await session.upstream.request(types.CallToolRequest(params=params))
-        outcome |= {"status": "failed" if result.get("isError") is True else "ok", "result": kept(result), "error": None}
-        return jsonrpc.result(id, result)
+            return await session.upstream.request(types.CallToolRequest(params=params))
+
+    async def _proposed(
+        self,
+        tool: str,
+        arguments: dict[str, Any],
+        desk: Desk,
+        worked: _Worked,
+        session: _Session,
+        settings: ToolServer,
+    ) -> dict[str, Any]:
+        """The result of a call of podctl's own tools; the desk records what is proposed and what becomes of it."""
+        try:
+            if tool == toolproposals.APPROVAL:
+                return _told(await toolproposals.became(desk, arguments))
+            wanted, given, reason = toolproposals.asked(arguments)
+            decided, target = self._decide(worked.attempt, wanted), f"{self._server}.{clipped(wanted, 128)}"
+            if decided.allowed:
+                raise toolproposals.Malformed(f"nobody has to approve this ({decided.policy}): call {wanted}")
+            if decided.level != "recommend":
+                worked.attempt.way_out("mcp", target, _detail(given), decided)
+                return _said(_refusal(target, decided, False))
+            call = partial(self._used, wanted, given, worked, session, settings)
+            return _told(await toolproposals.propose(desk, target, given, reason, decided, call))
+        except toolproposals.Malformed as why:
+            worked.attempt.refuse(f"mcp {self._server}", clipped(f"{tool}: {why}", 300))
+            return _said(f"podctl_malformed: {why}")
+
+
+class _NotUsed(Exception):
+    """A call that is allowed and not made; ``text`` is for the agent."""
+
+    def __init__(self, status: str, text: str) -> None:
+        super().__init__(text)
+        self.status, self.text = status, text
 
 
 def kept(value: Any) -> Any:
@@ -345,15 +393,20 @@ def _detail(arguments: Mapping[str, Any]) -> str:
     return clipped(json.dumps(bounded(arguments, text=200, items=20, depth=3), ensure_ascii=False), 400)
 
 
-def _refusal(tool: str, decided: Decision) -> str:
+def _refusal(tool: str, decided: Decision, can_propose: bool) -> str:
     if decided.level == "recommend":
-        return f"podctl_recommend: a person decides this ({decided.policy}): recommend it, do not do it"
+        how = f"propose it with the tool {toolproposals.PROPOSE}" if can_propose else "recommend it, do not do it"
+        return f"podctl_recommend: a person decides this ({decided.policy}): {how}"
     return f"podctl_human_only: only people may use {tool} ({decided.detail or decided.policy})"
 
 
 def _said(text: str) -> dict[str, Any]:
     """A tool's result that says why there is none: unlike an error of the protocol a model gets to read it."""
     return {"content": [{"type": "text", "text": text}], "isError": True}
+
+
+def _told(proposal: dict[str, Any]) -> dict[str, Any]:
+    return {"content": [{"type": "text", "text": json.dumps(proposal)}], "structuredContent": proposal}
 
 
 def _answer(status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> web.Response:
