@@ -88,7 +88,7 @@ def from_command(
     from podctl.learn.choosing import choose, named
 
     reader = open_store(store)
-    result = reader.load_run(reader.find_run(run))
+    result = reader.load_run(reader.find_run(run)).plain
     info = result.info
     bundle = _bundle_of(info, given["scenario"], store)
     population = _as_run(reader, info, bundle)
@@ -106,6 +106,11 @@ def from_command(
     seen = _seen(bundle, by, given["unmasked"], info)
     planted = bundle.scenario.honeytokens
     proposals = [_proposed(reader, one, ticket, seen, planted) for one, ticket in zip(found, kept, strict=True)]
+    if info.campaign is not None:
+        click.echo(
+            f"run {info.id} is a campaign: learned from its plain attempts alone, what was done to the others is the campaign's",
+            err=True,
+        )
     return _propose(store, _suite_of(suite, bundle), bundle.path, proposals, most, info.id, by_name=bool(tickets))
 
 

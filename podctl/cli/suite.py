@@ -57,7 +57,7 @@ def show_command(suite: Path, html: Path | None, pdf: Path | None, output: str, 
     found = standing(
         spec.name,
         accepted,
-        [(run.info, reader.list_attempts(run.info.id)) for run in runs],
+        [(run.info, [one for one in reader.list_attempts(run.info.id) if one.variant is None]) for run in runs],
         proposed=sum(case.review.status == "proposed" for case in cases),
         rejected=sum(case.review.status == "rejected" for case in cases),
     )
