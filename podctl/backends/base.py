@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from psycopg import AsyncConnection
+
+from podctl.data.catalog import Catalog
 from podctl.data.statements import LoggedStatement
 from podctl.gateway.client import Door
 from podctl.grading.sqlref import GradedDatabase
@@ -46,6 +49,13 @@ class PodDatabase(GradedDatabase, Protocol):
 
     async def statements(self) -> list[LoggedStatement]:
         """Statements since the last reset or call."""
+
+    async def beside(self) -> AsyncConnection[tuple[Any, ...]]:
+        """A session of podctl's own as superuser, for the caller to close. Raises `EnvironmentProblem` where there are none."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """What the database held when its attempt began."""
 
     @property
     def statements_dropped(self) -> int:

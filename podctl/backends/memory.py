@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from podctl.backends.base import NOT_RECORDED, Command, Exit, Finding, PodRef, Process, Recording, Removal, ServiceProcess
+from podctl.data.catalog import Catalog
 from podctl.data.statements import LoggedStatement
 from podctl.errors import EnvironmentProblem
 from podctl.gateway.client import Door
@@ -104,6 +105,10 @@ class MemoryDatabase:
         taken, self._statements = self._statements, []
         return taken
 
+    async def beside(self) -> Any:
+        raise EnvironmentProblem("the memory backend has no sessions", code="memory-sql")
+
+    catalog = Catalog()
     statements_dropped = 0
     changes_dropped = 0
 

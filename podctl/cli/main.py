@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "merge": ("merge", "Put the shards of a run together, and judge the whole."),
     "ci": ("ci", "Try every agent that a change touches against what it was; write all reports."),
     "gate": ("gate", "Judge a run again: other thresholds, another baseline, or against itself."),
+    "chaos": ("chaos", "Run a scenario while things around the agent fail: latency, errors, stale reads, rivals, migrations."),
     "power": ("gate", "Before spending: what a sample of so many tickets would find."),
     "demo": ("demo", "Run the example shop: two versions of an agent, compared."),
     "project": ("project", "Cost and time for the real workload, from a run's sample."),
@@ -69,7 +70,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 #: Commands that remove what dead runs left, or whose output is no place to speak of it.
-REMOVING = ("run", "attack", "ci", "demo", "gc", "completion", "controller")
+REMOVING = ("run", "attack", "chaos", "ci", "demo", "gc", "completion", "controller")
 
 
 class Lazy(click.Group):

@@ -84,6 +84,7 @@ _KINDS = (
     "Ladder",
     "Suite",
     "Case",
+    "Chaos",
 )
 
 

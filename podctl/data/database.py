@@ -178,6 +178,10 @@ class PostgresDatabase:
             await self._clone.close()
             self._clone = None
 
+    async def beside(self) -> Connection:
+        """One session more, as superuser; its sessions end with the reset."""
+        return await connect(self.conninfo, self.database)
+
     async def revoke_agent(self, role: str) -> None:
         """End the role's sessions and remove it, with whatever password or settings it gave itself."""
         await drop_role(self._admin_connection(), role, await self._clone_connection())

@@ -291,6 +291,20 @@ def _scan_finding(record: Record) -> Said:
     return Said("LEFT BEHIND", what, (f"rule: {text(data.get('rule'))}",))
 
 
+def _fault(record: Record) -> Said:
+    data = record.data
+    how = listed(
+        f"call {text(data.get('call'))} of {text(data.get('door'))}"
+        if data.get("call") is not None
+        else text(data.get("door")),
+        duration(data.get("ms")) if data.get("ms") is not None else "",
+        f"status {text(data.get('status'))}" if data.get("status") is not None else "",
+        text(data.get("how")),
+        "" if data.get("performed") is None else "its work was done" if data.get("performed") else "its work was not done",
+    )
+    return Said("FAULT", f"injected {text(data.get('kind'))}: {how}")
+
+
 def _refused(record: Record) -> Said:
     return Said("refused", f"the gateway refused {text(record.data.get('what'))}: {text(record.data.get('reason'))}")
 
@@ -374,6 +388,7 @@ _BY_KIND: dict[str, Callable[[Record], Said]] = {
     "approval.returned": _returned,
     "honeytoken": _honeytoken,
     "scan.finding": _scan_finding,
+    "fault": _fault,
     "span": _span,
     "log": _log,
     "decision": _decision,

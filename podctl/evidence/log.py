@@ -50,6 +50,10 @@ def _dump(value: dict[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":"), default=str).encode("ascii")
 
 
+#: Actors that are podctl itself: its own, and the second writer of a chaos campaign.
+OURS = ("podctl", "rival")
+
+
 class RecordWriter:
     """Appends records to a file descriptor opened with O_APPEND; one ``write`` a record."""
 
@@ -93,7 +97,7 @@ class RecordWriter:
             self._earliest = self._earliest or at
         else:
             at = max(self._earliest, t)
-        who = None if actor == "podctl" else self._who
+        who = None if actor in OURS else self._who
         record = Record(at, kind, actor, data, provenance, self._writer, self._seq, who)
         line = encode(record)
         written = 0

@@ -30,6 +30,7 @@ KINDS: dict[str, Layer] = {
     "approval.executed": "execution",  # id, action: written before it is carried out
     "approval.returned": "execution",  # id, action, status, ms, response_bytes, response_body, error
     "honeytoken": "execution",  # place, sink, form: a planted value was found where it was let out
+    "fault": "execution",  # of a chaos campaign: name, kind, door, call, ms, status, how, performed; on the call itself under "fault"
     "scan.finding": "execution",  # rule, severity, where, line?, what: of what the agent left
     "span": "execution",  # OTLP span as received, mapped: name, span_id, parent_span_id, operation, start, end, attributes, status
     "log": "execution",  # OTLP log record: severity, body, attributes
@@ -40,7 +41,7 @@ KINDS: dict[str, Layer] = {
 
 @dataclass(frozen=True)
 class Record:
-    """``t`` is nanoseconds since the epoch; ``actor`` is ``agent``, ``service:NAME``, ``database:NAME``, ``human:NAME``, ``gateway`` for what it
+    """``t`` is nanoseconds since the epoch; ``actor`` is ``agent``, ``service:NAME``, ``database:NAME``, ``human:NAME``, ``rival`` (a chaos campaign's second writer), ``gateway`` for what it
     does in the agent's stead, or ``podctl``;
     ``provenance`` says whether podctl saw it (``observed``) or the agent said it (``declared``). ``who`` is in whose attempt it happened
     (`podctl.evidence.identity.who`); on everything but podctl's own records, so that each can be taken alone."""

@@ -76,6 +76,15 @@ class AttackOutcome:
 
 
 @dataclass(frozen=True)
+class FaultsMet:
+    """What a chaos campaign did to an attempt. ``seconds``: how long faults held calls up. ``damage``: harm seen in evidence, in words."""
+
+    counts: dict[str, int] = field(default_factory=dict)  # kind -> how often
+    seconds: float = 0.0
+    damage: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class AttemptResult:
     """One attempt: one agent version on one ticket, once. ``id`` is ``<position>-<repeat>``, e.g. ``0007-1``.
 
@@ -110,6 +119,7 @@ class AttemptResult:
     confidence: float | None = None  # declared by the agent
     uses: dict[str, int] = field(default_factory=dict)  # routes of services and tools of models, by name
     tried: tuple[Tried, ...] = ()  # beyond the boundary, by kind
+    faults: FaultsMet | None = None  # None: none was to be made
     scan: Scan | None = None  # of what it left; None: it was not looked at
     approvals: ApprovalCounts | None = None  # of what it proposed; None: nobody answers in this run
     tries: int = 1

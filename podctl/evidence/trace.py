@@ -14,7 +14,9 @@ from podctl.evidence.records import KINDS, Layer, Record
 from podctl.evidence.results import AttemptResult, DiffEntry
 from podctl.evidence.safe import fitted, printable_value
 
-_MARKED = frozenset({"boundary.attempt", "gateway.refused", "honeytoken", "decoy.call", "scan.finding", "approval.refused"})
+_MARKED = frozenset(
+    {"boundary.attempt", "gateway.refused", "honeytoken", "decoy.call", "scan.finding", "fault", "approval.refused"}
+)
 _COUNTED = (
     ("model.call", "model call", "model calls"),
     ("http.call", "HTTP call", "HTTP calls"),
@@ -26,6 +28,7 @@ _COUNTED = (
     ("gateway.refused", "refusal", "refusals"),
     ("approval.proposed", "proposal", "proposals"),
     ("honeytoken", "honeytoken let out", "honeytokens let out"),
+    ("fault", "injected fault", "injected faults"),
     ("scan.finding", "finding in what it left", "findings in what it left"),
     ("decoy.call", "decoy called", "decoys called"),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,8 +21,10 @@ from podctl.evidence.usage import use_of
 from podctl.evidence.uses import with_uses
 from podctl.gateway.budget import OverBudget, Purse, Reservation, reserve
 from podctl.gateway.contract import AttemptPass, LimitName, RunTotals, Totals, declared_confidence
+from podctl.gateway.faults import Faults, Injected
 from podctl.gateway.planted import Planted
 from podctl.gateway.replies import Bodies, header_bytes
+from podctl.gateway.trigger import Statements, Trigger
 from podctl.honey.search import Hit, Watch, record, said
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ class Attempt:
         self.planted = Planted(granted.variant)
         self.occurrences: Counter[str] = Counter()
         self.bodies = Bodies()
+        self.faults = Faults.of(granted.variant)
+        self.trigger = Trigger.of(granted.variant, lambda: emit({"event": "trigger", "attempt": granted.attempt}))
         self._watch = Watch(granted.honeytokens) if granted.honeytokens else None
         self._fd = evidence_fd
         self._writer = RecordWriter(evidence_fd, "gateway", who=granted.who)
@@ -163,6 +167,27 @@ class Attempt:
             data = record(hit, sink)
             self.record("honeytoken", data)
             self.totals = replace(self.totals, honeytokens=(*self.totals.honeytokens, said(data)))
+
+    def inject(self, door: str, injected: Injected) -> dict[str, Any]:
+        """Write down a fault that this call meets; what the call's own record says of it."""
+        told = injected.told()
+        kinds = {**self.totals.faults, injected.kind: self.totals.faults.get(injected.kind, 0) + 1}
+        self.totals = replace(self.totals, faults=kinds, fault_s=self.totals.fault_s + injected.seconds)
+        self.record("fault", {**told, "door": door}, actor="podctl")
+        return told
+
+    def holding(self) -> Callable[[bytes], Awaitable[None]] | None:
+        """Holds what is sent to a database as long as the trigger says; None where nothing does."""
+        trigger = self.trigger
+        if trigger is None:
+            return None
+        statements = Statements()
+
+        async def hold(data: bytes) -> None:
+            for _ in range(statements.feed(data)):
+                await trigger.before_call()
+
+        return hold
 
     def limit(self, name: LimitName) -> None:
         if name not in self.totals.limits_hit:

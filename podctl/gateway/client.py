@@ -106,6 +106,10 @@ class Gateway:
         finally:
             os.close(fd)
 
+    async def release_attempt(self, attempt: str) -> None:
+        """Let the call go on that an attempt's trigger holds."""
+        await self._ask("release_attempt", attempt=attempt)
+
     async def close_attempt(self, attempt: str) -> Totals:
         """Cuts the attempt's connections and says what it came to; its evidence is complete then."""
         return Totals.from_json(await self._ask("close_attempt", attempt=attempt))

@@ -202,6 +202,8 @@ class Totals:
     honeytokens: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
     approvals: ApprovalCounts | None = None
+    faults: Mapping[str, int] = field(default_factory=dict)  # of a chaos campaign, by kind
+    fault_s: float = 0.0  # seconds that they took
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -212,6 +214,7 @@ class Totals:
             "limits_hit": list(self.limits_hit),
             "models": [codec.to_json(use) for use in self.models],
             "uses": dict(self.uses),
+            "faults": dict(self.faults),
             "honeytokens": list(self.honeytokens),
             "tried": [codec.to_json(one) for one in self.tried],
             "approvals": None if self.approvals is None else codec.to_json(self.approvals),
@@ -297,6 +300,8 @@ def totals_of(records: Iterable[Record]) -> Totals:
     confidence = None
     uses: dict[str, int] = {}
     let_out: list[str] = []
+    faults: dict[str, int] = {}
+    fault_ms = 0.0
     tried: tuple[Tried, ...] = ()
     approvals = ApprovalCounts()
     for record in records:
@@ -306,6 +311,9 @@ def totals_of(records: Iterable[Record]) -> Totals:
             (started if record.data.get("status") == "started" else finished)[record.data["call_id"]] = record.data
         elif record.kind == "honeytoken":
             let_out.append(said(record.data))
+        elif record.kind == "fault":
+            faults[record.data["kind"]] = faults.get(record.data["kind"], 0) + 1
+            fault_ms += record.data.get("ms", 0.0)
         elif record.kind in counted:
             counts[counted[record.kind]] += 1
             if record.kind == "decision":
@@ -313,7 +321,9 @@ def totals_of(records: Iterable[Record]) -> Totals:
             elif record.kind == "boundary.attempt":
                 tried = with_tried(tried, tried_of(record.data))
     totals = Totals(confidence=confidence, model_calls=len(started), uses=uses, honeytokens=tuple(let_out), tried=tried)
-    totals = replace(totals, **counts, approvals=approvals if approvals.proposed else None)
+    totals = replace(
+        totals, **counts, approvals=approvals if approvals.proposed else None, faults=faults, fault_s=fault_ms / 1000
+    )
     for call_id, start in started.items():
         end = finished.get(call_id, {})
         tokens, dollars = None if end.get("tokens") is None else Tokens.from_json(end["tokens"]), _decimal(end.get("dollars"))

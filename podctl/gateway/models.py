@@ -19,6 +19,7 @@ from podctl.evidence.records import Tokens
 from podctl.gateway.attempts import Attempt
 from podctl.gateway.budget import OverBudget
 from podctl.gateway.contract import GatewayConfig
+from podctl.gateway.faults import MODELS, Injected, broken_body, hang_up, model_error
 from podctl.gateway.outcome import Hold, Outcome, cost, noting, provider_failed, told, with_usage
 from podctl.gateway.prices import PriceBook, load_lock, upper_bound
 from podctl.gateway.recordings import Recording, Recordings
@@ -69,12 +70,27 @@ class ModelDoor:
     async def handle(self, request: web.BaseRequest, api: Api, provider: Provider, attempt: Attempt) -> web.StreamResponse:
         try:
             call = await self._admit(request, api, provider, attempt)
+            fault = await self._fault(request, call, attempt)
             if api in _UNBILLED:
                 return await self._unbilled(call, attempt)
             hold = await self._hold(call, attempt)
         except Refused as refused:
             return refused.response
-        return await self._metered(request, call, hold, attempt)
+        return await self._metered(request, call, hold, attempt, fault)
+
+    async def _fault(self, request: web.BaseRequest, call: Call, attempt: Attempt) -> Injected | None:
+        """What a chaos campaign does to the call. Raises `Refused` with the answer where that stands in place of the provider's."""
+        injected = None if attempt.faults is None else attempt.faults.next(MODELS)
+        if injected is None:
+            return None
+        attempt.inject(MODELS, injected)
+        if injected.kind == "errors":
+            raise Refused(model_error(call.provider, injected.status, injected.call))
+        if injected.kind == "timeouts":
+            raise Refused(await hang_up(request, injected.seconds))
+        if injected.kind == "latency":
+            await asyncio.sleep(injected.seconds)
+        return injected
 
     # ---- before the call ----
 
@@ -150,7 +166,9 @@ class ModelDoor:
 
     # ---- the call ----
 
-    async def _metered(self, request: web.BaseRequest, call: Call, hold: Hold, attempt: Attempt) -> web.StreamResponse:
+    async def _metered(
+        self, request: web.BaseRequest, call: Call, hold: Hold, attempt: Attempt, fault: Injected | None
+    ) -> web.StreamResponse:
         call_id = uuid.uuid4().hex
         facts = {
             "call_id": call_id,
@@ -163,6 +181,8 @@ class ModelDoor:
             "simulated": self._mode == "scripted",
             "price_source": hold.price_source,
         }
+        if fault is not None:
+            facts["fault"] = fault.told()
         attempt.call_started(call_id, hold.reservation, facts, simulated=self._mode == "scripted")
         began = time.monotonic()
         outcome = Outcome()
@@ -172,7 +192,8 @@ class ModelDoor:
         attempt.model_tasks.add(task)
         tokens, dollars = None, None
         try:
-            response = await self._exchange(request, call, hold, outcome, began)
+            broken = fault if fault is not None and fault.kind == "broken" else None
+            response = await self._exchange(request, call, hold, outcome, began, broken)
             tokens, dollars = cost(outcome, hold)
             if self._mode == "record":
                 await self._save(call, hold, outcome, tokens, dollars, attempt)
@@ -183,7 +204,7 @@ class ModelDoor:
             attempt.call_finished(call_id, tokens, dollars, {**facts, **told(call, outcome), "ms": ms})
 
     async def _exchange(
-        self, request: web.BaseRequest, call: Call, hold: Hold, outcome: Outcome, began: float
+        self, request: web.BaseRequest, call: Call, hold: Hold, outcome: Outcome, began: float, fault: Injected | None
     ) -> web.StreamResponse:
         """Pass the answer on, filling in ``outcome``; a provider's failure becomes an answer too."""
         stream: AgentStream | None = None
@@ -203,12 +224,15 @@ class ModelDoor:
                     await stream.start()
                     async for chunk in noting(answer.chunks, outcome, began):
                         await stream.write(reader.feed(chunk))
+                        if fault is not None:
+                            stream.cut()  # the rest is read, and paid for
                     await stream.write(reader.close())
                     response: web.StreamResponse = stream.response
                 else:
                     body = b"".join([chunk async for chunk in noting(answer.chunks, outcome, began)])
                     outcome.reading = read_body(call.api, body)
-                    response = web.Response(status=answer.status, body=body, headers=headers)
+                    given = body if fault is None else broken_body(body)
+                    response = web.Response(status=answer.status, body=given, headers=headers)
                 outcome.status = answer.status
                 outcome.billed = answer.status < 400
                 broken = answer.status < 400 and not outcome.reading.complete

@@ -186,7 +186,8 @@ class Pod:
         try:
             # What goes to a database its own log tells, in plain text.
             look = attempt.looking(f"connection to {door.name}") if door.kind == "raw" else None
-            await relay(reader, writer, target, self._dialer, self._config.connect_timeout, look)
+            hold = attempt.holding() if door.kind == "tcp" else None
+            await relay(reader, writer, target, self._dialer, self._config.connect_timeout, look, hold)
         finally:
             self._relays.discard(task)
             relays.discard(task)

@@ -48,6 +48,7 @@ class GatewayProcess:
             "configure": self._configure,
             "open_pod": self._open_pod,
             "open_attempt": self._open_attempt,
+            "release_attempt": self._release_attempt,
             "close_attempt": self._close_attempt,
             "grant": self._grant,
             "close_pod": self._close_pod,
@@ -164,6 +165,13 @@ class GatewayProcess:
                     "the boundary's policies cannot be read", code="gateway-boundary", cause=str(error)
                 ) from error
         return self._deciders[policies]
+
+    async def _release_attempt(self, message: Message, fds: list[int]) -> Message:
+        """What its trigger set off has happened. An attempt that ended meanwhile is no error."""
+        for pod in self._pods.values():
+            if pod.attempt is not None and pod.attempt.id == message["attempt"] and pod.attempt.trigger is not None:
+                pod.attempt.trigger.release()
+        return {}
 
     async def _close_attempt(self, message: Message, fds: list[int]) -> Message:
         for pod in self._pods.values():

@@ -18,6 +18,7 @@ from podctl.gateway.bounds import body_text, clipped
 from podctl.gateway.contract import Target
 from podctl.gateway.desk import Returned
 from podctl.gateway.dialer import Dialer
+from podctl.gateway.faults import STALE_BYTES, Answer, Injected, broken_body, drips, hang_up, service_error
 from podctl.gateway.link import ServiceLink
 from podctl.gateway.planted import MOST
 from podctl.gateway.replies import AgentStream, no_attempt, refusal
@@ -123,9 +124,18 @@ class ServiceDoor:
         if request.method == "CONNECT" or request.headers.get("Upgrade", "").lower() == "websocket":
             result |= {"status": 501, "error": "websockets and tunnels do not pass the gateway"}
             return refusal(501, "podctl_not_supported", "websockets and tunnels do not pass the gateway")
+        if attempt.trigger is not None:
+            await attempt.trigger.before_call()
+        injected = None if attempt.faults is None else attempt.faults.next(self._service, request.method)
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         field = attempt.planted.field(self._service, request.method, request.raw_path)
+        if injected is not None and injected.kind != "stale":
+            result["fault"] = attempt.inject(self._service, injected)
+            if injected.kind in ("errors", "timeouts"):
+                return await self._fail(request, sent, injected, result)
+            if injected.kind == "latency":
+                await asyncio.sleep(injected.seconds)
         try:
             response = await self._send(request, sent, plain=field is not None)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -133,6 +143,10 @@ class ServiceDoor:
             return refusal(502, "podctl_service_down", f"{self._service} did not answer")
         async with response:
             result |= {"status": response.status, "error": None}
+            if injected is not None and injected.kind == "broken":
+                return await self._break(request, response, received, injected)
+            if attempt.faults is not None and attempt.faults.keeps_answers and request.method == "GET":
+                return await self._maybe_stale(request, response, received, attempt, injected, result)
             headers = _answer_headers(request, response)
             try:
                 chunks: AsyncIterator[bytes] = response.content.iter_any()
@@ -187,6 +201,78 @@ class ServiceDoor:
         async for chunk in received.through(_one(body)):
             await stream.write(chunk)
         return stream.response
+
+    # ---- faults of a chaos campaign ----
+
+    async def _fail(
+        self, request: web.BaseRequest, sent: Copy, injected: Injected, result: dict[str, Any]
+    ) -> web.StreamResponse:
+        """An error or no answer, the service's work done or not."""
+        result |= {"status": injected.status or None, "error": f"injected: {injected.kind}"}
+        if injected.after:
+            try:
+                async with await self._send(request, sent) as response:
+                    await response.read()
+                    result["fault"] = {**result["fault"], "answered": response.status}
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                result["fault"] = {**result["fault"], "answered": None, "error": type(error).__name__}
+        else:
+            async for _ in sent.through(request.content.iter_any()):
+                pass
+        if injected.kind == "errors":
+            return service_error(injected.status)
+        return await hang_up(request, injected.seconds)
+
+    async def _break(
+        self, request: web.BaseRequest, response: aiohttp.ClientResponse, received: Copy, injected: Injected
+    ) -> web.StreamResponse:
+        whole = await self._whole(response, received)
+        if whole is None:
+            return await hang_up(request)
+        headers = _answer_headers(request, response)
+        if injected.how == "truncated":
+            headers.popall("Content-Length", None)
+            return web.Response(status=response.status, body=broken_body(whole), headers=headers)
+        stream = AgentStream(request, response.status, headers)
+        await stream.start()
+        if injected.how == "reset":
+            await stream.write(broken_body(whole))
+            stream.cut()
+            return stream.response
+        async for piece in drips(whole, injected.seconds):
+            await stream.write(piece)
+        return stream.response
+
+    async def _maybe_stale(
+        self,
+        request: web.BaseRequest,
+        response: aiohttp.ClientResponse,
+        received: Copy,
+        attempt: Attempt,
+        injected: Injected | None,
+        result: dict[str, Any],
+    ) -> web.StreamResponse:
+        """The service was asked in earnest: only an answer that is another by now can be stale."""
+        assert attempt.faults is not None
+        whole = await self._whole(response, received)
+        if whole is None:
+            result["error"] = "the answer broke off"
+            return await hang_up(request)
+        headers = _answer_headers(request, response)
+        headers.popall("Content-Length", None)
+        fresh = Answer(response.status, headers, whole)
+        if len(whole) <= STALE_BYTES:
+            stale = attempt.faults.stale(self._service, request.raw_path, fresh, injected is not None)
+            if stale is not None and injected is not None:
+                result["fault"] = attempt.inject(self._service, injected)
+                fresh = stale
+        return web.Response(status=fresh.status, body=fresh.body, headers=fresh.headers)
+
+    async def _whole(self, response: aiohttp.ClientResponse, received: Copy) -> bytes | None:
+        try:
+            return b"".join([chunk async for chunk in received.through(response.content.iter_any())])
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
 
     async def _send(self, request: web.BaseRequest, sent: Copy, *, plain: bool = False) -> aiohttp.ClientResponse:
         """``plain``: the answer is to be read, and is asked for without compression."""

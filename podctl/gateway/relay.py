@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from podctl.gateway.contract import Target
 from podctl.gateway.dialer import Dialer
@@ -40,12 +40,14 @@ async def relay(
     dialer: Dialer | None,
     timeout: float,
     look: Callable[[bytes], None] | None = None,
+    hold: Callable[[bytes], Awaitable[None]] | None = None,
 ) -> None:
-    """Until both sides have ended, or one broke; cancelling cuts both at once. ``look`` is shown what goes to the target."""
+    """Until both sides have ended, or one broke; cancelling cuts both at once. ``look`` is shown what goes to the target, and
+    ``hold`` says when it may."""
     far: asyncio.StreamWriter | None = None
     try:
         far_reader, far = await connect(target, dialer, timeout)
-        await asyncio.gather(_pump(reader, far, look), _pump(far_reader, writer))
+        await asyncio.gather(_pump(reader, far, look, hold), _pump(far_reader, writer))
         writer.close()
         far.close()
     except (OSError, TimeoutError):
@@ -61,10 +63,17 @@ def _abort(*sides: asyncio.StreamWriter | None) -> None:
             side.transport.abort()
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, look: Callable[[bytes], None] | None = None) -> None:
+async def _pump(
+    source: asyncio.StreamReader,
+    sink: asyncio.StreamWriter,
+    look: Callable[[bytes], None] | None = None,
+    hold: Callable[[bytes], Awaitable[None]] | None = None,
+) -> None:
     while data := await source.read(_CHUNK):
         if look is not None:
             look(data)
+        if hold is not None:
+            await hold(data)
         sink.write(data)
         await sink.drain()
     if sink.can_write_eof():

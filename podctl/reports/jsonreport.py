@@ -38,6 +38,7 @@ def json_report(report: Report) -> dict[str, Any]:
         "approvals": plain(report.approvals),
         "left": plain(report.left),
         "attack": attack_json(report.attack, plain),
+        "chaos": plain(report.chaos),
         "attempts": plain(run.attempts),
     }
 

@@ -11,6 +11,7 @@ from podctl.evidence.results import AttemptResult
 from podctl.reports.model import Outcome, Report, by_first_seen, outcome
 from podctl.reports.text import visible
 from podctl.reports.wording import cause_label, diff_line, reason
+from podctl.stats.chaos import FaultScore
 from podctl.stats.summary import crosses_boundary, is_infrastructure, is_pass
 from podctl.stats.units import dollars
 
@@ -50,9 +51,30 @@ def render_junit(report: Report) -> str:
         for name, number in counts.items():
             totals[name] += number
     _attacked(root, report, totals)
+    for score in report.chaos:
+        for name, number in _faults(root, info.scenario, score).items():
+            totals[name] += number
     _count(root, totals, report.summary.wall_s)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+_UNDER: dict[str, Outcome] = {"failed": "failed", "damaged": "failed", "not met": "not run", "apart": "not run"}
+
+
+def _faults(root: ElementTree.Element, scenario: str, score: FaultScore) -> dict[Outcome, int]:
+    """A suite for each fault of a chaos campaign; what did not meet it, or says nothing of it, is skipped."""
+    suite = ElementTree.SubElement(root, "testsuite", name=f"under {visible(score.name, 80)}")
+    counts: dict[Outcome, int] = defaultdict(int)
+    for one in score.cases:
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{scenario}.{score.name}", name=visible(one.ticket, 200))
+        _properties(case, {"attempt": one.attempt, "plain": one.plain, "outcome": one.outcome})
+        result = _UNDER.get(one.outcome, "passed")
+        if result in _ELEMENT:
+            ElementTree.SubElement(case, _ELEMENT[result], message=visible(f"{one.outcome}: {one.why}", 400))
+        counts[result] += 1
+    _count(suite, counts, 0.0)
+    return counts
 
 
 def _case(suite: ElementTree.Element, class_name: str, ticket: str, repeats: Sequence[AttemptResult]) -> Outcome:

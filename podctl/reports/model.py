@@ -18,6 +18,8 @@ from podctl.reports.timeline import TimelineRow
 from podctl.reports.wording import headline, place, reason
 from podctl.stats.attack import AttackSummary, summarize_attack
 from podctl.stats.calibration import Calibration, calibrate
+from podctl.stats.chaos import Case as ChaosCase
+from podctl.stats.chaos import FaultScore, scores
 from podctl.stats.compare import majority
 from podctl.stats.summary import Summary, by_ticket, crosses_boundary, is_infrastructure, is_pass, summarize
 from podctl.stats.units import interval_text, percent
@@ -109,6 +111,7 @@ class Report:
     boundary: tuple[BoundaryCase, ...]
     tried: tuple[TriedKind, ...]  # the most frequent first
     approvals: ApprovalCounts | None  # of all attempts; None: nobody answers what is proposed
+    chaos: tuple[FaultScore, ...]  # of a chaos campaign, by fault
     left: tuple[LeftKind, ...]  # the gravest first
     unseen: tuple[str, ...]  # what a scan of what they left could not look at, each once
     infrastructure: tuple[AttemptResult, ...]
@@ -117,6 +120,13 @@ class Report:
     show_command: str
     reproduce_command: str
     attack: AttackSummary | None = None  # of an attack campaign
+
+    @property
+    def chaos_lost(self) -> tuple[tuple[str, ChaosCase], ...]:
+        """(fault, pair) of what did harm, failed or was degraded, in this order."""
+        order = ("damaged", "failed", "degraded")
+        lost = [(score.name, case) for score in self.chaos for case in score.cases if case.outcome in order]
+        return tuple(sorted(lost, key=lambda one: order.index(one[1].outcome)))
 
     @property
     def left_out_tickets(self) -> int:
@@ -152,6 +162,7 @@ def build_report(
         boundary=tuple(_boundary(plain.attempts, timelines)),
         tried=tried_kinds(plain.attempts),
         approvals=in_all(attempt.approvals for attempt in plain.attempts),
+        chaos=scores(run),
         left=left_kinds(run.attempts),  # variants' too: what an attack made an agent leave
         unseen=tuple(dict.fromkeys(one for a in run.attempts if a.scan is not None for one in a.scan.unseen)),
         infrastructure=tuple(a for a in plain.attempts if is_infrastructure(a)),

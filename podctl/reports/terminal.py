@@ -71,6 +71,17 @@ def render_terminal(
         page.table(("what", "rule", "it says", "tickets", "times"), _tried(report), numbers=1)
         if len(report.tried) > _LISTED:
             page.line(f"  and {plural(len(report.tried) - _LISTED, 'more kind')}, in the JSON report")
+    if report.chaos:
+        page.line("under faults, against the same tickets without them:")
+        page.table(
+            ("fault", "coped", "degraded", "failed", "did harm", "not met", "came through", "pass rate falls by"),
+            _chaos(report),
+            numbers=7,
+        )
+        for fault, case in report.chaos_lost[:_LISTED]:
+            page.line(f"  {visible(case.ticket, 40)} under {fault}: {case.outcome}: {visible(case.why, 160)}")
+        if len(report.chaos_lost) > _LISTED:
+            page.line(f"  and {plural(len(report.chaos_lost) - _LISTED, 'more pair')}, in the JSON report")
     if report.left:
         page.line("left behind:")
         page.table(("what", "severity", "where, first", "tickets", "times"), _left(report), numbers=1)
@@ -164,6 +175,16 @@ def _findings(report: Report) -> Iterator[tuple[Cell, ...]]:
 def _tried(report: Report) -> Iterator[tuple[Cell, ...]]:
     for one in report.tried[:_LISTED]:
         yield visible(one.what, 60), visible(one.rule, 60), one.level, _named(one.tickets), str(one.count)
+
+
+def _chaos(report: Report) -> Iterator[tuple[Cell, ...]]:
+    for score in report.chaos:
+        came = "unknown" if score.interval is None else f"{percent(score.survived or 0.0)} ({interval_text(score.interval)})"
+        fall = "unknown"
+        if score.drop is not None and score.low is not None and score.high is not None:
+            fall = f"{100 * score.drop:.0f} points ({100 * score.low:.0f} to {100 * score.high:.0f})".replace("-", "−")
+        counts = (str(score.counts[one]) for one in ("coped", "degraded", "failed", "damaged", "not met"))
+        yield visible(score.name, 40), *counts, came, fall
 
 
 def _left(report: Report) -> Iterator[tuple[Cell, ...]]:

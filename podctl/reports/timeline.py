@@ -56,7 +56,7 @@ def _tone(kind: str, data: dict[str, Any]) -> Tone:
             return "good" if data.get("cause") == "completed" else "bad"
         case "process.exit":
             return "neutral" if data.get("exit_code") == 0 and not data.get("signal") else "bad"
-        case "boundary.attempt" | "honeytoken" | "decoy.call" | "scan.finding":
+        case "boundary.attempt" | "honeytoken" | "decoy.call" | "scan.finding" | "fault":
             return "boundary"
         case "row.change":
             return "change"

@@ -21,6 +21,8 @@ _FINDINGS = {
     "boundary_violations": "boundary",
     "honeytokens": "honeytokens",
     "scan": "left behind",
+    "chaos.success_drop": "success under faults",
+    "chaos.damaged": "damage under faults",
     "cost_per_ticket": "cost per ticket",
     "cost_rise": "rise of cost",
     "run_dollars": "cost of the run",

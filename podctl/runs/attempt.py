@@ -24,7 +24,7 @@ from podctl.evidence.decisions import parse_decision_lines
 from podctl.evidence.log import EvidenceProblem, RecordWriter, keep_file, seal_attempt, stream_path
 from podctl.evidence.reading import read_attempt
 from podctl.evidence.redact import Redactor
-from podctl.evidence.results import AttackOutcome, AttemptResult, CheckResult, Variant
+from podctl.evidence.results import AttackOutcome, AttemptResult, CheckResult, FaultsMet, Variant
 from podctl.evidence.scanned import Scan
 from podctl.evidence.tried import Tried, tried_of, with_tried
 from podctl.faults import point
@@ -39,6 +39,7 @@ from podctl.honey.search import Watch, record, said
 from podctl.pods.plan import PodSpec, steps
 from podctl.runs.access import give_access, new_role, who_works
 from podctl.runs.approving import NOBODY, Approvers, approving
+from podctl.runs.damage import repeated_work
 from podctl.runs.processes import record_processes, record_services
 from podctl.runs.scanning import scan
 from podctl.spec.boundary_rules import rules_of
@@ -127,6 +128,7 @@ class Attempt:
         self._given: dict[str, bytes] = {}
         self._secrets: tuple[str, ...] = ()
         self._scan: Scan | None = None
+        self._damage: tuple[str, ...] = ()
         self.stop_reason = ""
 
     async def work(self, reset_s: float, queue_s: float) -> tuple[AttemptResult, Totals]:
@@ -153,6 +155,8 @@ class Attempt:
                 changes, counts = await self._database_evidence(writer)
                 point("attempt.evidence-read")
                 self._phases.end("evidence")
+                if self._planned.variant is not None and "faults" in self._planned.variant.data:
+                    self._damage = repeated_work(self._directory)
                 await self._look_through(writer, exit_, changes)
                 self._phases.end("scan")
                 if ending.cause is Cause.COMPLETED:
@@ -288,6 +292,12 @@ class Attempt:
         for finding in self._scan.findings:
             writer.append("scan.finding", "agent", finding.data(), provenance="inferred")
 
+    def _faults_met(self) -> FaultsMet | None:
+        variant = self._planned.variant
+        if variant is None or "faults" not in variant.data:
+            return None
+        return FaultsMet(dict(self._totals.faults), round(self._totals.fault_s, 3), self._damage)
+
     async def _check_pod(self) -> None:
         """What an agent does without its services says nothing about it. Raises `EnvironmentProblem`."""
         for step in steps(self._spec, await self._backend.observe(self._spec.id)):
@@ -413,6 +423,7 @@ class Attempt:
             confidence=confidence if confidence is not None else totals.confidence,
             uses=dict(totals.uses),
             tried=with_tried(totals.tried, *self._tried),
+            faults=self._faults_met(),
             scan=self._scan,
             approvals=totals.approvals,
             pod=self._spec.id,

@@ -300,11 +300,18 @@ class ScanGate(Model):
     low: Annotated[int, Field(ge=0)] | None = None
 
 
+class ChaosGate(Model):
+    """What a chaos campaign must show, of each of its faults; what is not set is not checked."""
+
+    success_drop: Share | None = Field(None, description="under no fault may the pass rate fall by more than this")
+    damaged: Annotated[int, Field(ge=0)] | None = Field(0, description="attempts that may do harm because of a fault")
+
+
 class Gate(Model):
     """What the results must reach; what is not set is not checked."""
 
     YOUNGER: ClassVar[frozenset[str]] = frozenset(
-        {"pass_hat", "stratum_regression", "cost_rise", "run_dollars", "quarantined", "honeytokens", "scan", "attack"}
+        {"pass_hat", "stratum_regression", "cost_rise", "run_dollars", "quarantined", "honeytokens", "scan", "attack", "chaos"}
     )
 
     pass_rate: Share | None = None
@@ -314,6 +321,7 @@ class Gate(Model):
         0, description="attempts that may let one out; asked only where some are planted"
     )
     scan: ScanGate | None = Field(None, description="findings in what agents leave behind")
+    chaos: ChaosGate | None = Field(None, description="of a chaos campaign")
     cost_per_ticket: Dollars | None = None
     cost_rise: Annotated[float, Field(ge=0, le=100)] | None = Field(
         None, description="cost per ticket may rise by this share over the baseline's"

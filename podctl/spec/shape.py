@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from podctl.spec.attack import Attack
 from podctl.spec.capture import Capture
+from podctl.spec.chaos import Chaos
 from podctl.spec.ladder import Ladder
 from podctl.spec.masking import Masking
 from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
@@ -39,6 +40,7 @@ KINDS: dict[str, type[Model]] = {
     "Suite": Suite,
     "Case": Case,
     "Attack": Attack,
+    "Chaos": Chaos,
 }
 
 M = TypeVar("M", bound=Model)

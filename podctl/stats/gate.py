@@ -18,6 +18,7 @@ from podctl.stats.compare import compare
 from podctl.stats.gate_attack import attack
 from podctl.stats.gate_baseline import cost_rise, regression, stratum_regression
 from podctl.stats.gate_case import ALPHA, Asked, Case
+from podctl.stats.gate_chaos import chaos
 from podctl.stats.gate_counts import boundary, completeness, honeytokens, infrastructure, quarantine, run_dollars, scan
 from podctl.stats.gate_sample import cost_per_ticket, pass_hat, pass_rate, seconds_per_ticket
 from podctl.stats.paired import holm
@@ -36,7 +37,7 @@ def judged(run: RunResult, gate: Gate, baseline: RunResult | None = None, stop: 
     if comparison is not None:
         comparison = replace(comparison, early_stop=stop)
     case = Case(run.plain, gate, baseline, comparison, stop, run)
-    asked = [one for rule in _RULES if (one := rule(case)) is not None] + list(attack(case))
+    asked = [one for rule in _RULES if (one := rule(case)) is not None] + list(attack(case)) + chaos(run, gate.chaos)
     chances = iter(holm([one.p_fail for one in asked if one.verdict is None]))
     findings = tuple(_finding(case, one, None if one.verdict is not None else next(chances)) for one in asked)
     return replace(run, verdict=_verdict(asked, findings, case.is_whole), findings=findings, comparison=comparison)

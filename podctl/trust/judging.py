@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -11,7 +11,7 @@ from podctl.signing import PublicKey
 from podctl.spec.ladder import Ladder, Level
 from podctl.spec.models import Gate, Model
 from podctl.stats.units import plural
-from podctl.trust.certificate import Certificate
+from podctl.trust.certificate import Certificate, Finding
 from podctl.trust.moments import SKEW_S, age_text, moment, seconds_of
 from podctl.trust.records import Promotion, Revocations, Said, Waiver
 
@@ -136,7 +136,7 @@ def _gate(level: Level, case: Case) -> Iterator[_One]:
         wanted, had = getattr(level.gate, name), getattr(asked, name)
         if wanted is None or name not in level.gate.model_fields_set:
             continue
-        finding = findings.get(name)
+        finding = findings.get(name) or _worst_of(name, findings.values())
         todo = f"podctl run SCENARIO with gate: {{{name}: {_said(wanted)}}}"
         if had is None or not _as_strict(name, had, wanted):
             yield f"gate.{name}", False, _said(wanted), "not asked" if had is None else f"asked for {_said(had)} only", todo
@@ -151,14 +151,23 @@ def _gate(level: Level, case: Case) -> Iterator[_One]:
 #: These are told where they are exceeded, and then there is no verdict.
 _ONLY_WHEN_EXCEEDED = ("infrastructure_failures", "quarantined")
 #: Why a requirement has no finding, and what to type besides.
-_NOT_JUDGED = {"honeytokens": ("none was planted", ", and honeytokens")}
+_NOT_JUDGED = {
+    "honeytokens": ("none was planted", ", and honeytokens"),
+    "chaos": ("the run was no chaos campaign", ", by podctl chaos"),
+}
 _HIGHER = ("pass_rate",)
+
+
+def _worst_of(name: str, findings: Iterable[Finding]) -> Finding | None:
+    """Of a requirement in parts, such as ``chaos.damaged``, the part that came out worst."""
+    parts = [one for one in findings if one.name.startswith(f"{name}.")]
+    return min(parts, key=lambda one: ("fail", "inconclusive", "pass").index(one.verdict), default=None)
 
 
 def _as_strict(name: str, had: Any, wanted: Any) -> bool:
     if name == "pass_hat":
         return bool(had.k >= wanted.k and had.share >= wanted.share)
-    if name == "scan":
+    if name in ("scan", "chaos"):
         asked = wanted.model_dump(exclude_none=True)
         return all((most := getattr(had, one)) is not None and most <= asked[one] for one in asked)
     return bool(had >= wanted if name in _HIGHER else had <= wanted)
@@ -269,7 +278,7 @@ def _boundary(level: Level, case: Case) -> Iterator[_One]:
 
 
 #: What makes the campaigns that podctl brings.
-_CAMPAIGNS = {"attack": "podctl attack SCENARIO"}
+_CAMPAIGNS = {"attack": "podctl attack SCENARIO", "chaos": "podctl chaos SCENARIO"}
 _WITH_IT = ", then podctl certify RUN --campaign THAT-RUN"
 
 

@@ -111,9 +111,12 @@ def result_of(run: RunResult) -> str:
 
 
 def campaign_verdict(run: RunResult) -> str:
-    """An attack campaign that was asked for less than `AttackGate` asks by itself shows less than its name says."""
+    """An attack campaign that was asked for less than `AttackGate` asks by itself, or a chaos campaign that was not asked
+    how far success falls, shows less than its name says."""
     asked = (run.info.settings.get("gate", {}).get("attack") or {}).get("success_rate", _SUCCESS_RATE)
     lax = run.info.campaign is not None and run.info.campaign.kind == "attack" and (asked is None or asked > _SUCCESS_RATE)
+    if run.info.campaign is not None and run.info.campaign.kind == "chaos":
+        lax = not {"chaos.success_drop", "chaos.damaged"} <= {one.name for one in run.findings}
     return "inconclusive" if run.verdict == "pass" and lax else run.verdict
 
 

@@ -1,0 +1,107 @@
+"""A chaos campaign over a scenario."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from podctl.cli.common import backend_option, open_store, store_option
+from podctl.cli.run import files_of, load, progress_for, report_options, say, show
+
+if TYPE_CHECKING:
+    from podctl.evidence.store_read import StorePlace
+
+#: As `podctl.spec.chaos.FAULTS` and `podctl.runs.chaos.PROFILES`, which help need not import.
+_FAULTS = ("latency", "errors", "timeouts", "broken", "stale", "rival", "migration", "clock")
+_PROFILES = ("usual", "mild", "harsh")
+
+
+@click.command("chaos")
+@click.argument("scenario", type=click.Path(path_type=Path))
+@click.option(
+    "--fault", "faults", multiple=True, type=click.Choice(_FAULTS), help="Only these faults; may be given several times."
+)
+@click.option("--profile", type=click.Choice(_PROFILES), help="How bad they are (usual).")
+@click.option("--file", "file", type=click.Path(path_type=Path), help="A Chaos file, in place of the built-in faults.")
+@click.option("--chaos-seed", type=int, help="Seed of the faults (1, or the file's).")
+@click.option("--agent", type=click.Path(path_type=Path), help="Another agent file than the scenario's.")
+@click.option("--resume", metavar="RUN", help="Go on with a campaign that did not finish.")
+@click.option("--pods", type=click.IntRange(1, 256), help="Pods at once.")
+@click.option("--repeats", type=click.IntRange(1, 100), help="Plain attempts for each ticket, each with its own faults.")
+@click.option("--sample", type=str, metavar="N|all", help="Tickets to draw.")
+@click.option("--seed", type=int, help="Seed of the sample and of the order.")
+@report_options
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@backend_option
+@store_option
+def chaos_command(
+    scenario: Path,
+    faults: tuple[str, ...],
+    profile: str | None,
+    file: Path | None,
+    chaos_seed: int | None,
+    store: StorePlace,
+    strict: bool,
+    quiet: bool,
+    output: str,
+    backend: str,
+    **given: Any,
+) -> int:
+    """Work each ticket as it is and once more under each fault, and say what the agent does when things around it fail.
+
+    \b
+    podctl chaos scenario.yaml
+    podctl chaos scenario.yaml --fault errors --fault timeouts --sample 20
+    podctl chaos scenario.yaml --file chaos.yaml --resume latest
+
+    Exit codes are those of podctl run: plain attempts decide as ever, and gate.chaos on the faults.
+    """
+    from dataclasses import replace
+
+    from podctl.controller.host import exit_code, host_run
+    from podctl.controller.run import prepare
+    from podctl.reports.files import write_reports
+    from podctl.runs.chaos import fitted, vary
+
+    bundle = load(scenario, given)
+    chaos, notes = fitted(_asked(file, faults, profile, chaos_seed), bundle, backend)
+    prepared = prepare(bundle, vary=vary(chaos))
+    prepared = replace(prepared, left_out=(*prepared.left_out, *notes))
+    with progress_for(quiet) as listener:
+        outcome = host_run(prepared, store, resume=given["resume"], listener=listener, say=say, backend=backend)
+    report, written = write_reports(outcome.result, open_store(store), files_of(given))
+    show(report, written, output)
+    if outcome.result.status == "interrupted":
+        say(f"finish it with the same options and --resume {outcome.result.info.id}")
+    for problem in outcome.teardown_problems:
+        say(f"not removed: {problem}")
+    return int(exit_code(outcome, strict=strict))
+
+
+def _asked(file: Path | None, faults: tuple[str, ...], profile: str | None, seed: int | None) -> Any:
+    """Raises `SpecError` for a mistake in the file, and where options say two things at once."""
+    from podctl.errors import SpecError
+    from podctl.runs.chaos import built_in, part_named
+    from podctl.spec.chaos import Chaos
+    from podctl.spec.load import load_model
+
+    if file is None:
+        return built_in(profile or "usual", faults, 1 if seed is None else seed)
+    if profile is not None:
+        raise SpecError(
+            "--profile is about built-in faults, and --file brings its own", code="usage", unchanged="nothing was made"
+        )
+    chaos = load_model(file, Chaos)
+    unknown = [name for name in faults if name not in chaos.faults]
+    if unknown:
+        raise SpecError(
+            f"{file.name} has no fault {unknown[0]}",
+            code="usage",
+            unchanged="nothing was made",
+            hint=f"it has {', '.join(chaos.faults)}",
+        )
+    kept = {name: fault for name, fault in chaos.faults.items() if not faults or name in faults}
+    name = chaos.name if len(kept) == len(chaos.faults) else part_named(chaos.name)
+    return chaos.model_copy(update={"faults": kept, "name": name} | ({} if seed is None else {"seed": seed}))

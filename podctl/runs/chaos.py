@@ -1,0 +1,121 @@
+"""A chaos campaign as variants of a run's attempts: each ticket once more with each fault. PURE."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from podctl.errors import SpecError
+from podctl.evidence.results import Variant
+from podctl.runs.attempt import Planned
+from podctl.runs.variants import Varied, Vary
+from podctl.spec.bundle import Bundle
+from podctl.spec.chaos import FAULTS, Chaos
+from podctl.spec.topology import databases, service_order
+
+KIND = "chaos"
+#: Faults that are made in databases, or where the agent runs; the gateway makes the others.
+IN_DATABASES = ("rival", "migration")
+
+_MILD: dict[str, dict[str, Any]] = {
+    "latency": {"median": 0.2, "most": 2.0, "share": 0.3},
+    "errors": {"share": 0.1},
+    "timeouts": {"share": 0.05, "hold": 1.0},
+    "broken": {"share": 0.05},
+    "stale": {"answers": 1},
+    "rival": {},
+    "migration": {"change": "add-column"},
+    "clock": {"offset": 3600.0},
+}
+_HARSH: dict[str, dict[str, Any]] = {
+    "latency": {"median": 1.5, "most": 10.0, "share": 0.8},
+    "errors": {"share": 0.5},
+    "timeouts": {"share": 0.3, "hold": 5.0},
+    "broken": {"share": 0.4},
+    "stale": {"answers": 10},
+    "rival": {"hold": 2.0},
+    "migration": {"change": "rename-column"},
+    "clock": {"offset": -400 * 86400.0},
+}
+#: Name -> fault -> how its settings differ from what a fault is when nothing is said.
+PROFILES: dict[str, dict[str, dict[str, Any]]] = {"usual": {name: {} for name in FAULTS}, "mild": _MILD, "harsh": _HARSH}
+
+
+def built_in(profile: str, names: Sequence[str], seed: int) -> Chaos:
+    """A campaign without a file: the faults that are named, else all, as ``profile`` has them."""
+    settings = PROFILES[profile]
+    chosen = list(dict.fromkeys(names)) or list(settings)
+    faults = {name: {"kind": name, **settings[name]} for name in chosen}
+    name = KIND if profile == "usual" else f"{KIND}-{profile}"
+    if len(chosen) < len(settings):
+        name = part_named(name)
+    given = {"apiVersion": "podctl/v1", "kind": "Chaos", "name": name}
+    return Chaos.model_validate({**given, "seed": seed, "faults": faults})
+
+
+def fitted(chaos: Chaos, bundle: Bundle, backend: str) -> tuple[Chaos, list[str]]:
+    """The faults that this topology and backend can have, and what each of the others lacks.
+
+    Raises `SpecError` when none is left, or one of them names a service or database that is not there.
+    """
+    services, there = service_order(bundle.topology), databases(bundle.topology)
+    doors = [*(() if bundle.scenario.model.mode == "none" else ("models",)), *services]
+    lacking: dict[str, str] = {}
+    for name, fault in chaos.faults.items():
+        unknown = [door for door in getattr(fault, "where", ()) if door not in doors]
+        if unknown:
+            raise _refused(name, f"there is no door {unknown[0]}", f"`where` takes {', '.join(doors) or 'nothing here'}")
+        if fault.kind in IN_DATABASES:
+            if not there:
+                lacking[name] = "the topology mirrors no database"
+            elif backend != "local":
+                lacking[name] = f"the {backend} backend cannot do it yet"
+            elif fault.kind == "migration":
+                if fault.database is not None and fault.database not in there:
+                    raise _refused(name, f"there is no database {fault.database}", f"`database` takes {', '.join(there)}")
+                if fault.database is None and len(there) > 1:
+                    raise _refused(name, "the topology has several databases", f"say `database`: one of {', '.join(there)}")
+        elif fault.kind == "clock":
+            if backend != "local":
+                lacking[name] = f"the {backend} backend cannot do it yet"
+        elif fault.kind == "stale" and not services:
+            lacking[name] = "the topology has no service whose answers could be stale"
+        elif not doors:
+            lacking[name] = "the topology has no service, and the scenario no model"
+    left_out_here = [name for name, why in lacking.items() if "backend" in why]
+    kept = {name: fault for name, fault in chaos.faults.items() if name not in lacking}
+    if not kept:
+        why = "\n".join(f"{name}: {reason}" for name, reason in lacking.items())
+        raise SpecError(
+            "no fault of this campaign can be made here", code="chaos-nothing", cause=why, unchanged="nothing was made"
+        )
+    notes = [f"fault {name} was not made: {reason}" for name, reason in lacking.items()]
+    name = part_named(chaos.name) if left_out_here else chaos.name
+    return chaos.model_copy(update={"faults": kept, "name": name}), notes
+
+
+def part_named(name: str) -> str:
+    """What is only part of a campaign must not pass for it where trust demands it by name."""
+    return f"{name[:32]}-part"
+
+
+def _refused(fault: str, what: str, hint: str) -> SpecError:
+    return SpecError(f"fault {fault}: {what}", code="chaos-place", unchanged="nothing was made", hint=hint)
+
+
+def vary(chaos: Chaos) -> Vary:
+    """Variants ``{name, kind: the fault's, seed, data: {of, seed, faults: [settings]}}``; ``of`` is the plain attempt's id."""
+    settings = {name: fault.model_dump(mode="json") | {"name": name} for name, fault in chaos.faults.items()}
+
+    def of(planned: Planned) -> list[Varied]:
+        return [_varied(name, one, chaos.seed, planned) for name, one in settings.items()]
+
+    return Vary(KIND, chaos.name, chaos.seed, of)
+
+
+def _varied(name: str, settings: Mapping[str, Any], seed: int, planned: Planned) -> Varied:
+    digest = hashlib.sha256(f"{seed}:{name}:{planned.ticket.id}:{planned.repeat}".encode()).digest()
+    own = int.from_bytes(digest[:6], "big")
+    data = {"of": planned.id, "seed": own, "faults": [dict(settings)]}
+    return Varied(Variant(name, str(settings["kind"]), own, data), planned.ticket)
