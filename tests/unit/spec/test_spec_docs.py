@@ -36,6 +36,7 @@ def test_every_kind_has_a_section() -> None:
         "Suite",
         "Case",
         "Attack",
+        "Chaos",
     ]
     assert set(SECTIONS) == set(KINDS)
 
