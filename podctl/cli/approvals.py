@@ -212,9 +212,10 @@ def _state(question: Question) -> str:
 
 def _what(question: Question) -> str:
     asked = question.asked
-    arguments = asked.get("arguments") or {}
-    said = f"{arguments.get('method', asked.get('kind'))} {asked.get('target')} {arguments.get('path', '')}"
-    return _line(said.strip(), _WIDTH)
+    # A tool's arguments are the agent's to name: one called `method` says nothing of what is proposed.
+    arguments = {} if asked.get("kind") == "tool" else asked.get("arguments") or {}
+    verb = arguments.get("method", "CALL" if asked.get("kind") == "tool" else asked.get("kind"))
+    return _line(f"{verb} {asked.get('target')} {arguments.get('path', '')}".strip(), _WIDTH)
 
 
 def _shown(question: Question) -> list[str]:
@@ -233,7 +234,7 @@ def _shown(question: Question) -> list[str]:
         f"  may answer {_line(', '.join(asked.get('people') or {}), 300)}",
     ]
     for name, value in sorted(arguments.items()):
-        if name not in ("method", "path"):
+        if asked.get("kind") == "tool" or name not in ("method", "path"):
             lines += _block(
                 name, json.dumps(value, ensure_ascii=False, indent=1) if isinstance(value, dict | list) else str(value)
             )

@@ -24,6 +24,8 @@ from raw_tools import raw_server
 import podctl.backends
 from podctl.boundary.policies import policies_of
 from podctl.gateway import jsonrpc
+from podctl.gateway.contract import Approving
+from podctl.spec.approvals import Approvals
 from podctl.spec.models import Boundary, ToolServer
 
 SERVER = Path(__file__).parents[2] / "support" / "tool_server.py"
@@ -122,6 +124,61 @@ def test_calls_are_bounded_in_time_and_number(tmp_path: Path, crm: tuple[tuple[s
         _, records = await rig.close()
         states = [record.data["status"] for record in records if record.kind == "tool.call"]
         assert states == ["timeout", "ok", "limit"]
+
+    asyncio.run(rigged(tmp_path, work))
+
+
+def test_what_is_recommended_is_proposed_by_mcp_and_done_once_by_the_gateway(tmp_path: Path) -> None:
+    def approving(*rules: dict[str, Any]) -> Approving:
+        return Approving(Approvals.model_validate({"rules": list(rules)}), "1:0001-1", {"id": "T-1"}, "b" * 64)
+
+    def try_all(agent: Agent, raw: Any) -> None:
+        def call(tool: str, /, **arguments: Any) -> tuple[bool, Any]:
+            params = {"name": tool, "arguments": arguments}
+            asked = {"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": params}
+            result = agent.send(json.dumps(asked).encode())[1]["result"]
+            return result.get("isError", False), result.get("structuredContent") or result["content"][0]["text"]
+
+        listed = agent.send(b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}')[1]["result"]["tools"]
+        assert [tool["name"] for tool in listed] == ["plain", "pay", "podctl_propose", "podctl_approval"]
+        assert listed[2]["inputSchema"]["properties"]["tool"]["enum"] == ["pay"], "the server's own podctl_propose is not there"
+        assert "propose it with the tool podctl_propose" in call("pay", amount=5)[1]
+        assert not raw.calls
+        failed, approved = call("podctl_propose", tool="pay", arguments={"amount": 5, "method": "GET"}, reason="it broke")
+        assert not failed and approved["state"] == "executed" and approved["returned"]["result"]["content"][0]["text"] == "done"
+        _, denied = call("podctl_propose", tool="pay", arguments={"amount": 500}, reason="it broke")
+        assert denied["state"] == "denied"
+        assert call("podctl_approval", id=denied["id"])[1]["state"] == "denied"
+        assert raw.calls == [{"name": "pay", "arguments": {"amount": 5, "method": "GET"}}]
+        for wrong in (
+            {"tool": "plain", "arguments": {}, "reason": "x"},
+            {"tool": "shut", "arguments": {}, "reason": "x"},
+            {"tool": "podctl_propose", "arguments": {}, "reason": "x"},
+            {"tool": "pay", "arguments": {}, "reason": ""},
+            {"tool": "pay", "arguments": "{}", "reason": "x"},
+            {"tool": "pay", "arguments": {"a": "x" * 50_000}, "reason": "x"},
+            {"tool": "pay", "arguments": {}, "reason": "x", "more": 1},
+        ):
+            assert call("podctl_propose", **wrong)[0], wrong
+        assert call("podctl_approval", id="0" * 32)[0] and call("podctl_approval", id=denied["id"], wait=1e9)[0]
+        assert len(raw.calls) == 1
+
+    async def work(rig: Rig) -> None:
+        with raw_server() as raw:
+            raw.tool("plain", "pay", "shut", "podctl_propose")
+            await rig.open_pod({"raw": ("mcp", ("127.0.0.1", raw.port))})
+            policies = boundary(raw={"plain": "read", "pay": "recommend", "shut": "human-only"})
+            small = {"of": "CALL raw.pay", "when": {"arguments.amount": {"at_most": 50}}, "answer": "approve"}
+            who = {"digest": "a" * 64, "attempt": "run.0001-1", "id": "spiffe://x/y", "boundary": "b@1", "role": "ag_1"}
+            servers = {"raw": ToolServer(seconds=3)}
+            await rig.open(policies=policies, servers=servers, approvals=approving(small, {"answer": "deny"}), who=who)
+            await asyncio.to_thread(try_all, await asyncio.to_thread(Agent, rig.ports["raw"]), raw)
+            totals, records = await rig.close()
+            kinds = [record.kind for record in records if record.kind.startswith("approval.")]
+            assert kinds[:4] == ["approval.proposed", "approval.answered", "approval.executed", "approval.returned"]
+            proposed = next(record.data for record in records if record.kind == "approval.proposed")
+            assert (proposed["kind"], proposed["target"], proposed["policy"]) == ("tool", "raw.pay", "CALL raw.pay")
+            assert totals.boundary_attempts == 3, "the direct call, and two of what only people do"
 
     asyncio.run(rigged(tmp_path, work))
 
