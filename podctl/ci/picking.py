@@ -17,6 +17,7 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.load import load_bundle, load_model, paths_in
 from podctl.spec.models import Agent
 from podctl.spec.problems import printable
+from podctl.spec.suite import cases_directory
 
 _KIND = re.compile(r"^kind:[ \t]*[\"']?(Scenario|Agent)\b", re.MULTILINE)
 _MOST_BYTES = 1 << 20
@@ -156,7 +157,20 @@ def _surrounding_paths(bundle: Bundle) -> list[Path]:
     """Of the files a run reads all but the agent's."""
     scenario = bundle.scenario
     own = scenario.model_copy(update={"agent": bundle.path})
-    return [bundle.path, *paths_in(own), *paths_in(bundle.topology), *paths_in(bundle.tickets), *paths_in(bundle.boundary)]
+    return [
+        bundle.path,
+        *paths_in(own),
+        *paths_in(bundle.topology),
+        *paths_in(bundle.tickets),
+        *paths_in(bundle.boundary),
+        *_beside(bundle),
+    ]
+
+
+def _beside(bundle: Bundle) -> list[Path]:
+    """What a run reads that no path in its specs leads to: components, and a suite's cases."""
+    cases = [] if bundle.cases is None else [cases_directory(bundle.scenario.tickets)]
+    return [*bundle.components, *cases]
 
 
 def _changed(covered: Sequence[Path], changes: Sequence[Change]) -> list[Path]:

@@ -195,12 +195,11 @@ def _grouped(found: list[Difference]) -> list[tuple[bool, str, str, str]]:
 def _read(path: Path) -> tuple[Boundary, Document, Boundaries]:
     from podctl.boundary.explaining import Boundaries
     from podctl.spec.checks_boundary import extra_of
-    from podctl.spec.load import load_model
+    from podctl.spec.load import load_model, read_spec
     from podctl.spec.models import Boundary
-    from podctl.spec.source import read
 
     value = load_model(path, Boundary)
-    return value, read(path), Boundaries(value, extra_of(value))
+    return value, read_spec(path, Boundary), Boundaries(value, extra_of(value))
 
 
 def _where(answer: Answer, value: Boundary, document: Document, asked: Boundaries) -> dict[str, Any]:
@@ -208,12 +207,12 @@ def _where(answer: Answer, value: Boundary, document: Document, asked: Boundarie
 
     rule = next((rule for rule in asked.rules if rule.name == answer.rule and rule.level == answer.level), None)
     if rule is not None:
-        at = place(document, rule)
+        at = document.problem(place(document, rule), "")
         exceptions = [_told(one) for one in value.exceptions if named_by(one, rule)]
         return {
             "rule": rule.name,
-            "at": f"{document.file}:{at.line}",
-            "because": f"{rule.name}, {document.file}:{at.line}",
+            "at": f"{at.file}:{at.at.line}",
+            "because": f"{rule.name}, {at.file}:{at.at.line}",
             "exceptions": exceptions,
         }
     because = answer.rule or answer.detail or "no rule lists it"

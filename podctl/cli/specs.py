@@ -31,11 +31,13 @@ def init_command(directory: Path) -> int:
 
 @click.command("validate")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-def validate_command(files: tuple[Path, ...]) -> int:
+@click.option("--resolved", is_flag=True, help="Print what takes effect: components put in place, every default filled in.")
+def validate_command(files: tuple[Path, ...], resolved: bool) -> int:
     """Check spec files, a scenario with everything it refers to, tickets row by row; each mistake with its position.
 
     \b
     podctl validate scenarios/*.yaml
+    podctl validate scenarios/shop.yaml --resolved
     """
     from podctl.errors import ExitCode, PodctlError
     from podctl.spec.load import load_any
@@ -43,13 +45,23 @@ def validate_command(files: tuple[Path, ...]) -> int:
     code = ExitCode.DONE
     for path in files:
         try:
-            kind = _checked(load_any(path))
+            value = load_any(path)
+            kind = _checked(value)
         except PodctlError as error:
             click.echo(error.render(), err=True)
             code = ExitCode.USAGE
         else:
-            click.echo(f"{path}: a valid {kind}")
+            click.echo(_resolved(value, path) if resolved else f"{path}: a valid {kind}", nl=not resolved)
     return int(code)
+
+
+def _resolved(value: Any, path: Path) -> str:
+    """What takes effect, as YAML: of a scenario with all it refers to, as runs keep it."""
+    from podctl.spec.bundle import Bundle
+    from podctl.spec.resolved import plain, resolved
+    from podctl.spec.writing import yaml_text
+
+    return yaml_text(resolved(value) if isinstance(value, Bundle) else plain(value, path.absolute().parent))
 
 
 def _checked(value: Any) -> str:
@@ -82,6 +94,7 @@ _KINDS = (
     "Prices",
     "PriceLock",
     "Ladder",
+    "Component",
     "Suite",
     "Case",
     "Chaos",

@@ -119,7 +119,7 @@ async def _sql(check: SqlCheck, context: GradeContext) -> CheckResult:
     database = context.databases.get(check.database)
     if database is None:
         raise GraderProblem(f"check {check.name}: the pod has no database {check.database}", code="check-database")
-    rows = await database.query(check.query, {"ticket": context.ticket.id})
+    rows = await database.query(check.query, {**check.parameters, "ticket": context.ticket.id})
     if len(rows) != 1:
         return CheckResult(check.name, check.kind, False, f"the query returned {len(rows)} rows, not one")
     if len(rows[0]) != 1:

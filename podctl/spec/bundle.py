@@ -23,3 +23,5 @@ class Bundle:
     extra: tuple[Extra, ...] | None = None
     #: Of a suite, reviewed or not; None: the tickets are those of a source.
     cases: tuple[Case, ...] | None = None
+    #: Files that were put in place where these say ``use``.
+    components: tuple[Path, ...] = ()

@@ -385,6 +385,10 @@ def _scenario(root: Item, report: Report, replaced: Collection[str]) -> None:
             seen[name] = at
         if kind == "output":
             _output_check(item, report)
+        elif kind == "sql" and "ticket" in item.mapping("parameters"):
+            report.add(
+                item.mapping("parameters")["ticket"][0], "`ticket` is the ticket's id", "give the parameter another name"
+            )
         elif kind == "command":
             report.path(item.get("directory"), "directory")
             for word in item.list("command"):

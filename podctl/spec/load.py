@@ -13,6 +13,7 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.cases import read_cases
 from podctl.spec.checks import absolute, check, check_across, check_strata
 from podctl.spec.checks_boundary import extra_of
+from podctl.spec.components import expanded
 from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
 from podctl.spec.problems import Problem, SpecMistakes, printable
 from podctl.spec.shape import KINDS, of_the_whole, validate
@@ -36,11 +37,19 @@ def load_model(path: Path, model: type[M], absent: tuple[str, ...] = ()) -> M:
 
     ``absent``: keys whose files need not be there. Raises `SpecError`: `SpecMistakes` lists every mistake of the file.
     """
-    document = read(path)
-    value, problems = _value(document, model, absent)
+    value, problems = _value(read_spec(path, model), model, absent)
     if value is None or problems:
         raise SpecMistakes(problems)
     return value
+
+
+def read_spec(path: Path, model: type[Model], within: Path | None = None) -> Document:
+    """A file with the components that it uses. Raises `SpecError`, also for a component that is not ``within`` that directory."""
+    return expanded(read(path), model, (lambda target: _refuse_outside([target], within)) if within is not None else _anywhere)
+
+
+def _anywhere(path: Path) -> None:
+    """Whoever runs podctl may read what their own files name."""
 
 
 def load_suite(path: Path) -> tuple[Suite, tuple[Case, ...]]:
@@ -78,7 +87,7 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
             raise SpecError(
                 f"nothing to replace by the name {printable(role)}", code="spec-override", hint=f"one of {', '.join(ROLES)}"
             )
-    document = read(path)
+    document = read_spec(path, Scenario, within)
     scenario, problems = _value(document, Scenario, tuple(overrides))
     replaced = {role: absolute(given, Path.cwd()) for role, given in overrides.items()}
     documents: dict[str, Document] = {}
@@ -91,7 +100,9 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
         if within is not None:
             _refuse_outside([target], within)
         try:
-            documents[role] = read(target)
+            found_kind = read(target).root.text("kind", "")
+            is_suite = role == "tickets" and found_kind == "Suite"
+            documents[role] = read_spec(target, Suite if is_suite else model, within)
         except SpecMistakes as error:
             problems += error.problems
         except SpecError as error:
@@ -104,7 +115,6 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
             if within is not None and extra and "\0" not in extra:
                 # It is read to be checked, and its mistakes are shown with the lines they stand in.
                 _refuse_outside([absolute(extra, target.parent)], within)
-            is_suite = role == "tickets" and documents[role].root.text("kind", "") == "Suite"
             values[role], found = _value(documents[role], Suite if is_suite else model)
             problems += found
             if is_suite:
@@ -125,11 +135,14 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
         quarantine=cast("Quarantine | None", values.get("quarantine")),
         extra=extra_of(cast(Boundary, values["boundary"])),
         cases=cases,
+        components=tuple(dict.fromkeys(used.path for one in (document, *documents.values()) for used in one.used.values())),
     )
 
 
 def _value(document: Document, model: type[M], replaced: tuple[str, ...] = ()) -> tuple[M | None, list[Problem]]:
     """The value with absolute paths, and all problems of the file in the order of its lines."""
+    if document.broken:
+        return None, sorted(document.problems, key=lambda problem: problem.at)
     value, problems = validate(document, model)
     if document.root.entries is not None and document.root.text("kind", model.__name__) == model.__name__:
         taken = {problem.at for problem in problems}

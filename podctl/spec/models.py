@@ -251,13 +251,22 @@ class StateCheck(Model):
     ignore_tables: tuple[str, ...] = ()
 
 
+#: Of a bound parameter; ``ticket`` is the ticket's id.
+SqlName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
+
 class SqlCheck(Model):
-    """A query that must return ``expect`` as its single value; ``:ticket`` binds the ticket's id."""
+    """A query that must return ``expect`` as its single value; ``:ticket`` binds the ticket's id, ``:NAME`` one of ``parameters``."""
+
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"parameters"})
 
     kind: Literal["sql"]
     name: Name
     database: Name
     query: str
+    parameters: dict[SqlName, str | int | float | bool | None] = Field(
+        default_factory=dict, description="name -> value, bound where the query says :NAME, never put into its text"
+    )
     expect: Any = True
 
 

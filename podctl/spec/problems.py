@@ -15,10 +15,11 @@ MAX_SHOWN = 20
 
 @dataclass(frozen=True, order=True)
 class Mark:
-    """A place in a file; both count from 1."""
+    """A place in a file; both count from 1. ``file``: which of a document's components it is in; empty: the document itself."""
 
     line: int
     column: int
+    file: str = ""
 
 
 @dataclass(frozen=True)

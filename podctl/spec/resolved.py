@@ -26,7 +26,7 @@ def resolved(bundle: Bundle) -> dict[str, Any]:
     return {
         "apiVersion": API_VERSION,
         "kind": "ResolvedSpec",
-        **{part: _plain(getattr(bundle, part), base) for part in parts},
+        **{part: plain(getattr(bundle, part), base) for part in parts},
     }
 
 
@@ -63,7 +63,7 @@ def part_digests(bundle: Bundle) -> dict[str, str]:
 
 def boundary_digest(boundary: Boundary) -> str:
     """sha256 over what the boundary and its Cedar file say, wherever they lie. Raises `SpecError` when that file cannot be read."""
-    value = _plain(boundary.model_copy(update={"cedar": None}), Path())
+    value = plain(boundary.model_copy(update={"cedar": None}), Path())
     return _digest(value if boundary.cedar is None else value | {"cedar": _contents(boundary.cedar, "Cedar file")})
 
 
@@ -103,14 +103,15 @@ def _contents(path: Path, what: str) -> str:
         ) from error
 
 
-def _plain(value: Any, base: Path) -> Any:
+def plain(value: Any, base: Path) -> Any:
+    """As plain JSON: amounts as text, paths relative to ``base``, without fields at their default that are younger than stored digests."""
     if isinstance(value, Model):
         fields = {name: getattr(value, name) for name in type(value).model_fields if not _is_absent(value, name)}
-        return {name: _plain(entry, base) for name, entry in fields.items()}
+        return {name: plain(entry, base) for name, entry in fields.items()}
     if isinstance(value, dict):
-        return {key: _plain(entry, base) for key, entry in value.items()}
+        return {key: plain(entry, base) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry, base) for entry in value]
+        return [plain(entry, base) for entry in value]
     if isinstance(value, Decimal):
         return format(value.normalize(), "f")
     return _relative(value, base) if isinstance(value, Path) else value

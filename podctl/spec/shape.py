@@ -8,6 +8,7 @@ import re
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from podctl.spec.attack import Attack
 from podctl.spec.capture import Capture
 from podctl.spec.chaos import Chaos
+from podctl.spec.component import Component
 from podctl.spec.ladder import Ladder
 from podctl.spec.masking import Masking
 from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
@@ -37,6 +39,7 @@ KINDS: dict[str, type[Model]] = {
     "Prices": Prices,
     "PriceLock": PriceLock,
     "Ladder": Ladder,
+    "Component": Component,
     "Suite": Suite,
     "Case": Case,
     "Attack": Attack,
@@ -52,6 +55,7 @@ _PATTERNS = {
     r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of an environment variable (not what it holds)",
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$": "a day such as 2026-03-31",
     r"^[0-9a-f]{64}$": "a sha256 digest (64 of 0-9 and a-f)",
+    r"^[a-z][a-z0-9_]{0,39}$": "a parameter's name (lower-case letters, digits and underscores, a letter first, at most 40)",
     r"^/": "a path that starts with /",
     r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$": "a version such as 1.4.0 (letters, digits and . _ + -)",
 }
@@ -256,12 +260,34 @@ def _expected(kind: str, context: dict[str, Any], message: str, item: Item) -> t
     return printable(message.removeprefix("Input should be ")), ""
 
 
+def annotations_below(found: Iterable[Any], part: str | int) -> list[Any]:
+    """What may stand under a key, or as an entry of a list, of what has one of these annotations."""
+    return [child for annotation in found for child in _children(annotation, part)]
+
+
+def is_path(found: Iterable[Any]) -> bool:
+    """Whether text there leads to a file."""
+    return any(leaf is Path for annotation in found for leaf in _leaves(annotation))
+
+
+def takes_components(found: Iterable[Any]) -> bool:
+    """Whether a mapping there is one that podctl knows, or one of such: not one whose keys and values are anything."""
+    for leaf in (leaf for annotation in found for leaf in _leaves(annotation)):
+        if _is_model(leaf):
+            return True
+        if get_origin(leaf) is dict and any(_is_model(one) or get_origin(one) is dict for one in _leaves(get_args(leaf)[1])):
+            return True
+        if get_origin(leaf) is tuple and any(_is_model(one) for one in _leaves(get_args(leaf)[0])):
+            return True
+    return False
+
+
 def _fields(model: type[Model], loc: tuple[str | int, ...]) -> list[str]:
     """The keys known at a location, in the models' order."""
     found: list[Any] = [model]
     for part in loc:
         # What leads nowhere is the name of a union's branch.
-        found = [child for annotation in found for child in _children(annotation, part)] or found
+        found = annotations_below(found, part) or found
     names = [name for annotation in found for leaf in _leaves(annotation) if _is_model(leaf) for name in leaf.model_fields]
     return list(dict.fromkeys(names))
 

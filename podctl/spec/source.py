@@ -10,7 +10,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -86,16 +86,36 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Used:
+    """A component where it is used: ``file`` and ``lines`` as `Document` has them; ``where``: file, line and column of the use."""
+
+    path: Path
+    file: str
+    lines: list[str]
+    where: str
+
+
+@dataclass(frozen=True)
 class Document:
-    """A file read: its values, and what was wrong with the writing itself."""
+    """A file read: its values, and what was wrong with the writing itself.
+
+    ``used``: the components that were put in place, by the ``file`` of marks; ``broken``: one could not be.
+    """
 
     path: Path
     file: str
     lines: list[str]
     root: Item
     problems: list[Problem] = field(default_factory=list)
+    used: Mapping[str, Used] = field(default_factory=dict)
+    broken: bool = False
 
     def problem(self, at: Mark, message: str, hint: str = "") -> Problem:
+        if at.file:
+            used = self.used[at.file]
+            line = used.lines[at.line - 1] if at.line <= len(used.lines) else ""
+            told = f"{hint}; used at {used.where}" if hint else f"used at {used.where}"
+            return Problem(used.file, Mark(at.line, at.column), message, told, line)
         line = self.lines[at.line - 1] if at.line <= len(self.lines) else ""
         return Problem(self.file, at, message, hint, line)
 

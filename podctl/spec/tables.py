@@ -9,6 +9,8 @@ from pathlib import Path
 from podctl.errors import SpecError
 from podctl.spec.boundary import Boundary
 from podctl.spec.checks_boundary import check_presets
+from podctl.spec.components import expanded
+from podctl.spec.models import Scenario
 from podctl.spec.problems import Mark, Problem, SpecMistakes, printable
 from podctl.spec.shape import closest
 from podctl.spec.source import Document, Item, read
@@ -20,7 +22,7 @@ _TOLD = 20
 
 def check_boundary(path: Path, databases: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
     """``databases``: database -> table -> columns. Raises `SpecMistakes` with the place of each name that is not there, or of a column that a preset covers."""
-    document = read(path)
+    document = expanded(read(path), Boundary)
     problems: list[Problem] = []
     columns_of: dict[tuple[str, str], Sequence[str]] = {}
     for database, (_, tables) in document.root.mapping("databases").items():
@@ -46,7 +48,7 @@ def check_scenario(path: Path, databases: Mapping[str, Mapping[str, Sequence[str
 
     A slip in a pattern would count a change that was meant to be left out, against every agent alike.
     """
-    document = read(path)
+    document = expanded(read(path), Scenario)
     problems = [*_ignored(document, databases), *_honeytokens(document, databases)]
     if problems:
         raise SpecMistakes(problems)

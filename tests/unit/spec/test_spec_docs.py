@@ -33,6 +33,7 @@ def test_every_kind_has_a_section() -> None:
         "Prices",
         "PriceLock",
         "Ladder",
+        "Component",
         "Suite",
         "Case",
         "Attack",
