@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from podctl.projection.model import THIN, Projection, Warned
+from podctl.projection.model import LEAST, THIN, Projection, Proposed, Warned
 from podctl.projection.rates import Rates
 from podctl.projection.sample import Sampled
 from podctl.spec.volume import Volume
@@ -92,9 +92,23 @@ def _of_money(projection: Projection, rates: Rates) -> Iterator[tuple[str, str]]
                 "not-seen",
                 f"no sampled ticket was {name}; up to {estimate.high:,.0f} of the volume may be ({chance} range): {room}",
             )
+    if projection.proposed is not None:
+        yield from _of_proposals(projection.proposed)
     budget = projection.budget
     if budget is not None and budget.over is None:
         yield "no-chance", f"how likely the budget is to be passed cannot be told: {budget.why}"
+
+
+def _of_proposals(proposed: Proposed) -> Iterator[tuple[str, str]]:
+    what = f"{plural(proposed.proposals, 'proposal')} on {plural(proposed.tickets, 'ticket')}"
+    if not proposed.attention:
+        yield (
+            "attention-unknown",
+            f"{what}, and the run's scenario says of no answer how long a person is busy with it: that is in no figure. "
+            "Say attention in its approvals.rules",
+        )
+    elif proposed.tickets < LEAST:
+        yield "few-proposals", f"{what} alone tell how much people have to approve: fewer than {LEAST} tickets"
 
 
 def _of_ranges(projection: Projection) -> Iterator[tuple[str, str]]:
@@ -134,10 +148,30 @@ def _assumptions(projection: Projection, volume: Volume, rates: Rates) -> Iterat
         yield _times("one that was wrong takes", rates.rework) + (
             f" and costs ${rates.rework_dollars:,.2f} besides" if rates.rework_dollars else ""
         )
-        if rates.approval == 0:
+        if rates.approval == 0 and projection.proposed is None:
             yield "nobody approves what the agent did"
+    if projection.proposed is not None and projection.proposed.attention:
+        yield _attention(projection.proposed)
+        if rates.approval:
+            yield "besides, people look at what the agent did, as the volume file says"
     if projection.caps:
         yield "a capped ticket costs its cap and goes to a person; what it saves in pod hours is not counted"
+
+
+def _attention(proposed: Proposed) -> str:
+    """Who answered in the run, and whose word the minutes are."""
+    answered = []
+    if proposed.by_rules:
+        answered.append(f"rules answered {proposed.by_rules:,}, which is a simulation of people")
+    if proposed.people_took is not None:
+        answered.append(
+            f"people answered {proposed.by_people:,}, {seconds(proposed.people_took)} after they were asked on average"
+        )
+    return (
+        f"agents propose as in the run ({plural(proposed.proposals, 'proposal')} on {plural(proposed.tickets, 'sampled ticket')}: "
+        f"{'; '.join(answered) or 'nobody answered'}), and one takes {seconds(proposed.attention)} of a person on average, "
+        "as its scenario assumes: nobody measured that"
+    )
 
 
 def _times(what: str, hours: object) -> str:

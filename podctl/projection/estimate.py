@@ -26,6 +26,7 @@ from podctl.projection.model import (
     Part,
     Period,
     Projection,
+    Proposed,
     StratumProjection,
     Timing,
     TokenKind,
@@ -176,6 +177,7 @@ class _Projecting:
             mix=self._mix(),
             baseline=self._human_baseline(total),
             timing=self._timing(),
+            proposed=self._proposed(),
         )
         return replace(
             made,
@@ -391,6 +393,15 @@ class _Projecting:
             worst = max(worst_of_all, float(columns[:, order["outcomes"]].max()))
             costs.append(Costs(columns[:, order["machines"]], columns[:, order["outcomes"]], worst))
         return coverage(costs, np.array([cell.weight for cell in cells]), self._settings.level, self._settings.seed)
+
+    def _proposed(self) -> Proposed | None:
+        """None where nothing was."""
+        counts = self._sample.approvals
+        if counts is None or not counts.proposed:
+            return None
+        took = counts.people_s / counts.people if counts.people else None
+        each = counts.attention_s / counts.proposed
+        return Proposed(self._sample.proposing, counts.proposed, counts.simulated, counts.people, each, took)
 
     def _mix(self) -> MixShift | None:
         """None where the volume's mix is the population's, or some stratum of that was not tried."""

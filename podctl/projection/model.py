@@ -169,6 +169,22 @@ class MixShift:
 
 
 @dataclass(frozen=True)
+class Proposed:
+    """What the sample's agents proposed and who answered: ``by_rules`` are simulated. ``tickets``: sampled ones with a proposal.
+
+    ``attention``: seconds of people for one proposal on average, as the scenario states them. ``people_took``: seconds from question to
+    answer where people answered, on average and measured; None where none did.
+    """
+
+    tickets: int
+    proposals: int
+    by_rules: int
+    by_people: int
+    attention: float
+    people_took: float | None = None
+
+
+@dataclass(frozen=True)
 class HumanBaseline:
     """What the same volume takes without the agent. ``source``: where the minutes come from; ``saves``: its dollars less the total."""
 
@@ -278,6 +294,7 @@ class Projection:
     mix: MixShift | None = None
     baseline: HumanBaseline | None = None
     timing: Timing | None = None
+    proposed: Proposed | None = None
     warnings: tuple[Warned, ...] = ()
     assumptions: tuple[str, ...] = ()
 

@@ -64,7 +64,8 @@ class Plan:
         dollars, handed, wrong = np.nan_to_num(known["dollars"]), known["handed_over"], known["wrong"]
         people, pods = rates.people or 0.0, rates.pods or 0.0
         fallback, rework = rates.fallback[stratum] or 0.0, rates.rework[stratum] or 0.0
-        approval_hours = (1 - handed) * rates.approval
+        # Answers to what was proposed come before the end, whatever that is; a look at what was done only after it.
+        approval_hours = known["attention_hours"] + (1 - handed) * rates.approval
         made = known | {
             "models": dollars,
             "pods": known["hours"] * pods,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from podctl.errors import ExitCode, PodctlError
+from podctl.evidence.approvals import ApprovalCounts, in_all
 from podctl.evidence.causes import Cause
 from podctl.evidence.records import TOKEN_KINDS
 from podctl.evidence.results import AttemptResult, RunInfo
@@ -15,7 +16,7 @@ from podctl.projection.resampling import Floats
 from podctl.stats.summary import is_infrastructure, is_pass
 
 #: What is known of an attempt, in the order of the columns. ``dollars`` are the model's, not a number where unknown.
-COLUMNS = ("dollars", "hours", "resolved", "handed_over", "wrong", *TOKEN_KINDS, "calls")
+COLUMNS = ("dollars", "hours", "resolved", "handed_over", "wrong", *TOKEN_KINDS, "calls", "attention_hours")
 #: Endings that leave a wrong outcome behind which looks like a right one, or changes that must not be.
 _WRONG = (Cause.COMPLETED, Cause.BOUNDARY_VIOLATION)
 
@@ -59,6 +60,7 @@ class Sampled:
     """``strata``: name -> its groups, none where no ticket counts. ``certain``: tickets that were in the sample by name.
 
     Counts of attempts: ``attempts`` in all; ended by ``infrastructure``; ``not_run``; of ``unpriced`` the dollars are not known.
+    ``approvals``: of what those that count proposed, on ``proposing`` tickets; None where nobody answered.
     """
 
     info: RunInfo
@@ -70,6 +72,8 @@ class Sampled:
     unpriced: int
     certain: int
     simulated: bool
+    approvals: ApprovalCounts | None = None
+    proposing: int = 0
 
     @property
     def tickets(self) -> int:
@@ -95,6 +99,8 @@ def sampled(info: RunInfo, attempts: Iterable[AttemptResult]) -> Sampled:
     rows: dict[str, dict[str, list[list[float]]]] = {}
     counts = dict.fromkeys(("attempts", "counted", "infrastructure", "not_run", "unpriced"), 0)
     simulated = info.simulated
+    approvals: ApprovalCounts | None = None
+    proposing: set[str] = set()
     for attempt in attempts:
         counts["attempts"] += 1
         counts["infrastructure"] += is_infrastructure(attempt)
@@ -104,6 +110,9 @@ def sampled(info: RunInfo, attempts: Iterable[AttemptResult]) -> Sampled:
         counts["counted"] += 1
         counts["unpriced"] += attempt.dollars is None
         simulated = simulated or attempt.simulated
+        approvals = in_all((approvals, attempt.approvals))
+        if attempt.approvals is not None and attempt.approvals.proposed:
+            proposing.add(attempt.ticket)
         rows.setdefault(attempt.stratum, {}).setdefault(attempt.ticket, []).append(_row(attempt))
     names = sorted({*info.strata, *rows})
     strata = {name: _groups(info.strata.get(name, (0, 0)), rows.get(name, {}), certain) for name in names}
@@ -112,6 +121,8 @@ def sampled(info: RunInfo, attempts: Iterable[AttemptResult]) -> Sampled:
         strata=strata,
         certain=sum(ticket in certain for tickets in rows.values() for ticket in tickets),
         simulated=simulated,
+        approvals=approvals,
+        proposing=len(proposing),
         **counts,
     )
 
@@ -135,6 +146,7 @@ def _row(attempt: AttemptResult) -> list[float]:
         float(wrong),
         *(float(getattr(attempt.tokens, kind)) for kind in TOKEN_KINDS),
         float(attempt.model_calls),
+        0.0 if attempt.approvals is None else attempt.approvals.attention_s / 3600,
     ]
 
 

@@ -161,6 +161,10 @@ def approvals_text(counts: ApprovalCounts) -> str:
     parts = [f"{plural(counts.proposed, 'proposal')}: {answered}", done]
     if counts.simulated:
         parts.append(f"{plural(counts.simulated, 'answer')} simulated by rules")
+    if counts.people:
+        parts.append(
+            f"{plural(counts.people, 'answer')} by people, after {seconds(counts.people_s / counts.people)} on average"
+        )
     if counts.delay_s:
         parts.append(f"answers took {seconds(counts.delay_s)} in all")
     if counts.attention_s:

@@ -159,7 +159,7 @@ def test_what_a_rule_approves_the_gateway_sends_as_it_was_proposed(tmp_path: Pat
         assert records[0].data["body"] == text and records[0].data["policy"] == "POST payments /refunds"
         counts = totals.approvals
         assert counts is not None and (counts.proposed, counts.approved, counts.executed, counts.simulated) == (1, 1, 1, 1)
-        assert (counts.delay_s, counts.attention_s) == (300, 120) and totals.boundary_attempts == 0
+        assert (counts.delay_s, counts.attention_s, counts.people) == (300, 120, 0) and totals.boundary_attempts == 0
 
     rig_with(tmp_path, address, approving(SMALL), work)
 
@@ -303,6 +303,7 @@ def test_a_person_s_grant_is_for_one_action_of_one_attempt_once(tmp_path: Path, 
         ]
         assert answered[0].data["key"] == ALICE.id and answered[0].data["attention_s"] == 180
         assert len(found.calls) == 1 and totals.approvals is not None and totals.approvals.timed_out == 1
+        assert totals.approvals.people == 1 and 0 < totals.approvals.people_s < totals.approvals.delay_s, "nobody took the rest"
         assert await rig.gateway.grant("run.0001-1", second["id"], "{}") == "the attempt has ended"
 
     rig_with(tmp_path, address, approving(PERSON, **people), work)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sampled_run import KINDS, Kind, Made, run_of, volume
 
+from podctl.evidence.approvals import ApprovalCounts
 from podctl.evidence.causes import Cause
 from podctl.projection.estimate import Settings, project
 from podctl.projection.model import Estimate, Projection, from_json, to_json
@@ -82,6 +83,37 @@ def test_one_total_of_models_pods_people_and_rework() -> None:
     assert sum(ends) == pytest.approx(10_000)
     assert found.per_resolved.value == pytest.approx((found.total.value or 0) / ends[0])
     assert found.human_hours.value == pytest.approx(ends[1] / 3 + ends[2] / 2 + (10_000 - ends[1]) * 0.5 / 30)
+
+
+def test_what_people_approve_is_in_their_time_and_whose_word_it_is_is_said() -> None:
+    """Of `easy`, every second ticket proposes once; rules answer, as a person who takes 90 seconds."""
+    run = run_of()
+    simulated = ApprovalCounts(proposed=1, approved=1, simulated=1, attention_s=90, delay_s=300)
+    signed = ApprovalCounts(proposed=2, approved=1, denied=1, people=2, attention_s=30, delay_s=40, people_s=40)
+    easy = [one for one in run.attempts if one.stratum == "easy"]
+    for one in easy[::2]:
+        run = run.changed(one.ticket, approvals=simulated)
+    of = volume(tickets=10_000, **RATES)
+    before, after = made(run_of(), of), made(run, of)
+    whole = sum(there for _, there in run.info.strata.values())
+    hours = 10_000 * 4000 / whole * 0.5 * 90 / 3600
+    assert (after.human_hours.value or 0) - (before.human_hours.value or 0) == pytest.approx(hours)
+    assert (after.total.value or 0) - (before.total.value or 0) == pytest.approx(hours * 60)
+    [told] = [text for text in after.assumptions if "propose" in text]
+    assert "20 proposals on 20 sampled tickets: rules answered 20, which is a simulation of people" in told
+    assert "90.0 s of a person on average, as its scenario assumes: nobody measured that" in told
+    assert from_json(json.loads(json.dumps(to_json(after)))) == after and after.proposed is not None
+    assert not [one for one in after.warnings if one.code in ("attention-unknown", "few-proposals")]
+
+    by_people = made(run_of().changed("easy-0", approvals=signed), of)
+    [told] = [text for text in by_people.assumptions if "propose" in text]
+    assert "people answered 2, 20.0 s after they were asked on average" in told and "simulation" not in told
+    assert "few-proposals" in [one.code for one in by_people.warnings]
+
+
+def test_proposals_whose_attention_nobody_stated_are_warned_of() -> None:
+    found = made(run_of().changed("easy-0", approvals=ApprovalCounts(proposed=1, approved=1, simulated=1)))
+    assert "attention-unknown" in [one.code for one in found.warnings]
 
 
 @settings(max_examples=8, deadline=None)
