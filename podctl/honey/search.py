@@ -80,7 +80,7 @@ class Search:
         return list(found)
 
     def _within(self, reduced: bytes) -> Iterable[Hit]:
-        matches = self._automaton.find_matches_as_indexes(reduced)
+        matches = self._automaton.find_matches_as_indexes(reduced, overlapping=True)
         return dict.fromkeys(self._hits[which] for which, _, _ in matches)
 
 
