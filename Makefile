@@ -34,7 +34,7 @@ test-machine: setup
 	$(BIN)/pytest -m $(HERE) $(MACHINE)
 
 test-projects: setup
-	$(BIN)/pytest -m $(HERE) $(PURE:%=--ignore=%) $(MACHINE:%=--ignore=%)
+	$(BIN)/pytest -n 2 --dist loadfile -m $(HERE) $(PURE:%=--ignore=%) $(MACHINE:%=--ignore=%)
 
 test-pure: setup
 	$(BIN)/pytest -n 2 --dist loadfile -m $(HERE) $(PURE)

@@ -146,7 +146,7 @@ def template(cluster: Server) -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize("kept_in", ["supa-audit", "audit-trigger", "wal2json 1", "wal2json 2"])
 @settings(
-    max_examples=8,
+    max_examples=4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.generate],
@@ -172,7 +172,7 @@ def test_every_moment_is_found_again_and_what_followed(
 
 
 @settings(
-    max_examples=8,
+    max_examples=3,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.generate],
