@@ -27,11 +27,12 @@ class Busy(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """A row, by its key, and columns of it that are not touched."""
+    """A row, by its key; columns of it that are not touched, and those that are tried first: what the agent may write, it may overwrite."""
 
     table: str  # as it is shown
     key: Mapping[str, Any]
     spared: frozenset[str] = frozenset()
+    first: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ async def _write(connection: Connection, target: Target, table: Table, lock: boo
         sql.SQL("{}::text = {}").format(sql.Identifier(column), sql.Placeholder()) for column in target.key
     )
     key = [str(value) for value in target.key.values()]
-    for column in table.columns:
+    for column in sorted(table.columns, key=lambda one: one.name not in target.first):
         if column.kind != "text" or column.key or column.computed or column.name in target.spared:
             continue
         await connection.execute("SAVEPOINT podctl_try")

@@ -300,6 +300,7 @@ def _fault(record: Record) -> Said:
         duration(data.get("ms")) if data.get("ms") is not None else "",
         f"status {text(data.get('status'))}" if data.get("status") is not None else "",
         text(data.get("how")),
+        text(data.get("what")),
         "" if data.get("performed") is None else "its work was done" if data.get("performed") else "its work was not done",
     )
     return Said("FAULT", f"injected {text(data.get('kind'))}: {how}")

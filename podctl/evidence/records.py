@@ -30,7 +30,7 @@ KINDS: dict[str, Layer] = {
     "approval.executed": "execution",  # id, action: written before it is carried out
     "approval.returned": "execution",  # id, action, status, ms, response_bytes, response_body, error
     "honeytoken": "execution",  # place, sink, form: a planted value was found where it was let out
-    "fault": "execution",  # of a chaos campaign: name, kind, door, call, ms, status, how, performed; on the call itself under "fault"
+    "fault": "execution",  # of a chaos campaign: name, kind, door, call, ms, status, how, performed, what; on the call itself under "fault"
     "scan.finding": "execution",  # rule, severity, where, line?, what: of what the agent left
     "span": "execution",  # OTLP span as received, mapped: name, span_id, parent_span_id, operation, start, end, attributes, status
     "log": "execution",  # OTLP log record: severity, body, attributes

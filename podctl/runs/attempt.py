@@ -17,6 +17,7 @@ from podctl.attack.planning import ATTACKED, TWIN
 from podctl.backends.base import Backend, Command, Exit
 from podctl.boundary.refusals import refused
 from podctl.clock import Clock
+from podctl.data.disturb import RIVAL
 from podctl.errors import EnvironmentProblem, PodctlError, SpecError
 from podctl.evidence import codec
 from podctl.evidence.causes import Cause
@@ -39,7 +40,7 @@ from podctl.honey.search import Watch, record, said
 from podctl.pods.plan import PodSpec, steps
 from podctl.runs.access import give_access, new_role, who_works
 from podctl.runs.approving import NOBODY, Approvers, approving
-from podctl.runs.damage import repeated_work
+from podctl.runs.disturbing import Disturbance, is_faulted
 from podctl.runs.processes import record_processes, record_services
 from podctl.runs.scanning import scan
 from podctl.spec.boundary_rules import rules_of
@@ -128,7 +129,11 @@ class Attempt:
         self._given: dict[str, bytes] = {}
         self._secrets: tuple[str, ...] = ()
         self._scan: Scan | None = None
-        self._damage: tuple[str, ...] = ()
+        self._faults: FaultsMet | None = None
+        self._writer: RecordWriter | None = None
+        self._disturbance: Disturbance | None = None
+        if planned.variant is not None and is_faulted(planned.variant):
+            self._disturbance = Disturbance(planned.variant, backend, spec.id, bundle, planned.ticket)
         self.stop_reason = ""
 
     async def work(self, reset_s: float, queue_s: float) -> tuple[AttemptResult, Totals]:
@@ -146,6 +151,7 @@ class Attempt:
         checks: list[CheckResult] = []
         confidence = None
         try:
+            self._writer = writer
             writer.append("attempt.start", "podctl", self._introduction())
             point("attempt.begun")
             try:
@@ -155,8 +161,9 @@ class Attempt:
                 changes, counts = await self._database_evidence(writer)
                 point("attempt.evidence-read")
                 self._phases.end("evidence")
-                if self._planned.variant is not None and "faults" in self._planned.variant.data:
-                    self._damage = repeated_work(self._directory)
+                if self._disturbance is not None:
+                    changes = self._disturbance.graded(changes)
+                    self._faults = await asyncio.to_thread(self._disturbance.met, self._totals, self._directory)
                 await self._look_through(writer, exit_, changes)
                 self._phases.end("scan")
                 if ending.cause is Cause.COMPLETED:
@@ -213,6 +220,8 @@ class Attempt:
         }
 
     async def _execute(self, writer: RecordWriter) -> Exit:
+        if self._disturbance is not None:
+            await self._disturbance.prepare()
         agent, limits = self._bundle.agent, self._bundle.scenario.limits
         access = await give_access(
             self._backend,
@@ -253,6 +262,8 @@ class Attempt:
             self._phases.end("agent")
             self._totals = await self._gateway.close_attempt(self._name)
             point("attempt.closed")
+        if self._disturbance is not None:
+            await self._disturbance.end()
         record_services(writer, exit_.services)
         record_processes(writer, agent.name, exit_, Redactor(access.secrets))
         self._look_at_leavings(writer, exit_)
@@ -292,11 +303,10 @@ class Attempt:
         for finding in self._scan.findings:
             writer.append("scan.finding", "agent", finding.data(), provenance="inferred")
 
-    def _faults_met(self) -> FaultsMet | None:
-        variant = self._planned.variant
-        if variant is None or "faults" not in variant.data:
-            return None
-        return FaultsMet(dict(self._totals.faults), round(self._totals.fault_s, 3), self._damage)
+    def disturb(self) -> None:
+        """The gateway holds the agent's next call: what the attempt's variant does beside the agent is to happen now."""
+        if self._disturbance is not None and self._writer is not None:
+            self._disturbance.strike(self._writer, lambda: self._gateway.release_attempt(self._name))
 
     async def _check_pod(self) -> None:
         """What an agent does without its services says nothing about it. Raises `EnvironmentProblem`."""
@@ -348,7 +358,7 @@ class Attempt:
             return "agent"
         if user and user.startswith("svc_"):
             return "service:" + user.removeprefix("svc_").replace("_", "-")
-        return "podctl"
+        return "rival" if user == RIVAL else "podctl"
 
     async def _grade(self, ending: Ending, changes: list[dict[str, Any]]) -> list[CheckResult]:
         async def run_command(check: CommandCheck) -> tuple[int, str]:
@@ -423,7 +433,7 @@ class Attempt:
             confidence=confidence if confidence is not None else totals.confidence,
             uses=dict(totals.uses),
             tried=with_tried(totals.tried, *self._tried),
-            faults=self._faults_met(),
+            faults=self._faults,
             scan=self._scan,
             approvals=totals.approvals,
             pod=self._spec.id,

@@ -1,9 +1,10 @@
-"""A chaos campaign as variants of a run's attempts: each ticket once more with each fault. PURE."""
+"""A chaos campaign as variants of a run's attempts: each ticket once more with each fault. Reads SQL files, and nothing else."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from podctl.errors import SpecError
@@ -105,13 +106,30 @@ def _refused(fault: str, what: str, hint: str) -> SpecError:
 
 
 def vary(chaos: Chaos) -> Vary:
-    """Variants ``{name, kind: the fault's, seed, data: {of, seed, faults: [settings]}}``; ``of`` is the plain attempt's id."""
-    settings = {name: fault.model_dump(mode="json") | {"name": name} for name, fault in chaos.faults.items()}
+    """Variants ``{name, kind: the fault's, seed, data: {of, seed, faults: [settings]}}``; ``of`` is the plain attempt's id.
+
+    Raises `SpecError`.
+    """
+    settings = {name: _settings(name, fault) for name, fault in chaos.faults.items()}
 
     def of(planned: Planned) -> list[Varied]:
         return [_varied(name, one, chaos.seed, planned) for name, one in settings.items()]
 
     return Vary(KIND, chaos.name, chaos.seed, of)
+
+
+def _settings(name: str, fault: Any) -> dict[str, Any]:
+    """All that there is to a fault, SQL of a file included: what is frozen does not change with the file. Raises `SpecError`."""
+    settings: dict[str, Any] = fault.model_dump(mode="json") | {"name": name}
+    if settings.get("sql") is None:
+        return settings
+    path = Path(settings["sql"])
+    try:
+        return settings | {"sql": path.name, "script": path.read_text("utf-8")}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(
+            f"fault {name}: {path.name} cannot be read", code="chaos-sql", cause=str(error), unchanged="nothing was made"
+        ) from error
 
 
 def _varied(name: str, settings: Mapping[str, Any], seed: int, planned: Planned) -> Varied:

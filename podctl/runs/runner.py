@@ -335,6 +335,11 @@ class Runner:
         if event.get("event", "").startswith("proposal"):
             self._spawn(self._told_of_proposal(event))
             return
+        if event.get("event") == "trigger":
+            attempt = next((one for name, (_, one) in self._open.items() if event["attempt"].endswith(f".{name}")), None)
+            if attempt is not None:
+                attempt.disturb()
+            return
         reason = "broken" if event.get("event") == "broken" else event.get("limit", "")
         if reason == "run_dollars":
             if not self._stop.is_set():
