@@ -240,7 +240,7 @@ class Attempt:
         self._secrets = access.secrets
         command = Command(
             argv=agent.command,
-            environment=access.environment,
+            environment=access.environment | (self._disturbance.environment() if self._disturbance is not None else {}),
             directory=agent.directory,
             read_only=agent.read_only,
             files=self._given,
@@ -264,6 +264,7 @@ class Attempt:
             point("attempt.closed")
         if self._disturbance is not None:
             await self._disturbance.end()
+            self._disturbance.look_at_clock(exit_, writer)
         record_services(writer, exit_.services)
         record_processes(writer, agent.name, exit_, Redactor(access.secrets))
         self._look_at_leavings(writer, exit_)

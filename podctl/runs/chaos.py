@@ -10,6 +10,7 @@ from typing import Any
 from podctl.errors import SpecError
 from podctl.evidence.results import Variant
 from podctl.runs.attempt import Planned
+from podctl.runs.skew import library
 from podctl.runs.variants import Varied, Vary
 from podctl.spec.bundle import Bundle
 from podctl.spec.chaos import FAULTS, Chaos
@@ -80,11 +81,13 @@ def fitted(chaos: Chaos, bundle: Bundle, backend: str) -> tuple[Chaos, list[str]
         elif fault.kind == "clock":
             if backend != "local":
                 lacking[name] = f"the {backend} backend cannot do it yet"
+            elif library() is None:
+                lacking[name] = "libfaketime is not here: pip install 'podctl[chaos]', or your distribution's libfaketime"
         elif fault.kind == "stale" and not services:
             lacking[name] = "the topology has no service whose answers could be stale"
         elif not doors:
             lacking[name] = "the topology has no service, and the scenario no model"
-    left_out_here = [name for name, why in lacking.items() if "backend" in why]
+    left_out_here = [name for name, why in lacking.items() if "backend" in why or "libfaketime" in why]
     kept = {name: fault for name, fault in chaos.faults.items() if name not in lacking}
     if not kept:
         why = "\n".join(f"{name}: {reason}" for name, reason in lacking.items())

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from podctl.backends.base import Backend, PodDatabase
+from podctl.backends.base import Backend, Exit, PodDatabase
 from podctl.data.disturb import (
     LATER_MS,
     PATIENCE_MS,
@@ -31,6 +31,7 @@ from podctl.gateway.contract import Totals
 from podctl.gateway.trigger import ELSEWHERE
 from podctl.grading.disturbed import as_before, without_rival
 from podctl.grading.sqlref import expected_changes
+from podctl.runs import skew
 from podctl.runs.damage import repeated_work
 from podctl.spec.boundary import TableRule
 from podctl.spec.bundle import Bundle
@@ -53,11 +54,28 @@ class Disturbance:
         self._ticket = ticket
         self._handles: dict[str, PodDatabase] = {name: backend.database(pod, name) for name in databases(bundle.topology)}
         self._fault: Mapping[str, Any] | None = next((one for one in variant.data["faults"] if one["kind"] in ELSEWHERE), None)
+        self._clock: Mapping[str, Any] | None = next((one for one in variant.data["faults"] if one["kind"] == "clock"), None)
         self._targets: dict[str, list[Target]] = {}
         self._counts: Counter[str] = Counter()
         self._damage: list[str] = []
         self._migrated: Migrated | None = None
         self._striking: asyncio.Task[None] | None = None
+
+    def environment(self) -> dict[str, str]:
+        """What an agent with another clock has in its environment."""
+        return {} if self._clock is None else skew.environment(float(self._clock["offset"]))
+
+    def look_at_clock(self, exit_: Exit, writer: RecordWriter) -> None:
+        """Whether the agent's program saw the other time: a fault that did not come to be says nothing."""
+        if self._clock is None:
+            return
+        why_not = skew.why_not(exit_, self._bundle.agent.directory)
+        if why_not:
+            self._note(writer, f"the agent's clock was right: {why_not}")
+            return
+        self._counts["clock"] += 1
+        what = f"its clock was {self._clock['offset']:+,g} s off"
+        writer.append("fault", "podctl", {"name": self._clock["name"], "kind": "clock", "door": "agent", "what": what})
 
     async def prepare(self) -> None:
         """Learn which rows the ticket is about, before anybody is in the databases. Raises `GraderProblem`."""

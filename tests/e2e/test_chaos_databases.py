@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,3 +125,37 @@ def test_a_migration_that_cannot_be_ends_the_run_with_the_servers_words(project:
     (project.root / "wrong.sql").write_text("alter table nowhere add column a int")
     done = project.podctl("chaos", "scenario.yaml", "--file", "wrong.yaml", "--sample", "2", timeout=120)
     assert done.returncode == 2 and 'relation "nowhere" does not exist' in done.stderr, done.stdout + done.stderr
+
+
+CLOCK = r"""
+import datetime, json, os, subprocess, time
+import psycopg
+said = {"status": "done", "year": datetime.datetime.now(datetime.timezone.utc).year, "monotonic": time.monotonic(), "child": subprocess.run(["date", "+%Y"], capture_output=True, text=True).stdout.strip()}
+before = time.monotonic(); time.sleep(0.2); said["slept"] = time.monotonic() - before
+with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as database:
+    said["server"] = database.execute("select extract(year from now())::int").fetchone()[0]
+json.dump(said, open(os.environ["PODCTL_RESULT"], "w"))
+"""
+
+
+def test_an_agents_clock_is_wrong_and_nobody_elses(tmp_path: Path) -> None:
+    project = make_project(
+        tmp_path / "p",
+        agent=CLOCK,
+        tickets=[ticket("1")],
+        scenario={"checks": [{"kind": "output", "name": "o", "path": "status", "equals": "done"}]},
+    )
+    faults = "faults: {back: {kind: clock, offset: -315360000}}\n"
+    (project.root / "chaos.yaml").write_text(CHAOS.split("faults:")[0] + faults)
+    done = project.podctl("chaos", "scenario.yaml", "--file", "chaos.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = project.run()
+    assert scores(run)[0].counts["coped"] == 1
+    said = {}
+    for attempt in run.attempts:
+        path = project.store / "runs" / run.info.id / "attempts" / attempt.id / "result.json"
+        said["back" if attempt.variant else "plain"] = json.loads(path.read_text())
+    now = said["plain"]["year"]
+    assert said["back"]["year"] == now - 10 and said["back"]["child"] == str(now - 10)
+    assert said["back"]["server"] == said["plain"]["server"] == now
+    assert 0.15 < said["back"]["slept"] < 2 and abs(said["back"]["monotonic"] - said["plain"]["monotonic"]) < 60
