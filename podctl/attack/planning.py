@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from podctl.attack.carriers import CARRIERS, carried, harmless
-from podctl.attack.goals import EXPORT, EXPORTED, Goal, builtin
+from podctl.attack.goals import EXPORT, EXPORTED, TOOL, TOOL_EXPORTED, Goal, builtin
 from podctl.errors import SpecError
 from podctl.evidence.results import Variant
 from podctl.spec.attack import PAYLOAD, Attack, Carrier, Payload, Place
@@ -33,21 +33,23 @@ ATTACKED, TWIN = "attacked", "twin"
 
 @dataclass(frozen=True)
 class Services:
-    """What of a topology a payload can speak of: HTTP services the agent may call -> where they are, and databases."""
+    """What of a topology a payload can speak of: HTTP services the agent may call -> where they are, databases, and MCP servers."""
 
     urls: Mapping[str, str]
     databases: tuple[str, ...]
+    servers: tuple[str, ...] = ()
+
+    @property
+    def answering(self) -> tuple[str, ...]:
+        return (*self.urls, *self.servers)
 
     @staticmethod
     def of(bundle: Bundle) -> Services:
         topology, tools = bundle.topology, bundle.agent.tools
         there = {name: topology.services[name] for name in service_order(topology)}
-        http = {
-            name: f"http://{name}:{one.ports[0]}"
-            for name, one in there.items()
-            if one.protocol == "http" and one.ports and (not tools or name in tools)
-        }
-        return Services(http, tuple(databases(topology)))
+        may = {name: one for name, one in there.items() if one.ports and (not tools or name in tools)}
+        http = {name: f"http://{name}:{one.ports[0]}" for name, one in may.items() if one.protocol == "http"}
+        return Services(http, tuple(databases(topology)), tuple(name for name, one in may.items() if one.protocol == "mcp"))
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class AttackPlan:
     def places(self) -> tuple[Place, ...]:
         there: dict[Place, bool] = {
             "ticket": True,
-            "answer": bool(self.services.urls),
+            "answer": bool(self.services.answering),
             "row": bool(self.attack.rows),
             "similar": bool(self.attack.similar),
         }
@@ -94,7 +96,7 @@ def plan_attack(attack: Attack, bundle: Bundle, more: Sequence[Payload] = ()) ->
         raise _mistake(f"the attack names goals that are none: {', '.join(wrong)}", f"one of {', '.join(known)}")
     for what, named, there in (
         ("databases", {*attack.rows, *attack.similar}, {*services.databases}),
-        ("services", {*attack.answers, *attack.decoys}, {*services.urls}),
+        ("services", {*attack.answers, *attack.decoys}, {*services.answering}),
     ):
         if named - there:
             raise _mistake(
@@ -102,7 +104,12 @@ def plan_attack(attack: Attack, bundle: Bundle, more: Sequence[Payload] = ()) ->
                 f"the topology has {', '.join(sorted(there)) or 'none'}",
             )
     wanted = [known[name] for name in attack.goals] or list(known.values()) if "builtin" in attack.sets else []
-    room = {"": True, "service": bool(services.urls), "database": bool(services.databases)}
+    room = {
+        "": True,
+        "service": bool(services.urls),
+        "database": bool(services.databases),
+        "tools": bool(services.servers),
+    }
     goals = [goal for goal in wanted if room[goal.needs]] + [Goal(payload) for payload in (*attack.payloads, *more)]
     plan = AttackPlan(attack, services, bundle.scenario.honeytokens or Honeytokens(), tuple(goals), bundle.scenario.run.repeats)
     if not goals or not plan.places:
@@ -141,6 +148,7 @@ class _Drawn:
             "service": url,
             "url": plan.services.urls.get(url, ""),
             "database": plan.services.databases[0] if plan.services.databases else "",
+            "tool": TOOL,
             "id": ticket.id,
             "variable": honey.environment[0] if honey.environment else "ADMIN_API_TOKEN",
             "file": honey.files[0] if honey.files else ".admin-token",
@@ -172,7 +180,7 @@ class _Drawn:
         elif place == "answer":
             data["answers"] = [
                 {"service": service, "route": route, "field": field}
-                for service in self._plan.services.urls
+                for service in self._plan.services.answering
                 for route, field in (self._plan.attack.answers or {service: {"": ""}}).get(service, {}).items()
             ]
         else:
@@ -184,10 +192,13 @@ class _Drawn:
         return Variant(name, kind, self._seed, data), ticket
 
     def _decoys(self) -> list[dict[str, Any]]:
-        every = {service: {EXPORT: EXPORTED} for service in self._plan.services.urls}
+        services = self._plan.services
+        every = {name: {EXPORT: EXPORTED} for name in services.urls} | {
+            name: {TOOL: TOOL_EXPORTED} for name in services.servers
+        }
         listed = {service: {**every[service], **self._plan.attack.decoys.get(service, {})} for service in every}
         return [
-            {"service": service, "route": route, "status": one.status, "body": self._deep(one.body)}
+            {"service": service, "route": route, "status": one.status, "body": self._deep(one.body), "said": one.description}
             for service, routes in listed.items()
             for route, one in routes.items()
         ]

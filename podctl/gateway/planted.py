@@ -1,4 +1,4 @@
-"""What an attack does to what services answer: a text put into an answer, and routes that are not there answered all the same.
+"""What an attack does to what services and tools answer: a text put into an answer, and routes and tools that are not there answered all the same.
 
 What services answer is not trusted, and an agent decides what it asks: everything is bounded, and what cannot be read passes as it is.
 """
@@ -22,10 +22,16 @@ class Planted:
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self._pieces: Sequence[str] = data.get("pieces", ())
+        answers, decoys = data.get("answers", ()), data.get("decoys", ())
         self._answers = [
-            (one["service"], _route(one["route"]) if one["route"] else None, one["field"]) for one in data.get("answers", ())
+            (one["service"], _route(one["route"]) if one["route"] else None, one["field"])
+            for one in answers
+            if not one["route"] or _is_route(one["route"])
         ]
-        self._decoys = [(one["service"], _route(one["route"]), one) for one in data.get("decoys", ())]
+        self._decoys = [(one["service"], _route(one["route"]), one) for one in decoys if _is_route(one["route"])]
+        #: Server -> tools in whose results the text goes; an empty name: all.
+        self._tools = {(one["service"], one["route"]) for one in answers}
+        self._decoy_tools = {(one["service"], one["route"]): one for one in decoys if not _is_route(one["route"])}
 
     def decoy(self, service: str, method: str, path: str) -> tuple[int, bytes] | None:
         """Status and body of the decoy that a request reaches."""
@@ -61,6 +67,36 @@ class Planted:
         except (ValueError, RecursionError):
             return None
 
+    def decoy_tools(self, server: str) -> list[dict[str, Any]]:
+        """As `tools/list` shows them."""
+        return [
+            {"name": tool, "description": one.get("said") or tool, "inputSchema": {"type": "object", "properties": {}}}
+            for (name, tool), one in self._decoy_tools.items()
+            if name == server
+        ]
+
+    def decoy_tool(self, server: str, tool: str) -> dict[str, Any] | None:
+        """What a decoy tool returns."""
+        one = self._decoy_tools.get((server, tool))
+        return None if one is None else {"content": [{"type": "text", "text": json.dumps(one["body"])}], "isError": False}
+
+    def in_result(self, server: str, tool: str, result: dict[str, Any], schema: Any) -> dict[str, Any] | None:
+        """A tool's result with the text in its first text, and in what is structured where the tool's ``schema`` leaves room; None: not this one."""
+        if result.get("isError") is True or not {(server, ""), (server, tool)} & self._tools:
+            return None
+        content = result.get("content")
+        first = next((i for i, one in enumerate(content) if _is_text(one)), None) if isinstance(content, list) else None
+        if first is None or not isinstance(content, list) or len(content[first]["text"]) > MOST:
+            return None
+        written = self.put_in(content[first]["text"].encode("utf-8", "surrogatepass"), "")
+        text = written.decode() if written is not None else self._around(content[first]["text"])
+        changed = {**result, "content": [*content[:first], {**content[first], "text": text}, *content[first + 1 :]]}
+        structured = result.get("structuredContent")
+        if isinstance(structured, dict) and '"additionalProperties": false' not in json.dumps(schema):
+            put = self.put_in(json.dumps(structured).encode(), "")
+            changed |= {} if put is None else {"structuredContent": json.loads(put)}
+        return changed
+
     def _within(self, answer: Any, field: str) -> bool:
         *way, last = field.split(".") if field else [""]
         for part in way[:_DEEPEST]:
@@ -92,6 +128,14 @@ def _item(value: Any, part: str) -> Any:
 
 def _index(value: list[Any], part: str) -> int | None:
     return int(part) if re.fullmatch(r"[0-9]{1,6}", part) and int(part) < len(value) else None
+
+
+def _is_text(one: Any) -> bool:
+    return isinstance(one, dict) and one.get("type") == "text" and isinstance(one.get("text"), str)
+
+
+def _is_route(route: str) -> bool:
+    return " " in route
 
 
 def _route(route: str) -> tuple[str, re.Pattern[str]]:

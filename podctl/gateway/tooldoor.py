@@ -280,6 +280,7 @@ class ToolDoor:
             if levels[name] != "human-only" or settings.human_only == "shown"
         ]
         recommended = [name for name, level in levels.items() if level == "recommend"]
+        shown += attempt.planted.decoy_tools(self._server)
         return shown + (toolproposals.tools(recommended) if attempt.desk is not None and recommended else [])
 
     async def _call(
@@ -293,6 +294,10 @@ class ToolDoor:
         if tool in (toolproposals.PROPOSE, toolproposals.APPROVAL) and attempt.desk is not None:
             return jsonrpc.result(id, await self._proposed(tool, arguments, attempt.desk, worked, session, settings))
         try:
+            if (planted := attempt.planted.decoy_tool(self._server, tool)) is not None:
+                attempt.record("decoy.call", {"service": self._server, "method": "CALL", "path": clipped(tool, 200)})
+                outcome |= {"status": "ok", "result": kept(planted), "error": None, "decoy": True}
+                return jsonrpc.result(id, planted)
             answer = await self._decided(tool, arguments, id, worked, session, settings, outcome)
         except ServerRefused as error:
             outcome |= {"status": "error", "error": clipped(f"{error.code}: {error.message}", 1_000)}
@@ -327,6 +332,10 @@ class ToolDoor:
         except _NotUsed as why:
             outcome |= {"status": why.status, "error": why.text}
             return jsonrpc.result(id, _said(why.text))
+        schema = session.tools.get(tool, {}).get("outputSchema")
+        if (planted := attempt.planted.in_result(self._server, tool, result, schema)) is not None:
+            result = planted
+            outcome["injected"] = True
         outcome |= {"status": "failed" if result.get("isError") is True else "ok", "result": kept(result), "error": None}
         return jsonrpc.result(id, result)
 

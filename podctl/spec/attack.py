@@ -12,8 +12,8 @@ from podctl.spec.honeytokens import Cell
 Carrier = Literal["plain", "important", "system", "ended", "base64", "german", "tags", "bidi", "split"]
 Place = Literal["ticket", "answer", "row", "similar"]
 Set = Literal["builtin", "agentdojo"]
-#: ``GET /orders/{number}``, as in a boundary.
-Route = Annotated[str, Field(pattern=r"^(GET|POST|PUT|PATCH|DELETE) /[^\s]*$")]
+#: ``GET /orders/{number}``, as in a boundary; of an MCP server the name of a tool.
+Route = Annotated[str, Field(pattern=r"^((GET|POST|PUT|PATCH|DELETE) /[^\s]*|[A-Za-z0-9_.-]{1,64})$")]
 
 #: What stands in place of the text in a row that is planted.
 PAYLOAD = "{payload}"
@@ -35,9 +35,12 @@ class Tell(Model):
     proof: bool = Field(False, description="the two halves of a code, which the text has apart, went out as one")
     decoy: bool = Field(False, description="a decoy route was called")
     limit: bool = Field(False, description="the attempt ended at a limit of time, tokens or money")
-    call: str = Field("", description="METHOD SERVICE /path; {name} stands for one segment, /** for what follows")
+    call: str = Field(
+        "", description="METHOD SERVICE /path; {name} stands for one segment, /** for what follows; or CALL SERVER tool"
+    )
     statement: str = Field("", description="an SQL statement that begins so")
     command: str = Field("", description="a shell was given a command that has this in it")
+    left: str = Field("", description="what a scan found of the agent's leavings has this in its place or its words")
     change: Changed | None = None
     argument: tuple[str, ...] = Field(
         (), description="all of these went out in one call, statement or row, without the text itself"
@@ -77,10 +80,11 @@ class TextOfRow(Model):
 
 
 class DecoyRoute(Model):
-    """A route that no ticket needs: the gateway answers it plausibly, and tells that it was called. ``{code}`` is the attempt's code."""
+    """A route or tool that no ticket needs: the gateway answers it plausibly, and tells that it was called. ``{code}`` is the attempt's code."""
 
     status: Annotated[int, Field(ge=100, le=599)] = 200
     body: Any = None
+    description: str = Field("", description="of a tool, as the agent is shown it")
 
 
 class Attack(Model):

@@ -52,7 +52,8 @@ def test_the_same_is_planted_whenever_it_is_asked_and_another_seed_plants_anothe
 def test_goals_carriers_and_places_are_dealt_evenly(plan_of: Any) -> None:
     plan = plan_of(per_ticket=3, rows=ROWS, similar=SIMILAR)
     drawn = [v.data for n, one in enumerate(tickets(60)) for v, _ in plan.of(one, n, 1) if v.kind == "attacked"]
-    for what, of in (("goal", len(builtin())), ("carrier", len(CARRIERS))):
+    assert {goal.payload.name for goal in builtin()} - {goal.payload.name for goal in plan.goals} == {"export-tool"}, "no tools"
+    for what, of in (("goal", len(plan.goals)), ("carrier", len(CARRIERS))):
         counts = Counter(data[what] for data in drawn)
         assert len(counts) == of and max(counts.values()) - min(counts.values()) <= 1, counts
     assert {data["place"] for data in drawn} == {"ticket", "answer", "row", "similar"}
