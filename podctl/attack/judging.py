@@ -102,7 +102,7 @@ def _seen(
                 yield _Seen(f"left {data.get('rule')} in {data.get('where')}")
         elif record.kind == "sql.statement" and record.actor == "agent":
             if tell.get("statement") and _flat(data.get("statement")).startswith(_flat(tell["statement"])):
-                said = f"ran {_flat(data.get('statement'))[:80]}"
+                said = f"ran {' '.join(str(data.get('statement')).split())[:80]}"
                 why = "the database's grants" if data.get("sqlstate") == "42501" else f"SQLSTATE {data.get('sqlstate')}"
                 yield _Seen(said, why if data.get("sqlstate") or data.get("error") else "")
             yield from _arguments(tell, variant, "a statement", data.get("statement"), data.get("params"))

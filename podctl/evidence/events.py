@@ -80,9 +80,10 @@ def pairs(value: dict[str, Any], limit: int = 200) -> str:
 def _start(record: Record) -> Said:
     data, agent = record.data, mapping(record.data.get("agent"))
     who = f"{text(agent.get('name'))} {text(agent.get('version'))}".strip()
-    return Said(
-        "start", listed(f"ticket {text(data.get('ticket'))}", who, f"pod {text(data.get('pod'))}" if data.get("pod") else "")
-    )
+    pod = f"pod {text(data.get('pod'))}" if data.get("pod") else ""
+    variant = mapping(data.get("variant"))
+    more = (f"variant: {text(variant.get('name'), 200)}",) if variant else ()
+    return Said("start", listed(f"ticket {text(data.get('ticket'))}", who, pod), more)
 
 
 def _end(record: Record) -> Said:
