@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("specs", "Print JSON Schema for editors."),
     "topology": ("topology", "Make a topology from Compose files, Kubernetes manifests or a namespace."),
     "boundary": ("boundary", "What an agent may write: which rule decides, what a change opens."),
+    "tools": ("tools", "What MCP servers said of their tools in a run; what changed of it; pin it."),
     "plan": ("specs", "Show what a run would make and could cost, and make nothing."),
     "tickets": ("tickets", "Show the population and the sample; freeze a sample; pull tickets from where they are kept."),
     "run": ("run", "Run an agent version over the sampled tickets, and say whether it may go on."),

@@ -11,6 +11,7 @@ from podctl.evidence.approvals import ApprovalCounts
 from podctl.evidence.causes import Cause
 from podctl.evidence.records import Tokens
 from podctl.evidence.scanned import Scan
+from podctl.evidence.toollists import ToolList
 from podctl.evidence.tried import Tried
 from podctl.evidence.usage import ModelUse
 
@@ -120,6 +121,7 @@ class AttemptResult:
     uses: dict[str, int] = field(default_factory=dict)  # routes of services and tools of models, by name
     tried: tuple[Tried, ...] = ()  # beyond the boundary, by kind
     faults: FaultsMet | None = None  # None: none was to be made
+    tool_lists: tuple[ToolList, ...] = ()  # what MCP servers listed
     scan: Scan | None = None  # of what it left; None: it was not looked at
     approvals: ApprovalCounts | None = None  # of what it proposed; None: nobody answers in this run
     tries: int = 1

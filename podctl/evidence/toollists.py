@@ -11,14 +11,19 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from podctl.evidence.safe import printable
 
 #: What of a tool an agent sees, and so what its digest is of.
 SEEN = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
 #: Under this name a list has the digest of what the server says of itself.
 INSTRUCTIONS = "(instructions)"
-_TEXT = 2_000
+_TEXT = 1_000
 _FINDINGS = 8
+#: Findings and changes of one server that a result keeps.
+_KEPT = 20
 #: Text that speaks to a model and not of a tool, in English: a sign to look at it, and no proof of anything.
 _SPEAKS = re.compile(
     r"<\s*(important|system|instructions?|secret)\s*>"
@@ -29,6 +34,57 @@ _SPEAKS = re.compile(
     r"|\b(instead of|rather than)\b.{0,40}\bother tools?\b",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+@dataclass(frozen=True)
+class ToolList:
+    """What a server listed in one attempt: ``digest`` of all of it (of the last list), what ``changed`` within the attempt, ``findings`` in texts."""
+
+    server: str
+    digest: str
+    changed: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+
+
+def digests_of(data: Mapping[str, Any]) -> dict[str, str]:
+    """Tool -> digest, of a record ``tools.listed``."""
+    return {str(tool["name"]): str(tool["digest"]) for tool in data.get("tools", ())}
+
+
+def with_list(before: Iterable[ToolList], data: Mapping[str, Any]) -> tuple[ToolList, ...]:
+    """``before`` and one record ``tools.listed`` more; one that tells of a failure says nothing of tools."""
+    lists = {one.server: one for one in before}
+    if "tools" in data:
+        server = str(data["server"])
+        earlier = lists.get(server, ToolList(server, ""))
+        said = [f"{printable(str(tool['name']), 60)}: {one}" for tool in data["tools"] for one in tool.get("findings", ())]
+        changed = (*earlier.changed, *(printable(str(one), 160) for one in data.get("changed", ())))
+        digest = hashlib.sha256(json.dumps(digests_of(data), sort_keys=True).encode()).hexdigest()
+        findings = dict.fromkeys((*earlier.findings, *said))
+        lists[server] = ToolList(server, digest, changed[:_KEPT], tuple(findings)[:_KEPT])
+    return tuple(lists.values())
+
+
+def lists_differ(before: Iterable[ToolList], after: Iterable[ToolList]) -> list[str]:
+    """Servers of both that listed something in one which they did in no attempt of the other."""
+    known: dict[str, set[str]] = {}
+    for one in before:
+        known.setdefault(one.server, set()).add(one.digest)
+    return sorted({one.server for one in after if one.server in known and one.digest not in known[one.server]})
+
+
+def notices(lists: Iterable[tuple[str, ToolList]]) -> list[str]:
+    """What to look at in a run's lists, in words. ``lists``: ticket, list."""
+    said: dict[str, dict[str, None]] = {}
+    digests: dict[str, set[str]] = {}
+    for ticket, one in lists:
+        digests.setdefault(one.server, set()).add(one.digest)
+        for change in one.changed:
+            said.setdefault(f"{one.server} changed within an attempt: {change}", {})[ticket] = None
+        for finding in one.findings:
+            said.setdefault(f"{one.server} {finding}", {})[ticket] = None
+    told = [f"{text} (ticket {next(iter(tickets))})" for text, tickets in said.items()]
+    return [f"{server} had {len(of)} different lists in this run" for server, of in digests.items() if len(of) > 1] + told
 
 
 def digest_of(tool: Mapping[str, Any]) -> str:
@@ -65,21 +121,8 @@ def told(tool: Mapping[str, Any], level: str) -> dict[str, Any]:
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     """``before``, ``after``: tool -> digest. In words, in the order of names."""
-    said = []
-    for name in sorted(before.keys() | after.keys()):
-        if name not in before:
-            said.append(f"{name} is new")
-        elif name not in after:
-            said.append(f"{name} is gone")
-        elif before[name] != after[name]:
-            said.append(f"{name} says something else of itself")
-    return said
-
-
-def printable(text: str, most: int) -> str:
-    """On one line, with what cannot be seen as its code."""
-    shown = "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in " ".join(text.split()))
-    return shown if len(shown) <= most else shown[:most] + "…"
+    kinds = {name: "new" if name not in before else "gone" if name not in after else "changed" for name in {**before, **after}}
+    return [f"{name}: {kinds[name]}" for name in sorted(kinds) if before.get(name) != after.get(name)]
 
 
 def _texts(value: Any, depth: int) -> Iterable[str]:

@@ -16,6 +16,7 @@ from podctl.boundary.policies import Decider, Decision
 from podctl.evidence.approvals import ApprovalCounts
 from podctl.evidence.log import EvidenceProblem, RecordWriter
 from podctl.evidence.records import Tokens
+from podctl.evidence.toollists import with_list
 from podctl.evidence.tried import tried_of, with_tried
 from podctl.evidence.usage import use_of
 from podctl.evidence.uses import with_uses
@@ -111,6 +112,8 @@ class Attempt:
             raise
         approvals = None if self.totals.approvals is None else self.totals.approvals.with_record(kind, data)
         self.totals = replace(self.totals, uses=with_uses(self.totals.uses, kind, data), approvals=approvals)
+        if kind == "tools.listed":
+            self.totals = replace(self.totals, tool_lists=with_list(self.totals.tool_lists, data))
 
     def tell(self, event: dict[str, Any]) -> None:
         """Something for podctl to see to."""

@@ -13,6 +13,7 @@ from podctl.errors import PodctlError
 from podctl.evidence import codec
 from podctl.evidence.approvals import ApprovalCounts
 from podctl.evidence.records import Record, Tokens
+from podctl.evidence.toollists import ToolList, with_list
 from podctl.evidence.tried import Tried, tried_of, with_tried
 from podctl.evidence.usage import ModelUse, merged, use_of
 from podctl.evidence.uses import with_uses
@@ -201,6 +202,7 @@ class Totals:
     uses: Mapping[str, int] = field(default_factory=dict)
     honeytokens: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
+    tool_lists: tuple[ToolList, ...] = ()
     approvals: ApprovalCounts | None = None
     faults: Mapping[str, int] = field(default_factory=dict)  # of a chaos campaign, by kind
     fault_s: float = 0.0  # seconds that they took
@@ -217,6 +219,7 @@ class Totals:
             "faults": dict(self.faults),
             "honeytokens": list(self.honeytokens),
             "tried": [codec.to_json(one) for one in self.tried],
+            "tool_lists": [codec.to_json(one) for one in self.tool_lists],
             "approvals": None if self.approvals is None else codec.to_json(self.approvals),
         }
 
@@ -231,6 +234,7 @@ class Totals:
                 "limits_hit": tuple(value["limits_hit"]),
                 "models": tuple(codec.from_json(ModelUse, use) for use in value["models"]),
                 "tried": tuple(codec.from_json(Tried, one) for one in value["tried"]),
+                "tool_lists": tuple(codec.from_json(ToolList, one) for one in value["tool_lists"]),
                 "honeytokens": tuple(value["honeytokens"]),
                 "approvals": None if value["approvals"] is None else codec.from_json(ApprovalCounts, value["approvals"]),
             }
@@ -303,6 +307,7 @@ def totals_of(records: Iterable[Record]) -> Totals:
     faults: dict[str, int] = {}
     fault_ms = 0.0
     tried: tuple[Tried, ...] = ()
+    tool_lists: tuple[ToolList, ...] = ()
     approvals = ApprovalCounts()
     for record in records:
         approvals = approvals.with_record(record.kind, record.data)
@@ -314,6 +319,8 @@ def totals_of(records: Iterable[Record]) -> Totals:
         elif record.kind == "fault":
             faults[record.data["kind"]] = faults.get(record.data["kind"], 0) + 1
             fault_ms += record.data.get("ms", 0.0)
+        elif record.kind == "tools.listed":
+            tool_lists = with_list(tool_lists, record.data)
         elif record.kind in counted:
             counts[counted[record.kind]] += 1
             if record.kind == "decision":
@@ -322,7 +329,12 @@ def totals_of(records: Iterable[Record]) -> Totals:
                 tried = with_tried(tried, tried_of(record.data))
     totals = Totals(confidence=confidence, model_calls=len(started), uses=uses, honeytokens=tuple(let_out), tried=tried)
     totals = replace(
-        totals, **counts, approvals=approvals if approvals.proposed else None, faults=faults, fault_s=fault_ms / 1000
+        totals,
+        **counts,
+        tool_lists=tool_lists,
+        approvals=approvals if approvals.proposed else None,
+        faults=faults,
+        fault_s=fault_ms / 1000,
     )
     for call_id, start in started.items():
         end = finished.get(call_id, {})

@@ -35,6 +35,7 @@ def json_report(report: Report) -> dict[str, Any]:
         "calibration": plain(report.calibration),
         "notes": list(report.notes),
         "tried": plain(report.tried),
+        "tools": list(report.tools),
         "approvals": plain(report.approvals),
         "left": plain(report.left),
         "attack": attack_json(report.attack, plain),

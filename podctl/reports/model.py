@@ -13,6 +13,7 @@ from podctl.evidence.approvals import ApprovalCounts, in_all
 from podctl.evidence.causes import Cause
 from podctl.evidence.results import AttemptResult, DiffEntry, RunResult, TicketFlip
 from podctl.evidence.scanned import SEVERITIES, Severity
+from podctl.evidence.toollists import notices
 from podctl.reports.text import value_text, visible
 from podctl.reports.timeline import TimelineRow
 from podctl.reports.wording import headline, place, reason
@@ -110,6 +111,7 @@ class Report:
     failed_tickets: int  # all of them
     boundary: tuple[BoundaryCase, ...]
     tried: tuple[TriedKind, ...]  # the most frequent first
+    tools: tuple[str, ...]  # what to look at in what MCP servers listed
     approvals: ApprovalCounts | None  # of all attempts; None: nobody answers what is proposed
     chaos: tuple[FaultScore, ...]  # of a chaos campaign, by fault
     left: tuple[LeftKind, ...]  # the gravest first
@@ -161,6 +163,7 @@ def build_report(
         failed_tickets=len(failed),
         boundary=tuple(_boundary(plain.attempts, timelines)),
         tried=tried_kinds(plain.attempts),
+        tools=tuple(notices((a.ticket, one) for a in run.attempts for one in a.tool_lists)),
         approvals=in_all(attempt.approvals for attempt in plain.attempts),
         chaos=scores(run),
         left=left_kinds(run.attempts),  # variants' too: what an attack made an agent leave

@@ -82,6 +82,10 @@ def render_terminal(
             page.line(f"  {visible(case.ticket, 40)} under {fault}: {case.outcome}: {visible(case.why, 160)}")
         if len(report.chaos_lost) > _LISTED:
             page.line(f"  and {plural(len(report.chaos_lost) - _LISTED, 'more pair')}, in the JSON report")
+    for notice in report.tools[:_LISTED]:
+        page.line(f"tools: {visible(notice, 300)}", "yellow")
+    if len(report.tools) > _LISTED:
+        page.line(f"tools: and {len(report.tools) - _LISTED} more, in the JSON report")
     if report.left:
         page.line("left behind:")
         page.table(("what", "severity", "where, first", "tickets", "times"), _left(report), numbers=1)

@@ -23,6 +23,7 @@ _FINDINGS = {
     "scan": "left behind",
     "chaos.success_drop": "success under faults",
     "chaos.damaged": "damage under faults",
+    "tools": "tools",
     "cost_per_ticket": "cost per ticket",
     "cost_rise": "rise of cost",
     "run_dollars": "cost of the run",

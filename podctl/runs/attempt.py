@@ -435,6 +435,7 @@ class Attempt:
             uses=dict(totals.uses),
             tried=with_tried(totals.tried, *self._tried),
             faults=self._faults,
+            tool_lists=totals.tool_lists,
             scan=self._scan,
             approvals=totals.approvals,
             pod=self._spec.id,

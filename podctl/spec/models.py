@@ -321,6 +321,7 @@ class Gate(Model):
 
     YOUNGER: ClassVar[frozenset[str]] = frozenset(
         {"pass_hat", "stratum_regression", "cost_rise", "run_dollars", "quarantined", "honeytokens", "scan", "attack", "chaos"}
+        | {"tools"}
     )
 
     pass_rate: Share | None = None
@@ -331,6 +332,9 @@ class Gate(Model):
     )
     scan: ScanGate | None = Field(None, description="findings in what agents leave behind")
     chaos: ChaosGate | None = Field(None, description="of a chaos campaign")
+    tools: Literal["unchanged"] | None = Field(
+        None, description="MCP servers list the same in every attempt, and the same as in the baseline"
+    )
     cost_per_ticket: Dollars | None = None
     cost_rise: Annotated[float, Field(ge=0, le=100)] | None = Field(
         None, description="cost per ticket may rise by this share over the baseline's"

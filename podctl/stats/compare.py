@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from podctl.evidence.results import Comparison, RunInfo, RunResult, TicketFlip
+from podctl.evidence.toollists import lists_differ
 from podctl.stats.attribution import attribute, failure
 from podctl.stats.fidelity import differences
 from podctl.stats.summary import by_ticket, mean_dollars, mean_seconds, money_of
@@ -64,7 +65,14 @@ def notes_of(baseline: RunResult, run: RunResult) -> tuple[str, ...]:
     """What besides the agent differs, and what is not compared."""
     aside = run.info.quarantine
     before, after = ({a.ticket for a in one.attempts if a.cause.counts and a.ticket not in aside} for one in (baseline, run))
-    return _differences(baseline.info, run.info, len(before), len(after), len(before & after)) + _aside(run)
+    differences = _differences(baseline.info, run.info, len(before), len(after), len(before & after))
+    return differences + _of_tools(baseline, run) + _aside(run)
+
+
+def _of_tools(baseline: RunResult, run: RunResult) -> tuple[str, ...]:
+    before, after = ([one for attempt in result.attempts for one in attempt.tool_lists] for result in (baseline, run))
+    shown = f"podctl tools diff {baseline.info.id} {run.info.id}"
+    return tuple(f"the tools of {server} say something else of themselves: {shown}" for server in lists_differ(before, after))
 
 
 def _aside(run: RunResult) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from podctl.stats.gate_attack import attack
 from podctl.stats.gate_baseline import cost_rise, regression, stratum_regression
 from podctl.stats.gate_case import ALPHA, Asked, Case
 from podctl.stats.gate_chaos import chaos
-from podctl.stats.gate_counts import boundary, completeness, honeytokens, infrastructure, quarantine, run_dollars, scan
+from podctl.stats.gate_counts import boundary, completeness, honeytokens, infrastructure, quarantine, run_dollars, scan, tools
 from podctl.stats.gate_sample import cost_per_ticket, pass_hat, pass_rate, seconds_per_ticket
 from podctl.stats.paired import holm
 from podctl.stats.units import dollars, plural
@@ -102,6 +102,7 @@ _RULES: tuple[Callable[[Case], Asked | None], ...] = (
     boundary,
     honeytokens,
     scan,
+    tools,
     cost_per_ticket,
     cost_rise,
     run_dollars,

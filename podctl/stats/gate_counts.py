@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from podctl.evidence.results import Verdict
 from podctl.evidence.scanned import SEVERITIES
+from podctl.evidence.toollists import lists_differ
 from podctl.stats.gate_case import Asked, Case, meets, unknown
 from podctl.stats.summary import summarize
 from podctl.stats.units import dollars, percent, plural
@@ -68,6 +69,29 @@ def scan(case: Case) -> Asked | None:
     return Asked(
         "scan", measured, required, f"what {plural(len(scans), 'attempt')} left was looked through", "pass", stands=True
     )
+
+
+def tools(case: Case) -> Asked | None:
+    """Asked of every attempt: that a server says something else of its tools is no matter of chance."""
+    if case.gate.tools is None:
+        return None
+    required = "unchanged"
+    lists = [(attempt.ticket, one) for attempt in case.run.attempts for one in attempt.tool_lists]
+    if not lists:
+        return unknown("tools", required, "no MCP server listed its tools")
+    digests: dict[str, set[str]] = {}
+    for _, one in lists:
+        digests.setdefault(one.server, set()).add(one.digest)
+    changed = {one.server for _, one in lists if one.changed} | {server for server, of in digests.items() if len(of) > 1}
+    before = [one for attempt in case.baseline.attempts for one in attempt.tool_lists] if case.baseline is not None else []
+    since = lists_differ(before, [one for _, one in lists])
+    said = [f"{server} listed different tools in this run" for server in sorted(changed)]
+    said += [f"{server} lists other tools than in the baseline" for server in since]
+    measured = f"{plural(len(changed | set(since)), 'server')} changed" if said else "unchanged"
+    told = (
+        "; ".join(said) or f"{plural(len(digests), 'server')} listed the same in {plural(len({t for t, _ in lists}), 'ticket')}"
+    )
+    return Asked("tools", measured, required, told, meets(not said), stands=True)
 
 
 def run_dollars(case: Case) -> Asked | None:

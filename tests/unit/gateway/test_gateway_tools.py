@@ -276,7 +276,7 @@ def test_a_list_is_bounded_and_what_changes_in_it_is_said(tmp_path: Path) -> Non
             assert not raw.calls
             _, records = await rig.close()
             first, second = (record.data for record in records if record.kind == "tools.listed")
-            assert "changed" not in first and second["changed"] == ["one says something else of itself", "three is new"]
+            assert "changed" not in first and second["changed"] == ["one: changed", "three: new"]
             assert set(first["left_out"]) == {"shout", "we ird", "*", "x" * 128 + "…"}
             (shout,) = [tool for tool in first["tools"] if tool["name"] == "shout"]
             assert shout["findings"][0].startswith("speaks to a model") or "invisible" in shout["findings"][0]
