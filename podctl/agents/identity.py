@@ -72,6 +72,16 @@ def code_digest(directory: Path) -> str:
     return _digest(sorted(entries))
 
 
+def own_files(directory: Path) -> list[tuple[str, str, int]]:
+    """(name, sha256, bytes) of each file that `code_digest` counts, by name; of a symbolic link the digest is empty. Raises `SpecError`."""
+    found = []
+    for path in _files(directory, directory):
+        is_file = stat.S_ISREG(path.lstat().st_mode)
+        name = path.relative_to(directory).as_posix()
+        found.append((name, _contents(path) if is_file else "", path.lstat().st_size if is_file else 0))
+    return sorted(found)
+
+
 def _files(directory: Path, root: Path) -> Iterator[Path]:
     pending = [directory]
     while pending:

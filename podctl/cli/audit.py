@@ -151,7 +151,7 @@ def verify_command(
     from podctl.evidence.audit_bundle import check_bundle
     from podctl.evidence.audit_check import check_log, check_run
 
-    trusted, kept = _trusted(keys), [_checkpoint(path) for path in against]
+    trusted, kept = _trusted(keys), [checkpoint_of(path) for path in against]
     if bundle is not None:
         if run is not None:
             raise PodctlError("a bundle is of one run: name no other", code="usage", exit_code=ExitCode.USAGE)
@@ -226,7 +226,7 @@ def _trusted(named: Sequence[Path]) -> list[PublicKey]:
     return [] if own is None else [own.public]
 
 
-def _checkpoint(path: Path) -> Checkpoint:
+def checkpoint_of(path: Path) -> Checkpoint:
     """Raises `PodctlError`."""
     from podctl.evidence.audit_check import read_checkpoint
     from podctl.evidence.note import MOST

@@ -23,6 +23,7 @@ from podctl.cli.named import (
     revoked_option,
     secret_option,
     shelf_of,
+    signed_checkpoint,
     signing_key,
 )
 from podctl.errors import EnvironmentProblem, ExitCode, SpecError
@@ -30,7 +31,6 @@ from podctl.errors import EnvironmentProblem, ExitCode, SpecError
 if TYPE_CHECKING:
     from podctl.evidence.audit_check import RunCheck
     from podctl.evidence.store_read import StorePlace
-    from podctl.signing import SigningKey
     from podctl.trust.verifying import Answer, Asked
 
 
@@ -75,7 +75,7 @@ def certify_command(
         SystemClock().wall_ns(),
         by=by or who(),
         started_by=next(began, ""),
-        checkpoint=_checkpoint(store, signing),
+        checkpoint=signed_checkpoint(store, signing),
         campaigns=beside,
     )
     sealed = seal(document, IN_TOTO, [signing])
@@ -106,18 +106,6 @@ def _refuse_damaged(check: RunCheck) -> None:
             unchanged="nothing was written",
             hint=f"podctl audit verify {check.run} says everything",
         )
-
-
-def _checkpoint(store: StorePlace, key: SigningKey) -> str:
-    """Of the audit log as it is now, signed with the key that certifies."""
-    from podctl.clock import SystemClock
-    from podctl.evidence.store import Store
-
-    opened = Store.at(store, SystemClock(), key=key)
-    try:
-        return opened.checkpoint()
-    finally:
-        opened.close()
 
 
 @click.command("verify")

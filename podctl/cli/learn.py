@@ -294,17 +294,22 @@ def _bundle_of(info: RunInfo, named: Path | None, store: StorePlace) -> Bundle:
         )
         hint = "podctl suite show says how they fare" if info.suite else "podctl merge, and learn from the whole"
         raise SpecError(f"run {info.id} {what}", code="not-learned", unchanged="nothing was written", hint=hint)
-    written = Path(info.settings.get("scenario", ""))
-    places = [named] if named is not None else [written, store.directory.absolute().parent / written]
-    found = next((place for place in places if place.is_file()), None)
+    found = scenario_file(info, named, store)
     if found is None:
         raise SpecError(
-            f"the scenario of run {info.id} is not where it was: {lines_shown(str(places[0]))}",
+            f"the scenario of run {info.id} is not where it was: {lines_shown(str(named or info.settings.get('scenario')))}",
             code="no-scenario",
             unchanged="nothing was written",
             hint="name it: --scenario FILE",
         )
     return load_bundle(found)
+
+
+def scenario_file(info: RunInfo, named: Path | None, store: StorePlace) -> Path | None:
+    """The one that was named, or the file that the run was started from, from here or from beside the store; None when it is not there."""
+    written = Path(info.settings.get("scenario", ""))
+    places = [named] if named is not None else [written, store.directory.absolute().parent / written]
+    return next((place for place in places if place.is_file()), None)
 
 
 def _as_run(reader: StoreReader, info: RunInfo, bundle: Bundle) -> dict[str, Ticket]:

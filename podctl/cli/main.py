@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "undo": ("undo", "The SQL that takes back the rows that an attempt changed."),
     "export": ("evidence", "Write a run's evidence as OTLP, ATIF or JUnit."),
     "audit": ("audit", "Who did what, with which digests; check that evidence and log are as they were; export them."),
+    "evidence-pack": ("evidence_pack", "The page that a security team signs, with what shows each answer."),
     "certify": ("certify", "Sign what a run came to, for whoever deploys the agent."),
     "verify": ("certify", "Say whether a certificate is enough to deploy; offline, for pipelines."),
     "trust": ("trust", "Which level of trust an agent has, and what the next one asks."),

@@ -41,6 +41,18 @@ def append_to_log(store: StorePlace, kind: str, data: dict[str, Any], run: str =
         opened.close()
 
 
+def signed_checkpoint(store: StorePlace, key: SigningKey) -> str:
+    """Of the audit log as it is now, signed with this key, and kept in the store too."""
+    from podctl.clock import SystemClock
+    from podctl.evidence.store import Store
+
+    opened = Store.at(store, SystemClock(), key=key)
+    try:
+        return opened.checkpoint()
+    finally:
+        opened.close()
+
+
 def certificate_json(certificate: Certificate) -> dict[str, Any]:
     facts = certificate.facts
     return {

@@ -125,7 +125,40 @@ def export(reader: StoreReader, run: str, out: Path) -> Checkpoint:
     return checkpoint
 
 
+def log_part(reader: StoreReader, run: str) -> dict[str, bytes]:
+    """The two files of a bundle that say what the log has of a run, without any evidence: name -> content."""
+    files = _Kept()
+    _fill_log(files, reader, run)
+    return files.content
+
+
+class _Kept:
+    def __init__(self) -> None:
+        self.content: dict[str, bytes] = {}
+
+    def add(self, name: str, size: int, content: IO[bytes]) -> None:
+        self.content[name] = content.read()
+
+
 def _fill(sink: _Sink, reader: StoreReader, run: str) -> Checkpoint:
+    checkpoint = _fill_log(sink, reader, run)
+    _add(sink, "run.json", [canonical(reader.stored_run(run))])
+    attempts = reader.stored_attempts(run)
+    names = ("id", "state", "root", "result")
+    _add(sink, "attempts.jsonl", (canonical(dict(zip(names, one, strict=True))) for one in attempts))
+    for attempt, *_ in attempts:
+        directory = reader.evidence_directory(run, attempt)
+        for file in _OF_ATTEMPT:
+            try:
+                content = open_plain(directory / file)
+            except OSError:
+                continue
+            with content:
+                sink.add(f"attempts/{attempt}/{file}", os.fstat(content.fileno()).st_size, content)
+    return checkpoint
+
+
+def _fill_log(sink: _Sink, reader: StoreReader, run: str) -> Checkpoint:
     leaves, entries = [], []
     for position, of, entry, leaf in reader.audit_rows():
         leaves.append(bytes.fromhex(leaf))
@@ -156,19 +189,6 @@ def _fill(sink: _Sink, reader: StoreReader, run: str) -> Checkpoint:
         for position, entry in entries
     )
     _add(sink, "entries.jsonl", map(canonical, proofs))
-    _add(sink, "run.json", [canonical(reader.stored_run(run))])
-    attempts = reader.stored_attempts(run)
-    names = ("id", "state", "root", "result")
-    _add(sink, "attempts.jsonl", (canonical(dict(zip(names, one, strict=True))) for one in attempts))
-    for attempt, *_ in attempts:
-        directory = reader.evidence_directory(run, attempt)
-        for file in _OF_ATTEMPT:
-            try:
-                content = open_plain(directory / file)
-            except OSError:
-                continue
-            with content:
-                sink.add(f"attempts/{attempt}/{file}", os.fstat(content.fileno()).st_size, content)
     return read_checkpoint(note.encode(), ())[0]
 
 
@@ -256,7 +276,47 @@ def check_bundle(path: Path, keys: Sequence[PublicKey] = (), kept: Sequence[Chec
         raise _no_bundle(f"{path}: {os.strerror(error.errno) if error.errno else printable(str(error), 100)}") from None
 
 
+class _InMemory:
+    """The files of `log_part`."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self._files)
+
+    def open(self, name: str) -> IO[bytes]:
+        if name not in self._files:
+            raise FileNotFoundError(name)
+        return io.BytesIO(self._files[name])
+
+    def close(self) -> None:
+        pass
+
+
+def check_log_part(
+    files: Mapping[str, bytes], keys: Sequence[PublicKey] = (), kept: Sequence[Checkpoint] = ()
+) -> tuple[LogCheck, str, list[dict[str, Any]]]:
+    """What the log says of which run, and its entries, each held against the checkpoint. Raises `BundleProblem` for what is none of it."""
+    try:
+        return _check_log(_InMemory(files), keys, kept)
+    except OSError as error:
+        raise _no_bundle(f"{printable(str(error), 100)} is missing") from None
+
+
 def _check(bundle: Bundle, keys: Sequence[PublicKey], kept: Sequence[Checkpoint]) -> BundleCheck:
+    log, run, entries = _check_log(bundle, keys, kept)
+    row = _object(next(_lines(bundle, "run.json", _MOST_LINE), b""))
+    try:
+        checked = compare_run(run, {**dict.fromkeys(_ROW, ""), **_texts(row)}, entries, _attempts(bundle))
+    except RecursionError:
+        raise _no_bundle("it is nested too deeply") from None
+    return BundleCheck(log, checked)
+
+
+def _check_log(
+    bundle: Bundle, keys: Sequence[PublicKey], kept: Sequence[Checkpoint]
+) -> tuple[LogCheck, str, list[dict[str, Any]]]:
     names = bundle.names()
     head = _object(next(_lines(bundle, "bundle.json", _MOST_HEAD), b""))
     run, note, pems = head.get("run"), head.get("checkpoint"), head.get("keys")
@@ -293,12 +353,7 @@ def _check(bundle: Bundle, keys: Sequence[PublicKey], kept: Sequence[Checkpoint]
         trusted,
         "" if trusted or not signers else signers[0].id,
     )
-    row = _object(next(_lines(bundle, "run.json", _MOST_LINE), b""))
-    try:
-        checked = compare_run(run, {**dict.fromkeys(_ROW, ""), **_texts(row)}, entries, _attempts(bundle))
-    except RecursionError:
-        raise _no_bundle("it is nested too deeply") from None
-    return BundleCheck(log, checked)
+    return log, run, entries
 
 
 _ROW = ("status", "verdict", "spent_dollars", "findings", "comparison", "notes", "info")

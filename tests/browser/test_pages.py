@@ -18,20 +18,27 @@ from typing import Any
 import axe_playwright_python
 import pytest
 from example_projection import example_projection, projection_saying
-from example_run import example_comparison, example_records, example_run, run_saying, timeline_saying
+from example_run import example_comparison, example_records, example_run, info, run_saying, timeline_saying
 from example_trend import example_trend
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from podctl.evidence.results import RunResult
+from podctl.evidence.audit_check import LogCheck, RunCheck
+from podctl.evidence.causes import Cause
+from podctl.evidence.results import AttemptResult, RunResult
 from podctl.evidence.store_rows import RunSummary
 from podctl.reports.comparison import render_comparison
 from podctl.reports.html import render_html
 from podctl.reports.index import render_index
 from podctl.reports.leadership import render_leadership
 from podctl.reports.model import build_report
+from podctl.reports.suite import render_suite
 from podctl.reports.timeline import timeline
 from podctl.reports.trend import render_trend
+from podctl.review.facts import Facts, Tried
+from podctl.review.page import review_html
+from podctl.review.questions import answers
 from podctl.stats.side_by_side import side_by_side
+from podctl.stats.standing import CaseFacts, standing
 
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs /usr/bin/chromium: apt-get install chromium")
@@ -81,11 +88,36 @@ def index_of(run: RunResult) -> str:
     return render_index(runs, {info.id: [(1, 1), (0, 1)] for info in infos}, {info.id: "runs/r.html" for info in infos})
 
 
+def suite_page() -> str:
+    cases = [CaseFacts(f"T-{number}", f"T-{number}", "failed" if number % 2 else "attacked", 0) for number in range(12)]
+    runs = [
+        (info(agent_version=f"{version}.0", agent_digest=str(version) * 64, started_ns=version), _of_cases(version))
+        for version in (1, 2, 3)
+    ]
+    return render_suite(standing("refunds", cases, runs, proposed=2), "podctl suite show suites/refunds")
+
+
+def _of_cases(version: int) -> list[AttemptResult]:
+    return [
+        AttemptResult(str(number), f"T-{number}", "q", 1, number, Cause.COMPLETED, number % 4 < version) for number in range(12)
+    ]
+
+
+def review_page() -> str:
+    made = example_run()
+    log = LogCheck("log", 3, bytes(32), ())
+    tried = [Tried("fork", "have more processes than the limit", "PASS"), Tried("bpf", "load BPF", "LIMITATION")]
+    facts = Facts(made, RunCheck(made.info.id, (), ()), log, [], escape=tried, escape_day="2026-01-01", why="they are gone")
+    return review_html(facts, answers(facts))
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "run": run_page,
     "leadership": leadership_page,
     "comparison": comparison_page,
     "trend": trend_page,
+    "suite": suite_page,
+    "review": review_page,
     "index": lambda: index_of(example_run()),
 }
 LONG = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from certified import certified, changed, facts, run, sealed
+from certified import certified, changed, facts, keep, of_this_agent, run, sealed
 from click.testing import CliRunner, Result
 from example_run import START_NS
 from postgres_server import serving
@@ -26,14 +26,10 @@ from podctl.errors import PodctlError
 from podctl.evidence.audit_check import entries_of
 from podctl.evidence.audit_entries import who
 from podctl.evidence.note import read_note
-from podctl.evidence.results import RunResult
-from podctl.evidence.store import Store
 from podctl.evidence.store_read import open_to_read
-from podctl.evidence.store_rows import AttemptState, Planned
 from podctl.signing import PublicKey, make_key, read_key
 from podctl.spec.load import load_model
-from podctl.spec.models import Agent, Boundary
-from podctl.spec.resolved import boundary_digest
+from podctl.spec.models import Agent
 from podctl.spec.scaffold import scaffold
 from podctl.trust.certificate import read_certificate
 from podctl.trust.dsse import open_envelope, seal
@@ -104,23 +100,6 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Office:
     (root / "ladder.yaml").write_text(yaml.safe_dump(LADDER))
     keep(root, run(**of_this_agent(root)))
     return Office(root, tmp_path / "keys")
-
-
-def of_this_agent(root: Path) -> dict[str, object]:
-    agent = agent_digest(load_model(root / "agent.yaml", Agent))
-    boundary = boundary_digest(load_model(root / "boundary.yaml", Boundary))
-    digests = {"boundary": boundary, "topology": "70" * 32, "scenario": "5c" * 32, "tickets": "7c" * 32}
-    named = {"agent_name": agent.name, "agent_version": agent.version, "agent_digest": agent.digest}
-    return {**named, "digests": digests, "ended_ns": time.time_ns(), "started_ns": START_NS}
-
-
-def keep(root: Path, made: RunResult, url: str | None = None) -> None:
-    store = Store.open(root / ("shared" if url else ".podctl"), SystemClock(), url=url)
-    planned = [
-        AttemptState(Planned(a.id, a.ticket, a.stratum, a.position, a.repeat), "ended", 1, None, a.cause) for a in made.attempts
-    ]
-    store.take_in(made, planned, [])
-    store.close()
 
 
 def test_a_run_is_certified_and_the_certificate_verified_offline(office: Office) -> None:

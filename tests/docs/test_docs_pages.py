@@ -116,7 +116,7 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 def test_the_readme_lists_the_commands() -> None:
     section = text(README).split("## Commands")[1].split("\n## ")[0]
     rows = [row.split("|")[1] for row in section.splitlines() if row.startswith("| `podctl")]
-    listed = [name for row in rows for name in re.findall(r"`podctl (\w+)`", row)]
+    listed = [name for row in rows for name in re.findall(r"`podctl ([\w-]+)`", row)]
     assert sorted(listed) == sorted(COMMANDS)
 
 

@@ -88,6 +88,28 @@ def test_neither_a_honeytoken_nor_a_key_gets_in(project: Project, suite: Path) -
     assert (refused.returncode, "it changed a row with a honeytoken" in refused.stderr) == (2, True)
 
 
+def test_neither_gets_into_an_evidence_pack_and_questions_have_answers(project: Project) -> None:
+    provider = "a-key-of-nobody-0123456789"
+    made = project.podctl("evidence-pack", "latest", "-o", "pack", OPENAI_API_KEY=provider)
+    assert made.returncode == 0, made.stderr
+    (token,) = {
+        record["data"]["old"]["label"]
+        for record in project.records("spoils", "row.change")
+        if record["data"]["old"]["label"].startswith("key ")
+    }
+    files = [path for path in (project.root / "pack").rglob("*") if path.is_file()]
+    written = b"".join(path.read_bytes() for path in files)
+    assert len(files) > 6
+    assert [secret for secret in (token.removeprefix("key "), KEY, provider) if secret.encode() in written] == []
+    answers = {one["name"]: one for one in json.loads((project.root / "pack/security-review.json").read_text())["answers"]}
+    assert "main-db.items: read of id, label; update of label" in answers["access"]["answer"]
+    assert "1 of 4 attempts tried to cross the boundary, and were refused" in answers["beyond"]["answer"]
+    assert any("honeytokens were planted in 4 attempts; 0 may have let one out" in line for line in answers["beyond"]["answer"])
+    assert "the row changes of 2 of 2 attempts that changed rows can be taken back whole" in answers["misbehaves"]["answer"]
+    assert any(line.startswith("1 file, ") for line in answers["made"]["answer"])
+    assert project.podctl("evidence-pack", "verify", "pack").returncode == 0
+
+
 def test_a_case_is_run_on_its_own_rows_whatever_the_seed_has_since(project: Project, suite: Path) -> None:
     none = project.podctl("run", "--suite", "suites/small", "-q")
     assert (none.returncode, "[suite-empty]" in none.stderr) == (2, True)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from example_run import GATE, START_NS, example_run
 
+from podctl.agents.identity import agent_digest
+from podctl.clock import SystemClock
 from podctl.evidence.results import FidelityPart, RunResult
+from podctl.evidence.store import Store
+from podctl.evidence.store_rows import AttemptState, Planned
 from podctl.signing import PublicKey, SigningKey
 from podctl.spec.ladder import Ladder
+from podctl.spec.load import load_model
+from podctl.spec.models import Agent, Boundary
+from podctl.spec.resolved import boundary_digest
 from podctl.stats.gate import judged
 from podctl.trust.certificate import FACTS, Certificate, read_certificate
 from podctl.trust.dsse import IN_TOTO, open_envelope, seal
@@ -85,3 +94,22 @@ def ladder(*levels: dict[str, Any], people: dict[str, str] | None = None, **fiel
 
 
 PEOPLE: dict[str, PublicKey] = {"ana": ANA.public, "bob": BOB.public}
+
+
+def of_this_agent(root: Path) -> dict[str, object]:
+    """Fields of a run's info: the agent and the boundary of the project in ``root``, ended now."""
+    agent = agent_digest(load_model(root / "agent.yaml", Agent))
+    boundary = boundary_digest(load_model(root / "boundary.yaml", Boundary))
+    digests = {"boundary": boundary, "topology": "70" * 32, "scenario": "5c" * 32, "tickets": "7c" * 32}
+    named = {"agent_name": agent.name, "agent_version": agent.version, "agent_digest": agent.digest}
+    return {**named, "digests": digests, "ended_ns": time.time_ns(), "started_ns": START_NS}
+
+
+def keep(root: Path, made: RunResult, url: str | None = None) -> None:
+    """Into the store of the project in ``root``."""
+    store = Store.open(root / ("shared" if url else ".podctl"), SystemClock(), url=url)
+    planned = [
+        AttemptState(Planned(a.id, a.ticket, a.stratum, a.position, a.repeat), "ended", 1, None, a.cause) for a in made.attempts
+    ]
+    store.take_in(made, planned, [])
+    store.close()
