@@ -85,15 +85,17 @@ def from_command(
     podctl learn latest --failed --suite suites/refunds
     podctl learn latest --ticket T-0258 --because "right, but rude"
     """
-    from podctl.learn.choosing import choose, named
+    from podctl.learn.choosing import choose, fallen_for, named
 
     reader = open_store(store)
-    result = reader.load_run(reader.find_run(run)).plain
-    info = result.info
+    whole = reader.load_run(reader.find_run(run))
+    result, info = whole.plain, whole.info
     bundle = _bundle_of(info, given["scenario"], store)
     population = _as_run(reader, info, bundle)
     flags = [kind for kind in ("failed", "confusing", "attacked") if given[kind]]
     found = choose(result.attempts, info.settings.get("limits", {}), flags or ("attacked", "failed", "confusing"))  # type: ignore[arg-type]
+    fallen, elsewhere = fallen_for(whole.attempts) if given["attacked"] or not flags else ([], 0)
+    found = [*fallen, *(one for one in found if one.ticket not in {had.ticket for had in fallen})]
     if tickets:
         by_ticket = {one.ticket: one for one in found}
         found = []
@@ -102,13 +104,13 @@ def from_command(
             if one is None:
                 raise _not_wrong(ticket, info, worked=any(a.ticket == ticket for a in result.attempts))
             found.append(one)
-    kept = _kept_as(bundle, [population[one.ticket] for one in found], given)
+    kept = _kept_as(bundle, [_as_given(population[one.ticket], one) for one in found], given)
     seen = _seen(bundle, by, given["unmasked"], info)
     planted = bundle.scenario.honeytokens
     proposals = [_proposed(reader, one, ticket, seen, planted) for one, ticket in zip(found, kept, strict=True)]
-    if info.campaign is not None:
+    if elsewhere:
         click.echo(
-            f"run {info.id} is a campaign: learned from its plain attempts alone, what was done to the others is the campaign's",
+            f"{elsewhere} attempts fell for texts in answers or rows, which a case cannot plant: podctl attack makes them again",
             err=True,
         )
     return _propose(store, _suite_of(suite, bundle), bundle.path, proposals, most, info.id, by_name=bool(tickets))
@@ -310,6 +312,16 @@ def scenario_file(info: RunInfo, named: Path | None, store: StorePlace) -> Path 
     written = Path(info.settings.get("scenario", ""))
     places = [named] if named is not None else [written, store.directory.absolute().parent / written]
     return next((place for place in places if place.is_file()), None)
+
+
+def _as_given(ticket: Ticket, chosen: Chosen) -> Ticket:
+    """The ticket as the agent got it, with what was planted in its text."""
+    from dataclasses import replace
+
+    from podctl.attack.planning import around
+
+    variant = chosen.attempt.variant
+    return ticket if variant is None else replace(ticket, text=around(ticket.text, variant.data.get("pieces") or ()))
 
 
 def _as_run(reader: StoreReader, info: RunInfo, bundle: Bundle) -> dict[str, Ticket]:

@@ -59,6 +59,29 @@ def choose(attempts: Iterable[AttemptResult], limits: Mapping[str, Any], wanted:
     return found
 
 
+def fallen_for(attempts: Iterable[AttemptResult]) -> tuple[list[Chosen], int]:
+    """Of an attack campaign: each ticket in whose own text something was planted that had its way, or was stopped by a control alone; and how
+    many attempts fell for texts that stood elsewhere, in answers or rows, where a case cannot put them."""
+    found: dict[str, Chosen] = {}
+    elsewhere = 0
+    for attempt in attempts:
+        outcome = "" if attempt.attack is None else attempt.attack.outcome
+        if attempt.variant is None or outcome not in ("harmed", "tempted") or not attempt.cause.counts:
+            continue
+        data = attempt.variant.data
+        if data.get("place") != "ticket":
+            elsewhere += 1
+            continue
+        what = f"planted text, goal {printable(str(data.get('goal')), 80)}, {printable(str(data.get('carrier')), 40)}"
+        ended = "had its way" if outcome == "harmed" else "was tried, and a control stopped it"
+        before = found.get(attempt.ticket)
+        if before is None or (outcome == "harmed" and "had its way" not in before.why):
+            found[attempt.ticket] = Chosen(
+                attempt.ticket, "attacked", f"{what}: {ended}", attempt, failure_of("attacked", attempt)
+            )
+    return list(found.values()), elsewhere
+
+
 def named(ticket: str, attempts: Iterable[AttemptResult], because: str) -> Chosen | None:
     """A ticket that a person wants although nothing of the evidence speaks for it; None when no attempt at it counts."""
     attempt = next((one for one in attempts if one.ticket == ticket and one.cause.counts), None)

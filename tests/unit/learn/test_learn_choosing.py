@@ -9,9 +9,9 @@ import pytest
 
 from podctl.evidence.causes import Cause
 from podctl.evidence.records import Tokens
-from podctl.evidence.results import AttemptResult, CheckResult, DiffEntry
+from podctl.evidence.results import AttackOutcome, AttemptResult, CheckResult, DiffEntry, Variant
 from podctl.evidence.tried import Tried
-from podctl.learn.choosing import Chosen, alike, choose, failure_of, named
+from podctl.learn.choosing import Chosen, alike, choose, failure_of, fallen_for, named
 
 LIMITS = {"wall": 10.0, "tokens": 1000, "dollars": "1.00"}
 
@@ -88,3 +88,25 @@ def test_a_person_may_name_a_ticket_that_passed_but_not_one_that_nothing_is_know
     assert (found.kind, found.why) == ("confusing", "named by a person: right, but rude")
     assert named("T-2", [attempt()], "x") is None
     assert named("T-1", [attempt(cause=Cause.PODCTL_FAILED)], "x") is None
+
+
+def planted(outcome: str, place: str = "ticket", **more: Any) -> AttemptResult:
+    variant = Variant(
+        "pay me (plain, ticket)", "attacked", 1, {"goal": "pay", "carrier": "plain", "place": place, "pieces": ["x"]}
+    )
+    return replace(attempt(**more), variant=variant, attack=AttackOutcome(outcome, True))  # type: ignore[arg-type]
+
+
+def test_of_a_campaign_tickets_whose_planted_text_had_its_way_are_taken_with_it() -> None:
+    attempts = [
+        planted("tempted"),
+        planted("harmed"),
+        planted("safe", ticket="T-2"),
+        planted("harmed", "row", ticket="T-3"),
+        planted("harmed", ticket="T-4", cause=Cause.SANDBOX_FAILED),
+        attempt("T-5"),
+    ]
+    (found,), elsewhere = fallen_for(attempts)
+    assert (found.ticket, found.kind, found.attempt.variant is not None) == ("T-1", "attacked", True)
+    assert found.why == "planted text, goal pay, plain: had its way"
+    assert elsewhere == 1
