@@ -90,7 +90,7 @@ async def _write(connection: Connection, target: Target, table: Table, lock: boo
         if column.kind != "text" or column.key or column.computed or column.name in target.spared:
             continue
         await connection.execute("SAVEPOINT podctl_try")
-        change = sql.SQL("UPDATE {} SET {c} = {c} || {} WHERE {} AND {c} IS NOT NULL").format(
+        change = sql.SQL("UPDATE {} SET {c} = {c} || {} WHERE {} AND {c} <> ''").format(
             name, sql.Literal(MARK), where, c=sql.Identifier(column.name)
         )
         try:

@@ -29,11 +29,12 @@ def as_before(
     return found
 
 
-def without_rival(changes: Sequence[Change], rival: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+def without_rival(changes: Sequence[Change], rival: str, mark: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """What all others changed, as if the rival's values had never been; and which of the rival's writes somebody overwrote.
 
-    A row that still has the rival's value in a column has, for the grade, what it had before. One that got another value there lost the rival's write,
-    unless that value was made from it.
+    A row that still has the rival's value in a column has, for the grade, what it had before. The rival's write was lost where somebody wrote what
+    stood there before it, or something made from that: it was read before, and written back after. A value of one's own in its place is no such thing.
+    ``mark``: what the rival wrote itself ends so; what a trigger changed besides is nobody's loss.
     """
     before: dict[
         tuple[str, str, str, str], tuple[Any, Any]
@@ -49,7 +50,8 @@ def without_rival(changes: Sequence[Change], rival: str) -> tuple[list[dict[str,
         for name in old:
             if (*place, name) in before:
                 was, written = before[*place, name]
-                if old[name] == written and name in new and new[name] != written and not _made_from(new[name], written):
+                ours = isinstance(written, str) and written.endswith(mark)
+                if ours and old[name] == written and name in new and _made_from(new[name], was, written):
                     lost[f"{change['table']}.{name}, which somebody else had changed meanwhile, was overwritten"] = None
         for row in (old, new):
             for name, value in row.items():
@@ -60,5 +62,8 @@ def without_rival(changes: Sequence[Change], rival: str) -> tuple[list[dict[str,
     return kept, tuple(lost)
 
 
-def _made_from(value: Any, written: Any) -> bool:
-    return isinstance(value, str) and isinstance(written, str) and written in value
+def _made_from(value: Any, was: Any, written: str) -> bool:
+    """Made from what stood there before, and not from what the rival made of it."""
+    if not isinstance(value, str) or written in value:
+        return False
+    return value == was or (isinstance(was, str) and bool(was.strip()) and was in value)

@@ -74,7 +74,7 @@ def render_terminal(
     if report.chaos:
         page.line("under faults, against the same tickets without them:")
         page.table(
-            ("fault", "coped", "degraded", "failed", "did harm", "not met", "came through", "pass rate falls by"),
+            ("fault", "coped", "degraded", "failed", "harm", "not met", "came through", "points lost"),
             _chaos(report),
             numbers=7,
         )
@@ -186,7 +186,7 @@ def _chaos(report: Report) -> Iterator[tuple[Cell, ...]]:
         came = "unknown" if score.interval is None else f"{percent(score.survived or 0.0)} ({interval_text(score.interval)})"
         fall = "unknown"
         if score.drop is not None and score.low is not None and score.high is not None:
-            fall = f"{100 * score.drop:.0f} points ({100 * score.low:.0f} to {100 * score.high:.0f})".replace("-", "−")
+            fall = f"{100 * score.drop:.0f} ({100 * score.low:.0f} to {100 * score.high:.0f})".replace("-", "−")
         counts = (str(score.counts[one]) for one in ("coped", "degraded", "failed", "damaged", "not met"))
         yield visible(score.name, 40), *counts, came, fall
 

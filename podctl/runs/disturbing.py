@@ -13,6 +13,7 @@ import psycopg
 from podctl.backends.base import Backend, Exit, PodDatabase
 from podctl.data.disturb import (
     LATER_MS,
+    MARK,
     PATIENCE_MS,
     RIVAL,
     Busy,
@@ -208,7 +209,7 @@ class Disturbance:
         if self._migrated is not None:
             changes = as_before(changes, self._migrated.renamed, self._migrated.added)
         if any(change.get("user") == RIVAL for change in changes):
-            changes, lost = without_rival(changes, RIVAL)
+            changes, lost = without_rival(changes, RIVAL, MARK)
             self._damage += lost
         return changes
 

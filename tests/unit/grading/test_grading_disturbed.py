@@ -28,13 +28,14 @@ RIVAL = change("rival", row("a"), row("a (rival)"))
     [
         ([change("ag", row("a (rival)"), row("a (rival)", "done"))], False, {"status": "done"}),
         ([change("ag", row("a (rival)"), row("a", "done"))], True, {"status": "done"}),
-        ([change("ag", row("a (rival)"), row("mine", "done"))], True, {"note": "mine", "status": "done"}),
+        ([change("ag", row("a (rival)"), row("a, seen", "done"))], True, {"note": "a, seen", "status": "done"}),
+        ([change("ag", row("a (rival)"), row("mine", "done"))], False, {"note": "mine", "status": "done"}),
         ([change("ag", row("a (rival)"), row("a (rival), seen"))], False, {"note": "a (rival), seen"}),
         ([], False, None),
     ],
 )
 def test_what_somebody_made_of_a_rivals_row(others: list[dict[str, Any]], lost: bool, net: dict[str, Any] | None) -> None:
-    kept, told = without_rival([RIVAL, *others], "rival")
+    kept, told = without_rival([RIVAL, *others], "rival", " (rival)")
     assert bool(told) == lost and (not lost or told == ("t.note, which somebody else had changed meanwhile, was overwritten",))
     found = net_changes(kept)
     assert (net is None) == (not found)
@@ -45,13 +46,18 @@ def test_what_somebody_made_of_a_rivals_row(others: list[dict[str, Any]], lost: 
 def test_writes_before_and_after_the_rivals_are_one_change() -> None:
     before, after = change("ag", row("a"), row("a", "seen")), change("ag", row("a (rival)", "seen"), row("a (rival)", "done"))
     rival = change("rival", row("a", "seen"), row("a (rival)", "seen"))
-    kept, told = without_rival([before, rival, after], "rival")
+    kept, told = without_rival([before, rival, after], "rival", " (rival)")
     assert not told and [one.changed_columns() for one in net_changes(kept)] == [["status"]]
+
+
+def test_what_a_trigger_changed_with_the_rivals_write_is_nobodys_loss() -> None:
+    rival = change("rival", row("a", "t1"), row("a (rival)", "t2"))
+    assert without_rival([rival, change("ag", row("a (rival)", "t2"), row("a (rival)", "t1"))], "rival", " (rival)")[1] == ()
 
 
 def test_deleting_a_rivals_row_loses_its_write_without_a_word_of_its_own() -> None:
     """Whether a row may go is for the reference to say."""
-    kept, told = without_rival([RIVAL, change("ag", row("a (rival)"), None)], "rival")
+    kept, told = without_rival([RIVAL, change("ag", row("a (rival)"), None)], "rival", " (rival)")
     assert not told and net_changes(kept)[0].op == "delete" and net_changes(kept)[0].old == row("a")
 
 
