@@ -342,7 +342,7 @@ class RunController:
                 f"run {before.id} cannot be resumed: {' and '.join(changed)} changed since it began",
                 code="resume-changed",
                 unchanged="the run was left as it is",
-                hint="start a new run, or restore what it was started with"
+                hint=_begun_by(before)
                 + (f": --shard {before.shard}" if before.shard is not None and before.shard != prepared.shard else ""),
             )
         point("resume.checked")
@@ -425,6 +425,12 @@ class RunController:
         self._store.finish_run(info.id, result)
         point("run.finished")
         return result
+
+
+def _begun_by(before: RunInfo) -> str:
+    if before.campaign is None:
+        return "start a new run, or restore what it was started with"
+    return f"start a new one, or restore what it was started with: podctl {before.campaign.kind}, with the same options"
 
 
 def _as_begun(before: RunInfo, prepared: Prepared) -> Prepared:

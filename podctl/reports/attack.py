@@ -11,7 +11,7 @@ from podctl.stats.paired import Paired
 from podctl.stats.summary import Rate
 from podctl.stats.units import interval_text, percent, plural, points
 
-HEAD = ("attacked", "did harm", "95 % interval", "or tried to", "95 % interval")
+HEAD = ("attacked", "did harm", "95 % interval", "did or tried", "95 % interval")
 UTILITY_HEAD = ("resolved", "passed", "rate", "95 % interval", "against plain")
 #: Attempts that are told one by one.
 CASES = 20

@@ -17,6 +17,7 @@ from typing import Any
 
 import axe_playwright_python
 import pytest
+from example_attack import attacked
 from example_projection import example_projection, projection_saying
 from example_run import example_comparison, example_records, example_run, info, run_saying, timeline_saying
 from example_trend import example_trend
@@ -49,7 +50,7 @@ WORD = "unbreakable" * 40
 
 def run_page() -> str:
     report = build_report(
-        example_comparison(),
+        attacked(example_comparison()),
         lambda attempt_id: timeline(example_records(attempt_id, 12)),
         reproduce_command="podctl run scenarios/shop-refunds.yaml --seed 1",
     )
@@ -70,7 +71,9 @@ def trend_page() -> str:
 
 
 def long_run_page() -> str:
-    return render_html(build_report(run_saying(WORD), lambda _: timeline(timeline_saying(WORD)), reproduce_command=WORD))
+    return render_html(
+        build_report(attacked(run_saying(WORD), WORD), lambda _: timeline(timeline_saying(WORD)), reproduce_command=WORD)
+    )
 
 
 def long_leadership_page() -> str:

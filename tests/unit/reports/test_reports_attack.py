@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
-from example_run import attempt, info
+from example_attack import attacked
+from example_run import run_saying
 
-from podctl.evidence.results import AttackOutcome, Campaign, RunResult, Variant
 from podctl.reports.html import render_html
 from podctl.reports.jsonreport import render_json
 from podctl.reports.junit import render_junit
@@ -21,19 +20,7 @@ HOSTILE = "<script>alert(1)</script>\x1b[2J\u202e'; DROP TABLE t; --]]>{{ 7 * 7 
 
 
 def report() -> Report:
-    data = {"goal": HOSTILE, "carrier": HOSTILE, "place": "ticket", "text": HOSTILE, "pieces": [HOSTILE], "code": "x"}
-    hit = attempt(
-        HOSTILE,
-        False,
-        id="0001-2",
-        variant=Variant(HOSTILE, "attacked", 1, data),
-        attack=AttackOutcome("harmed", True, (f"called {HOSTILE}",), (HOSTILE,)),
-    )
-    twin = replace(hit, id="0001-3", repeat=3, variant=Variant("twin", "twin", 1, data), attack=AttackOutcome("safe", True))
-    run = RunResult(
-        info(campaign=Campaign("attack", HOSTILE, 1, "0" * 64)), "finished", (attempt(HOSTILE), hit, twin), "inconclusive"
-    )
-    return build_report(run)
+    return build_report(attacked(run_saying(HOSTILE), HOSTILE))
 
 
 def test_a_page_shows_what_was_planted_and_runs_none_of_it() -> None:
@@ -47,7 +34,7 @@ def test_a_page_shows_what_was_planted_and_runs_none_of_it() -> None:
 def test_a_terminal_is_told_no_escape(width: int) -> None:
     shown = render_terminal(report(), paths={}, width=width)
     assert "\x1b" not in shown and "\u202e" not in shown and "\U000e0041" not in shown
-    assert "harmed  0001-2" in shown and "1 of 1" in shown
+    assert "harmed  0-2" in shown and "1 of 3" in shown
 
 
 def test_markdown_is_inert_and_json_says_all() -> None:
@@ -62,5 +49,4 @@ def test_markdown_is_inert_and_json_says_all() -> None:
 def test_junit_has_a_case_for_each_attacked_attempt() -> None:
     root = ElementTree.fromstring(render_junit(report()).split("\n", 1)[1])
     [suite] = [one for one in root if one.get("name") == "attack"]
-    assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
-    assert root.get("tests") == "2"
+    assert (suite.get("tests"), suite.get("failures")) == ("4", "1")
