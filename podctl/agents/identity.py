@@ -23,7 +23,7 @@ MAX_BYTES = 512 << 20
 
 @dataclass(frozen=True)
 class AgentIdentity:
-    """``digest`` is sha256 over ``parts``: code, command, prompt, model, tools and environment, each a sha256."""
+    """``digest`` is sha256 over ``parts``: code, command, prompt, model, tools, environment and, where there is one, routing, each a sha256."""
 
     name: str
     version: str
@@ -44,6 +44,8 @@ def agent_digest(agent: Agent) -> AgentIdentity:
         "tools": _digest(sorted(agent.tools)),
         "environment": _digest(agent.environment),
     }
+    if agent.routing:
+        parts["routing"] = _digest({name: route.model_dump(mode="json") for name, route in sorted(agent.routing.items())})
     return AgentIdentity(agent.name, agent.version, _digest(parts), parts)
 
 

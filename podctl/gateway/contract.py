@@ -20,7 +20,7 @@ from podctl.evidence.uses import with_uses
 from podctl.honey.search import said
 from podctl.signing import PublicKey
 from podctl.spec.approvals import Approvals
-from podctl.spec.models import ToolServer, Upstream
+from podctl.spec.models import ToolRoute, ToolServer, Upstream
 
 #: ``http``, ``mcp`` and ``raw`` lead to services, ``tcp`` to a database: what an agent may do there its role says.
 DoorKind = Literal["gateway", "http", "mcp", "raw", "tcp"]
@@ -123,7 +123,7 @@ class AttemptPass:
     ``evidence`` is the gateway's own stream of the attempt. A limit of ``None`` is no limit, 0 allows nothing.
     ``spans`` bounds spans, log records and decisions together. ``services`` are the services the agent may
     call, empty for all; databases are held by their grants. ``policies`` are the boundary's, None where none decides on
-    what services are asked. ``servers`` are the MCP servers. ``agent`` is its name, to policies; ``who`` is put on every record
+    what services are asked. ``servers`` are the MCP servers, ``routing`` what the agent's file says of their tools. ``agent`` is its name, to policies; ``who`` is put on every record
     (`podctl.evidence.identity.who`). ``honeytokens``, place -> value, are looked for
     in what the agent sends. ``variant`` is what a campaign does to the attempt, of which the gateway does what it knows by its key.
     ``approvals`` None: nobody answers what it proposes.
@@ -144,6 +144,7 @@ class AttemptPass:
     honeytokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     variant: Mapping[str, Any] = field(default_factory=dict, repr=False)
     servers: Mapping[str, ToolServer] = field(default_factory=dict)
+    routing: Mapping[str, ToolRoute] = field(default_factory=dict)
     approvals: Approving | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -157,6 +158,7 @@ class AttemptPass:
             "honeytokens": dict(self.honeytokens),
             "variant": dict(self.variant),
             "servers": {name: server.model_dump(mode="json") for name, server in self.servers.items()},
+            "routing": {name: route.model_dump(mode="json") for name, route in self.routing.items()},
             "approvals": None if self.approvals is None else self.approvals.to_json(),
         }
 
@@ -170,6 +172,7 @@ class AttemptPass:
                 "services": tuple(value["services"]),
                 "policies": None if value["policies"] is None else from_json(value["policies"]),
                 "servers": {name: ToolServer.model_validate(told) for name, told in value["servers"].items()},
+                "routing": {name: ToolRoute.model_validate(told) for name, told in value["routing"].items()},
                 "approvals": None if value["approvals"] is None else Approving.from_json(value["approvals"]),
             }
         )

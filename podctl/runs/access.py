@@ -84,6 +84,7 @@ async def give_access(
             services=agent.tools,
             policies=policies_for(bundle),
             servers=tool_servers(bundle.topology),
+            routing=agent.routing,
             honeytokens=decoys.tokens,
             agent=identity.name,
             who=identified,

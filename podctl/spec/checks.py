@@ -576,6 +576,9 @@ def check_across(
         for tool in agent.root.list("tools"):
             if isinstance(tool.value, str):
                 _exists(tool, tool.value, services, "service", report)
+        servers = {name: there for name, there in services.items() if of_tools[name]}
+        for name, (at, item) in agent.root.mapping("routing").items():
+            _exists(item, name.partition(".")[0], servers, "MCP server", report, at)
         problems += report.problems
     report = Report(scenario)
     for item in scenario.root.list("checks"):

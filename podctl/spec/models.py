@@ -178,11 +178,21 @@ class ModelSettings(Model):
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
+class ToolRoute(Model):
+    """What is called where the agent calls a tool by another name, or gives less."""
+
+    tool: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}$")] = Field(description="the server's name of it")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="given in any case; the agent does not see them")
+    defaults: dict[str, Any] = Field(default_factory=dict, description="given where the agent gives none")
+
+
 class Agent(Model):
     """One version of a program that works tickets.
 
-    Its digest covers the code in ``directory``, ``command``, ``environment``, ``prompt``, ``model`` and ``tools``.
+    Its digest covers the code in ``directory``, ``command``, ``environment``, ``prompt``, ``model``, ``tools`` and ``routing``.
     """
+
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"routing"})
 
     apiVersion: Literal["podctl/v1"]
     kind: Literal["Agent"]
@@ -197,6 +207,9 @@ class Agent(Model):
     prompt: Path | None = None
     model: ModelSettings = ModelSettings()
     tools: tuple[str, ...] = Field((), description="the services it may call; empty means every service of the topology")
+    routing: dict[Annotated[str, Field(pattern=r"^[a-z0-9-]+\.[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}$")], ToolRoute] = Field(
+        default_factory=dict, description="SERVER.TOOL as the agent calls it -> what is called of that MCP server"
+    )
 
 
 # ---- scenario -----------------------------------------------------------------------

@@ -76,6 +76,13 @@ def test_the_order_of_tools_and_environment_does_not_count(code: Path) -> None:
     assert one.digest == agent(code, tools=["b", "a"], environment={"B": "2", "A": "1"}).digest
 
 
+def test_where_tools_are_routed_counts(code: Path) -> None:
+    route = {"desk.find": {"tool": "find_v2", "arguments": {"limit": 1}}}
+    routed = agent(code, routing=route)
+    assert routed.digest != agent(code).digest and "routing" not in agent(code).parts
+    assert routed.digest != agent(code, routing={"desk.find": {"tool": "find_v2"}}).digest
+
+
 def rename(code: Path) -> None:
     (code / "main.py").rename(code / "start.py")
 

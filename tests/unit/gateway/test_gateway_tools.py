@@ -26,7 +26,7 @@ from podctl.boundary.policies import policies_of
 from podctl.gateway import jsonrpc
 from podctl.gateway.contract import Approving
 from podctl.spec.approvals import Approvals
-from podctl.spec.models import Boundary, ToolServer
+from podctl.spec.models import Boundary, ToolRoute, ToolServer
 
 SERVER = Path(__file__).parents[2] / "support" / "tool_server.py"
 BRIDGE = Path(podctl.backends.__file__).parent / "stdio.py"
@@ -215,6 +215,47 @@ def test_what_is_recommended_is_proposed_by_mcp_and_done_once_by_the_gateway(tmp
             proposed = next(record.data for record in records if record.kind == "approval.proposed")
             assert (proposed["kind"], proposed["target"], proposed["policy"]) == ("tool", "raw.pay", "CALL raw.pay")
             assert totals.boundary_attempts == 3, "the direct call, and two of what only people do"
+
+    asyncio.run(rigged(tmp_path, work))
+
+
+def test_a_route_names_what_is_called_and_the_boundary_decides_on_that(tmp_path: Path) -> None:
+    routing = {
+        "raw.lookup": ToolRoute(tool="plain", arguments={"detail": "full"}, defaults={"limit": 10}),
+        "raw.harmless": ToolRoute(tool="shut"),
+        "other.lookup": ToolRoute(tool="shut"),
+        "raw.missing": ToolRoute(tool="nowhere"),
+    }
+    schema = {"type": "object", "properties": {"detail": {}, "limit": {}, "id": {}}, "required": ["detail", "limit", "id"]}
+
+    def try_all(agent: Agent, raw: Any) -> None:
+        def call(tool: str, arguments: dict[str, Any]) -> Any:
+            asked = {"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
+            return agent.send(json.dumps(asked).encode())[1]["result"]
+
+        listed = agent.send(b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}')[1]["result"]["tools"]
+        assert [tool["name"] for tool in listed] == ["plain", "lookup"]
+        assert listed[0]["inputSchema"] == schema
+        assert listed[1]["inputSchema"] == {"type": "object", "properties": {"limit": {}, "id": {}}, "required": ["id"]}
+        call("lookup", {"id": 1, "detail": "none"})
+        call("lookup", {"id": 1, "limit": 3})
+        assert raw.calls == [
+            {"name": "plain", "arguments": {"limit": 10, "id": 1, "detail": "full"}},
+            {"name": "plain", "arguments": {"limit": 3, "id": 1, "detail": "full"}},
+        ]
+        assert "only people may use raw.shut" in call("harmless", {})["content"][0]["text"]
+        assert call("missing", {})["isError"] and len(raw.calls) == 2
+
+    async def work(rig: Rig) -> None:
+        with raw_server() as raw:
+            raw.tool("plain", "shut", inputSchema=schema)
+            await rig.open_pod({"raw": ("mcp", ("127.0.0.1", raw.port))})
+            policies = boundary(raw={"plain": "read", "shut": "human-only", "nowhere": "read"})
+            await rig.open(policies=policies, servers={"raw": ToolServer(seconds=3)}, routing=routing)
+            await asyncio.to_thread(try_all, await asyncio.to_thread(Agent, rig.ports["raw"]), raw)
+            _, records = await rig.close()
+            calls = [record.data for record in records if record.kind == "tool.call"]
+            assert (calls[0]["asked"], calls[0]["tool"], calls[0]["policy"]) == ("lookup", "plain", "CALL raw.plain")
 
     asyncio.run(rigged(tmp_path, work))
 

@@ -74,7 +74,9 @@ def test_names_that_another_file_lacks_are_shown_where_they_stand(project: Path)
 def test_tools_are_named_by_their_server_and_services_by_their_routes(project: Path) -> None:
     text = Path("boundary.yaml").read_text()
     Path("boundary.yaml").write_text(text + "tools:\n  orders-api: read\n")
-    assert [message for *_, message in places(Path("scenario.yaml"))] == ["no MCP server `orders-api`"]
+    agent = Path("agent.yaml").read_text()
+    Path("agent.yaml").write_text(agent + "routing: {orders-api.look: {tool: find}}\n")
+    assert [message for *_, message in places(Path("scenario.yaml"))] == ["no MCP server `orders-api`"] * 2
     edit(Path("topology.yaml"), "    directory: services\n", "    directory: services\n    protocol: mcp\n")
     found = places(Path("scenario.yaml"))
     assert [message for *_, message in found] == ["`orders-api` is an MCP server: what is decided is its tools"]
