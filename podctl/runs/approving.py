@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from podctl.errors import SpecError
 from podctl.gateway.contract import Approving
 from podctl.signing import PublicKey
 from podctl.spec.approvals import Approvals
@@ -27,13 +28,22 @@ NOBODY = Approvers()
 
 
 def approvers(spec: Approvals | None, launcher: PublicKey | None, nobody: str) -> Approvers:
-    """``launcher``: whose key signs the run's audit log. Raises `KeyProblem` for a key that cannot be read."""
+    """``launcher``: whose key signs the run's audit log. Raises `KeyProblem` for a key that cannot be read, `SpecError` where people
+    are to be asked and none of them may answer."""
     if spec is None:
         return NOBODY
     people = {name: PublicKey.read(path) for name, path in spec.people.items()}
     barred = {}
     if launcher is not None and spec.launcher == "may-not-approve":
         barred[launcher.id] = "the key launched the run (approvals.launcher)"
+    if spec.asks_people and not nobody and all(key.id in barred for key in people.values()):
+        raise SpecError(
+            "people are to be asked, and none of them may answer",
+            code="no-approver",
+            cause=f"the key of {', '.join(people)} signs the run's audit log: who launches a run does not approve what its agent does",
+            unchanged="nothing was started",
+            hint="list somebody else under approvals.people, launch with another key, or say launcher: may-approve",
+        )
     return Approvers(people, barred, nobody)
 
 

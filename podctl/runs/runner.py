@@ -352,7 +352,12 @@ class Runner:
 
     async def _hear_people(self) -> None:
         spec = self._bundle.scenario.approvals
-        if spec is None or not spec.asks_people or self._approvers.nobody:
+        if spec is None or not spec.asks_people:
+            return
+        if self._approvers.nobody:
+            self.notes.append(
+                f"no person is asked to approve anything, and what they would be asked is denied: {self._approvers.nobody}"
+            )
             return
         try:
             await self._people.listen()

@@ -12,6 +12,7 @@ from pathlib import Path
 from podctl.errors import SpecError
 from podctl.spec import placeholders
 from podctl.spec.capture import Capture
+from podctl.spec.checks_approvals import check_rules
 from podctl.spec.checks_boundary import check_boundary_file
 from podctl.spec.ladder import Ladder
 from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
@@ -399,14 +400,9 @@ def _approvals(root: Item, report: Report) -> None:
     approvals = root.get("approvals")
     if approvals is None:
         return
-    people = approvals.mapping("people")
-    for _, key in people.values():
+    for _, key in approvals.mapping("people").values():
         report.path(key, "file", "podctl audit key show prints a public key")
-    for item in approvals.list("rules"):
-        if item.text("answer", "") == "person" and not people:
-            report.add(
-                item.at, "nobody is listed who could answer", "add approvals.people: a name, and a file with their public key"
-            )
+    check_rules(root, approvals, report.add)
 
 
 def _sample(root: Item, report: Report) -> None:

@@ -12,6 +12,7 @@ from podctl.errors import SpecError
 from podctl.spec.bundle import Bundle
 from podctl.spec.cases import read_cases
 from podctl.spec.checks import absolute, check, check_across, check_strata
+from podctl.spec.checks_approvals import check_recommended
 from podctl.spec.checks_boundary import extra_of
 from podctl.spec.components import expanded
 from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
@@ -121,6 +122,8 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
                 cases, found = read_cases(documents[role], cast("Suite | None", values[role]))
                 problems += found
     problems += check_across(document, documents.get("topology"), documents.get("boundary"), documents.get("agent"))
+    if boundary := cast("Boundary | None", values.get("boundary")):
+        problems += check_recommended(document, boundary)
     if within is not None:
         _refuse_outside([*paths_in(scenario), *paths_in(tuple(values.values()))], within)
     if problems or scenario is None:

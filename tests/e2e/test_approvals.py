@@ -67,6 +67,9 @@ def test_rules_answer_and_a_headless_run_asks_nobody(tmp_path: Path) -> None:
     assert told["reason"].startswith("nobody can be asked: this runs without a terminal")
     summed = "2 proposals: 1 approved, 1 denied; 1 carried out; 1 answer simulated by rules; answers took 4 min 00 s in all;"
     assert summed in " ".join(done.stdout.split())
+    assert "no person is asked to approve anything, and what they would be asked is denied: this runs without a terminal;" in (
+        " ".join(done.stdout.split())
+    )
     page = (project.store / "runs" / project.run().info.id / "report.html").read_text()
     assert summed in page and "90.0 s of people" in page
     traced = project.podctl("trace", "latest", "3").stdout
@@ -99,6 +102,8 @@ def test_a_person_approves_from_another_process(tmp_path: Path) -> None:
         "rules": [{"answer": "person", "timeout": "15s", "attention": "2m"}],
     }
     project = project_with(tmp_path / "p", approvals, [ticket("9", "by a person", [relabel(9, "by a person")])])
+    barred = project.podctl("run", "scenario.yaml", "-q", "--attended", PODCTL_SIGNING_KEY=str(tmp_path / "alice.pem"))
+    assert barred.returncode == 2 and "no-approver" in barred.stderr and "nothing was started" in barred.stderr
     run = project.start("run", "scenario.yaml", "-q", "--attended")
     proposal = wait_for_proposal(project, run)
     shown = project.podctl("approvals", "show", proposal["id"][:10])

@@ -48,6 +48,38 @@ def places(path: Path, **overrides: Path) -> list[tuple[str, int, int, str]]:
     return [(p.file, p.at.line, p.at.column, p.message) for p in caught.value.problems]
 
 
+@pytest.mark.parametrize(
+    ("rule", "column", "said"),
+    [
+        ("{answer: deny}", 1, ""),
+        ("{of: POST orders-api /refund, answer: deny}", 12, "did you mean `POST orders-api /refunds`?"),
+        ("{of: GET orders-api /**, answer: deny}", 12, "is read in the boundary, so nobody is asked"),
+        ("{of: UPDATE shop-db.orders, answer: deny}", 12, "is about a database, whose writes cannot be proposed"),
+        ("{of: CALL *, answer: deny}", 12, "the boundary recommends `POST orders-api /refunds`"),
+    ],
+)
+def test_a_rule_of_approvals_answers_something_that_the_boundary_recommends(
+    rule: str, column: int, said: str, project: Path
+) -> None:
+    with open("scenario.yaml", "a") as file:
+        file.write(f"approvals:\n  rules:\n    - {rule}\n")
+    line = len(Path("scenario.yaml").read_text().splitlines()) - 2
+    [[*place, message]] = places(Path("scenario.yaml"))
+    assert place == ["scenario.yaml", line + 1, 3] and "recommends no route and no tool" in message
+
+    head = "apiVersion: podctl/v1\nkind: Boundary\nname: b\n"
+    databases = "databases: {shop-db: {orders: {read: true, recommend: {update: [status]}}}}\n"
+    Path("boundary.yaml").write_text(head + databases + "services: {orders-api: {GET /**: read, POST /refunds: recommend}}\n")
+    if not said:
+        load_bundle(Path("scenario.yaml"))
+        return
+    with pytest.raises(SpecMistakes) as caught:
+        load_bundle(Path("scenario.yaml"))
+    [problem] = caught.value.problems
+    assert (problem.at.line, problem.at.column) == (line + 2, column)
+    assert said in f"{problem.message} | {problem.hint}"
+
+
 def test_the_project_made_for_a_start_loads(project: Path) -> None:
     bundle = load_bundle(Path("scenario.yaml"))
     assert bundle.path == project / "scenario.yaml"

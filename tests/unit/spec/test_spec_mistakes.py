@@ -45,6 +45,38 @@ BAD: dict[str, tuple[type[Model], str, str]] = {
     "infinity": (Scenario, C + "limits:\n  wall: ▲-.inf\n", "not a finite number"),
     "number too large for a float": (Scenario, C + "limits:\n  wall: ▲1e999\n", "not a finite number"),
     "whole number too large": (Scenario, C + "run:\n  seed: ▲99999999999999999999\n", "beyond 64 bits"),
+    # approvals
+    "nobody to ask": (Scenario, C + "approvals:\n  rules:\n    - ▲answer: person\n", "nobody is listed who could answer"),
+    "a person after the end": (
+        Scenario,
+        C + "limits: {wall: 30s}\napprovals:\n  people: {a: there}\n  rules: [▲{answer: person}]\n",
+        "a person may take 60 s, and an attempt is over after 30 s (limits.wall)",
+    ),
+    "a person's long time": (
+        Scenario,
+        C + "approvals:\n  people: {a: there}\n  rules: [{answer: person, timeout: ▲2m}]\n",
+        "a person may take 120 s, and an attempt is over after 120 s",
+    ),
+    "a rule that waits": (
+        Scenario,
+        C + "approvals:\n  wait: real\n  rules: [{answer: approve, delay: ▲{median: 4m, p90: 9m}}]\n",
+        "an answer takes 240 s, and an attempt is over after 120 s",
+    ),
+    "a rule with a timeout": (
+        Scenario,
+        C + "approvals:\n  rules: [{answer: deny, timeout: ▲5s}]\n",
+        "`timeout` is how long a person has",
+    ),
+    "behind a rule for all": (
+        Scenario,
+        C + "approvals:\n  rules:\n    - {answer: deny}\n    - ▲{of: POST a /b, answer: approve}\n",
+        "no proposal gets here: the rule at line 11 answers all",
+    ),
+    "the body of a tool's call": (
+        Scenario,
+        C + "approvals:\n  rules: [{of: CALL desk.refund, answer: approve, when: {▲body.amount: 5}}]\n",
+        "a tool's call has no body: this can never be told",
+    ),
     # servers of tools
     "mcp settings of no server": (Topology, SERVICE + "    mcp: ▲{calls: 1}\n", "no MCP server"),
     "a stub of tools": (

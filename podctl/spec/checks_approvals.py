@@ -1,0 +1,123 @@
+"""What a scenario's approvals must mean: rules that answer something, and in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+
+from podctl.spec.approvals import ApprovalRule
+from podctl.spec.base import parse_duration
+from podctl.spec.boundary import Boundary
+from podctl.spec.boundary_rules import Rule, rules_of
+from podctl.spec.models import Limits
+from podctl.spec.problems import Mark, Problem, printable
+from podctl.spec.shape import closest
+from podctl.spec.source import Document, Item
+
+Add = Callable[[Mark, str, str], None]
+#: Rules of the boundary that a message lists.
+_LISTED = 5
+
+
+def check_rules(root: Item, approvals: Item, add: Add) -> None:
+    """What the scenario's file alone tells."""
+    limits = root.get("limits")
+    wall = _seconds(None if limits is None else limits.get("wall"), Limits().wall)
+    waits = approvals.text("wait", "") == "real"
+    everything: dict[str, int] = {}  # what rules without a condition cover -> their lines
+    for item in approvals.list("rules"):
+        answer, of = item.text("answer", ""), item.text("of", "*") or ""
+        timeout = item.get("timeout")
+        if answer == "person":
+            if not approvals.mapping("people"):
+                add(
+                    item.at,
+                    "nobody is listed who could answer",
+                    "add approvals.people: a name, and a file with their public key",
+                )
+            _in_time(timeout or item, _seconds(timeout, _TIMEOUT), "a person may take", wall, add)
+        elif timeout is not None:
+            add(
+                timeout.at, "`timeout` is how long a person has, and this rule asks none", "leave it out, or say answer: person"
+            )
+        delay = item.get("delay")
+        if waits and delay is not None:
+            usual = delay.get("median") or delay.get("least") or delay
+            _in_time(delay, _seconds(usual, 0.0), "an answer takes", wall, add)
+        _same_kind(item, of, add)
+        before = next((line for covered, line in everything.items() if covered in ("*", of)), None)
+        if before is not None:
+            add(
+                item.at,
+                f"no proposal gets here: the rule at line {before} answers all that this one covers",
+                "put it above that rule",
+            )
+        elif not item.mapping("when"):
+            everything[of] = item.at.line
+
+
+def check_recommended(scenario: Document, boundary: Boundary) -> Iterator[Problem]:
+    """Rules that answer what the boundary never lets an agent propose."""
+    approvals = scenario.root.get("approvals")
+    if approvals is None:
+        return
+    rules = rules_of(boundary)
+    proposable = [rule.name for rule in rules if rule.level == "recommend" and rule.kind in ("route", "tool")]
+    if not proposable:
+        message = f"the boundary {boundary.name} recommends no route and no tool: there is nothing that an agent could propose"
+        yield scenario.problem(
+            approvals.at, message, "give a route of its services or a tool the level recommend, or leave approvals out"
+        )
+        return
+    for item in approvals.list("rules"):
+        of = item.get("of")
+        if of is None or not isinstance(of.value, str) or any(fnmatchcase(name, of.value) for name in proposable):
+            continue
+        yield scenario.problem(of.at, *_uncovered(of.value, rules, proposable))
+
+
+def _uncovered(of: str, rules: list[Rule], proposable: list[str]) -> tuple[str, str]:
+    shown = printable(of, 100)
+    other = next((rule for rule in rules if fnmatchcase(rule.name, of)), None)
+    listed = ", ".join(f"`{name}`" for name in proposable[:_LISTED]) + (
+        f" and {len(proposable) - _LISTED} more" if len(proposable) > _LISTED else ""
+    )
+    hint = closest(of, proposable) or f"the boundary recommends {listed}"
+    if other is None:
+        return f"`{shown}` is no rule of the boundary that recommends something", hint
+    if other.level != "recommend":
+        return f"`{shown}` is {other.level} in the boundary, so nobody is asked: only what is `recommend` is proposed", hint
+    return (
+        f"`{shown}` is about a database, whose writes cannot be proposed",
+        f"give the agent a route of a service instead; {hint}",
+    )
+
+
+def _same_kind(item: Item, of: str, add: Add) -> None:
+    """A tool's call has arguments and no body, a request a body."""
+    wrong = "body" if of.startswith("CALL ") else "arguments" if " " in of and not of.startswith("*") else ""
+    for place, (at, _) in item.mapping("when").items():
+        if wrong and place.partition(".")[0] == wrong:
+            right = "arguments" if wrong == "body" else "body"
+            what = "a tool's call has no body" if wrong == "body" else "a request has no arguments"
+            add(at, f"{what}: this can never be told", f"ask about {right}.{printable(place.partition('.')[2], 60)}")
+
+
+def _in_time(item: Item, takes: float, what: str, wall: float, add: Add) -> None:
+    if takes >= wall:
+        message = f"{what} {takes:g} s, and an attempt is over after {wall:g} s (limits.wall)"
+        add(item.at, message, "the agent would never hear the answer: say less here, or more there")
+
+
+_TIMEOUT = float(ApprovalRule.model_fields["timeout"].default)
+
+
+def _seconds(item: Item | None, otherwise: float) -> float:
+    """What stands there; ``otherwise`` also for what is no duration, of which the shape tells."""
+    if item is None:
+        return otherwise
+    try:
+        value = parse_duration(item.value)
+    except ValueError:
+        return otherwise
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else otherwise
