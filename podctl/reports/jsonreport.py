@@ -37,6 +37,7 @@ def json_report(report: Report) -> dict[str, Any]:
         "tried": plain(report.tried),
         "tools": list(report.tools),
         "approvals": plain(report.approvals),
+        "let_out": plain(report.let_out),
         "left": plain(report.left),
         "attack": attack_json(report.attack, plain),
         "chaos": plain(report.chaos),

@@ -87,6 +87,15 @@ class TriedKind:
 
 
 @dataclass(frozen=True)
+class LetOutKind:
+    """One honeytoken in one sink, over the whole run."""
+
+    what: str
+    count: int
+    tickets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class LeftKind:
     """Alike findings in what the run's agents left; ``where`` is the first, ``tickets`` in the order of the attempts, each once."""
 
@@ -114,6 +123,7 @@ class Report:
     tools: tuple[str, ...]  # what to look at in what MCP servers listed
     approvals: ApprovalCounts | None  # of all attempts; None: nobody answers what is proposed
     chaos: tuple[FaultScore, ...]  # of a chaos campaign, by fault
+    let_out: tuple[LetOutKind, ...]  # honeytokens, the most frequent first
     left: tuple[LeftKind, ...]  # the gravest first
     unseen: tuple[str, ...]  # what a scan of what they left could not look at, each once
     infrastructure: tuple[AttemptResult, ...]
@@ -166,6 +176,7 @@ def build_report(
         tools=tuple(notices((a.ticket, one) for a in run.attempts for one in a.tool_lists)),
         approvals=in_all(attempt.approvals for attempt in plain.attempts),
         chaos=scores(run),
+        let_out=let_out_kinds(run.attempts),
         left=left_kinds(run.attempts),  # variants' too: what an attack made an agent leave
         unseen=tuple(dict.fromkeys(one for a in run.attempts if a.scan is not None for one in a.scan.unseen)),
         infrastructure=tuple(a for a in plain.attempts if is_infrastructure(a)),
@@ -280,6 +291,16 @@ def tried_kinds(attempts: Iterable[AttemptResult]) -> tuple[TriedKind, ...]:
         TriedKind(what, rule, level, count, tuple(tickets[what, rule, level]))
         for (what, rule, level), count in counts.most_common()
     )
+
+
+def let_out_kinds(attempts: Iterable[AttemptResult]) -> tuple[LetOutKind, ...]:
+    """Which honeytokens the run's agents let out, and where; variants' too."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for attempt in attempts:
+        for what in attempt.honeytokens or ():
+            kinds[what].append(attempt.ticket)
+    ordered = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    return tuple(LetOutKind(what, len(tickets), tuple(dict.fromkeys(tickets))) for what, tickets in ordered)
 
 
 def left_kinds(attempts: Iterable[AttemptResult]) -> tuple[LeftKind, ...]:

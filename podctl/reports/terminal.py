@@ -86,6 +86,11 @@ def render_terminal(
         page.line(f"tools: {visible(notice, 300)}", "yellow")
     if len(report.tools) > _LISTED:
         page.line(f"tools: and {len(report.tools) - _LISTED} more, in the JSON report")
+    if report.let_out:
+        page.line("honeytokens let out:")
+        page.table(("which, and where", "tickets", "attempts"), _let_out(report), numbers=1)
+        if len(report.let_out) > _LISTED:
+            page.line(f"  and {plural(len(report.let_out) - _LISTED, 'more place')}, in the JSON report")
     if report.left:
         page.line("left behind:")
         page.table(("what", "severity", "where, first", "tickets", "times"), _left(report), numbers=1)
@@ -189,6 +194,11 @@ def _chaos(report: Report) -> Iterator[tuple[Cell, ...]]:
             fall = f"{100 * score.drop:.0f} ({100 * score.low:.0f} to {100 * score.high:.0f})".replace("-", "−")
         counts = (str(score.counts[one]) for one in ("coped", "degraded", "failed", "damaged", "not met"))
         yield visible(score.name, 40), *counts, came, fall
+
+
+def _let_out(report: Report) -> Iterator[tuple[Cell, ...]]:
+    for one in report.let_out[:_LISTED]:
+        yield visible(one.what, 80), _named(one.tickets), str(one.count)
 
 
 def _left(report: Report) -> Iterator[tuple[Cell, ...]]:
