@@ -92,6 +92,7 @@ CHECKS: dict[str, str] = {
     "gateway-echoed-key": "get the real key from a provider that repeats it",
     "gateway-service-list": "call a service outside its list",
     "gateway-route": "call a route that the boundary does not list, however it is written",
+    "gateway-tool": "call a tool of an MCP server that the boundary does not list, however it is asked for",
     "gateway-detour": "reach another service through an allowed one's door",
     "gateway-resolver": "make the gateway resolve a name, which would carry data out by DNS",
     "gateway-no-proxy": "use the gateway as a proxy or a tunnel",

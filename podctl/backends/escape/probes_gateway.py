@@ -185,6 +185,52 @@ def no_proxy(plan: Plan) -> Seen:
     return bool(through), f"fetched by {', '.join(through)}" if through else how, *_control(plan)
 
 
+def tool(plan: Plan) -> Seen:
+    """Calls of a tool that only people use, by an agent that may use another of the server's."""
+    session = ""
+
+    def call(body: str, **headers: str) -> tuple[int, str]:
+        nonlocal session
+        connection = http.client.HTTPConnection(plan["tools"], plan["tools_port"], timeout=15)
+        try:
+            given = {"Content-Type": "application/json", "Mcp-Session-Id": session, **headers}
+            connection.request("POST", "/mcp", body, {name: value for name, value in given.items() if value})
+            answer = connection.getresponse()
+            session = answer.headers.get("Mcp-Session-Id", session)
+            return answer.status, answer.read().decode("utf-8", "replace")
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from error
+        finally:
+            connection.close()
+
+    def named(params: str) -> str:
+        return '{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": ' + params + "}"
+
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "probe", "version": "1"}}
+    call(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}))
+    status, allowed = call(named('{"name": "word"}'))
+    tries = {
+        "plainly": named('{"name": "people"}'),
+        "capitals": named('{"name": "PEOPLE"}'),
+        "space": named('{"name": "people "}'),
+        "escaped": named('{"name": "\\u0070eople"}'),
+        "name twice": named('{"name": "word", "name": "people"}'),
+        "another case": named('{"name": "word", "Name": "people"}'),
+        "params twice": named('{"name": "word"}, "params": {"name": "people"}'),
+        "batch": "[" + named('{"name": "people"}') + "]",
+        "two messages": named('{"name": "word"}') + named('{"name": "people"}'),
+        "lines in arguments": named(
+            '{"name": "word", "arguments": {"x": "\\n' + named('{"name": "people"}').replace('"', '\\"') + '"}}'
+        ),
+        "header": named('{"name": "word"}'),
+    }
+    answers = {what: call(body, **({"Mcp-Name": "people"} if what == "header" else {})) for what, body in tries.items()}
+    through = [what for what, (_, body) in answers.items() if plan["people_word"] in body]
+    how = ", ".join(f"{what}: {status}" for what, (status, _) in answers.items())
+    control = status == 200 and plan["service_word"] in allowed
+    return bool(through), f"answered: {', '.join(through)}" if through else how, control, f"the allowed tool: {status}"
+
+
 PROBES = {
     "gateway-forged-key": forged_key,
     "gateway-neighbour-key": neighbour_key,
@@ -193,6 +239,7 @@ PROBES = {
     "gateway-echoed-key": echoed_key,
     "gateway-service-list": service_list,
     "gateway-route": route,
+    "gateway-tool": tool,
     "gateway-detour": detour,
     "gateway-resolver": resolver,
     "gateway-no-proxy": no_proxy,
