@@ -21,7 +21,11 @@ _PROFILES = ("usual", "mild", "harsh")
 @click.command("chaos")
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option(
-    "--fault", "faults", multiple=True, type=click.Choice(_FAULTS), help="Only these faults; may be given several times."
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME",
+    help=f"Only this fault, of {', '.join(_FAULTS)} or the file's; repeatable.",
 )
 @click.option("--profile", type=click.Choice(_PROFILES), help="How bad they are (usual).")
 @click.option("--file", "file", type=click.Path(path_type=Path), help="A Chaos file, in place of the built-in faults.")
@@ -83,25 +87,10 @@ def chaos_command(
 def _asked(file: Path | None, faults: tuple[str, ...], profile: str | None, seed: int | None) -> Any:
     """Raises `SpecError` for a mistake in the file, and where options say two things at once."""
     from podctl.errors import SpecError
-    from podctl.runs.chaos import built_in, part_named
-    from podctl.spec.chaos import Chaos
-    from podctl.spec.load import load_model
+    from podctl.runs.chaos import built_in, from_file, only
 
-    if file is None:
-        return built_in(profile or "usual", faults, 1 if seed is None else seed)
-    if profile is not None:
+    if file is not None and profile is not None:
         raise SpecError(
             "--profile is about built-in faults, and --file brings its own", code="usage", unchanged="nothing was made"
         )
-    chaos = load_model(file, Chaos)
-    unknown = [name for name in faults if name not in chaos.faults]
-    if unknown:
-        raise SpecError(
-            f"{file.name} has no fault {unknown[0]}",
-            code="usage",
-            unchanged="nothing was made",
-            hint=f"it has {', '.join(chaos.faults)}",
-        )
-    kept = {name: fault for name, fault in chaos.faults.items() if not faults or name in faults}
-    name = chaos.name if len(kept) == len(chaos.faults) else part_named(chaos.name)
-    return chaos.model_copy(update={"faults": kept, "name": name} | ({} if seed is None else {"seed": seed}))
+    return only(built_in(profile or "usual") if file is None else from_file(file), faults, seed)

@@ -262,8 +262,9 @@ class Attempt:
             self._phases.end("agent")
             self._totals = await self._gateway.close_attempt(self._name)
             point("attempt.closed")
+            if self._disturbance is not None:
+                await self._disturbance.end()
         if self._disturbance is not None:
-            await self._disturbance.end()
             self._disturbance.look_at_clock(exit_, writer)
         record_services(writer, exit_.services)
         record_processes(writer, agent.name, exit_, Redactor(access.secrets))

@@ -14,6 +14,7 @@ from podctl.runs.skew import library
 from podctl.runs.variants import Varied, Vary
 from podctl.spec.bundle import Bundle
 from podctl.spec.chaos import FAULTS, Chaos
+from podctl.spec.load import load_model
 from podctl.spec.topology import databases, service_order
 
 KIND = "chaos"
@@ -44,16 +45,35 @@ _HARSH: dict[str, dict[str, Any]] = {
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {"usual": {name: {} for name in FAULTS}, "mild": _MILD, "harsh": _HARSH}
 
 
-def built_in(profile: str, names: Sequence[str], seed: int) -> Chaos:
-    """A campaign without a file: the faults that are named, else all, as ``profile`` has them."""
-    settings = PROFILES[profile]
-    chosen = list(dict.fromkeys(names)) or list(settings)
-    faults = {name: {"kind": name, **settings[name]} for name in chosen}
-    name = KIND if profile == "usual" else f"{KIND}-{profile}"
-    if len(chosen) < len(settings):
-        name = part_named(name)
-    given = {"apiVersion": "podctl/v1", "kind": "Chaos", "name": name}
-    return Chaos.model_validate({**given, "seed": seed, "faults": faults})
+def built_in(profile: str) -> Chaos:
+    """A campaign without a file: every fault, as ``profile`` has them."""
+    faults = {name: {"kind": name, **settings} for name, settings in PROFILES[profile].items()}
+    given = {"apiVersion": "podctl/v1", "kind": "Chaos", "name": KIND if profile == "usual" else f"{KIND}-{profile}"}
+    return Chaos.model_validate({**given, "faults": faults})
+
+
+def from_file(path: Path) -> Chaos:
+    """Raises `SpecError`, also for a file by a built-in campaign's name: trust demands campaigns by their names."""
+    chaos = load_model(path, Chaos)
+    if chaos.name in {built_in(profile).name for profile in PROFILES}:
+        raise SpecError(
+            f"{path.name}: {chaos.name} is the name of podctl's own campaign",
+            code="chaos-name",
+            unchanged="nothing was made",
+            hint="give it another name",
+        )
+    return chaos
+
+
+def only(chaos: Chaos, names: Sequence[str], seed: int | None) -> Chaos:
+    """The faults that are named, or all, by this seed or its own. Raises `SpecError` for a name that it does not have."""
+    unknown = [name for name in names if name not in chaos.faults]
+    if unknown:
+        hint = f"one of {', '.join(chaos.faults)}"
+        raise SpecError(f"there is no fault {unknown[0]}", code="usage", unchanged="nothing was made", hint=hint)
+    kept = {name: fault for name, fault in chaos.faults.items() if not names or name in names}
+    name = chaos.name if len(kept) == len(chaos.faults) else part_named(chaos.name)
+    return chaos.model_copy(update={"faults": kept, "name": name, "seed": chaos.seed if seed is None else seed})
 
 
 def fitted(chaos: Chaos, bundle: Bundle, backend: str) -> tuple[Chaos, list[str]]:

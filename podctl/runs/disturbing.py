@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Disturbance:
         self._damage: list[str] = []
         self._migrated: Migrated | None = None
         self._striking: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
 
     def environment(self) -> dict[str, str]:
         """What an agent with another clock has in its environment."""
@@ -97,7 +99,8 @@ class Disturbance:
             self._striking = asyncio.create_task(self._do(act, writer, release))
 
     async def end(self) -> None:
-        """Wait until it is over. Raises `SpecError` for a migration that cannot be applied."""
+        """The agent has ended: nobody needs to keep rows locked. Raises `SpecError` for a migration that cannot be applied."""
+        self._over.set()
         if self._striking is not None:
             await self._striking
 
@@ -142,7 +145,8 @@ class Disturbance:
             self._tell(writer, name, what if hold is None else f"{what}, locked for {hold:g} s")
         if hold is not None and done:
             await release()
-            await asyncio.sleep(float(hold))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), float(hold))
         await connection.execute("COMMIT")
 
     # ---- a migration ----

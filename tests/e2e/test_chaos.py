@@ -108,3 +108,17 @@ def test_the_same_seed_does_the_same_again_and_the_careful_agent_comes_through(
         for attempt, each in faults_of(careless[0], before).items()
     }
     assert run.info.campaign == before.info.campaign
+
+
+def test_a_campaign_that_was_killed_goes_on_as_it_was(tmp_path: Path) -> None:
+    project = chaotic(tmp_path / "p", careful=True)
+    asked = ("chaos", "scenario.yaml", "--file", "chaos.yaml", "--sample", "1", "--fault", "slow", "-q")
+    killed = project.podctl(*asked, PODCTL_FAULT="kill:try.stored")
+    assert killed.returncode == -9
+    other = project.podctl(*asked, "--chaos-seed", "9", "--resume", "latest")
+    assert other.returncode == 2 and "the campaign changed since it began" in other.stderr
+    done = project.podctl(*asked, "--resume", "latest")
+    assert done.returncode == 0, done.stderr
+    run = project.run()
+    assert run.info.resumed and len(run.attempts) == 2 and run.info.campaign is not None
+    assert run.info.campaign.name == "losses-part" and scores(run)[0].of == 1
