@@ -197,9 +197,7 @@ class Attempt:
         variant = self._planned.variant
         if variant is None or variant.kind not in (ATTACKED, TWIN):
             return None
-        diff = [entry for check in result.checks for entry in check.diff]
-        records = await asyncio.to_thread(read_attempt, self._directory)
-        return judged(variant, records, result.cause, result.detail, diff)
+        return judged(variant, await asyncio.to_thread(read_attempt, self._directory), result)
 
     def _introduction(self) -> dict[str, Any]:
         limits = self._bundle.scenario.limits
