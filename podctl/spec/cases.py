@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from podctl.errors import PodctlError
 from podctl.signing import PublicKey
@@ -16,13 +17,15 @@ from podctl.spec.suite import MOST_CASES, Case, Suite, cases_directory, review_s
 _AGAIN = "look at it, and podctl learn accept FILE"
 
 
-def read_cases(suite: Document, value: Suite | None) -> tuple[tuple[Case, ...], list[Problem]]:
+def read_cases(suite: Document, value: Suite | None, allowed: Callable[[Path], None]) -> tuple[tuple[Case, ...], list[Problem]]:
     """Every case beside a suite's file, by name, and what is wrong with them: proposed and rejected ones are among them.
 
     ``value``: the suite, with absolute paths, as far as it could be read. An accepted case must be what its reviewer saw, and
-    signed where the suite names reviewers.
+    signed where the suite names reviewers. ``allowed`` is asked before a file is opened, and raises what refuses it.
     """
     problems: list[Problem] = []
+    for key in () if value is None else value.reviewers.values():
+        allowed(key)
     reviewers = {} if value is None else _keys(suite, value, problems)
     files = sorted(cases_directory(suite.path).glob("*.yaml"))
     if len(files) > MOST_CASES:
@@ -30,6 +33,7 @@ def read_cases(suite: Document, value: Suite | None) -> tuple[tuple[Case, ...], 
     cases: list[Case] = []
     of_ticket: dict[str, str] = {}
     for file in files:
+        allowed(file)
         try:
             document = read(file)
         except PodctlError as error:

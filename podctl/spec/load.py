@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -46,7 +46,11 @@ def load_model(path: Path, model: type[M], absent: tuple[str, ...] = ()) -> M:
 
 def read_spec(path: Path, model: type[Model], within: Path | None = None) -> Document:
     """A file with the components that it uses. Raises `SpecError`, also for a component that is not ``within`` that directory."""
-    return expanded(read(path), model, (lambda target: _refuse_outside([target], within)) if within is not None else _anywhere)
+    return expanded(read(path), model, _may_open(within))
+
+
+def _may_open(within: Path | None) -> Callable[[Path], None]:
+    return _anywhere if within is None else lambda target: _refuse_outside([target], within)
 
 
 def _anywhere(path: Path) -> None:
@@ -57,7 +61,7 @@ def load_suite(path: Path) -> tuple[Suite, tuple[Case, ...]]:
     """A suite with all its cases, reviewed or not. Raises `SpecError`: `SpecMistakes` lists every mistake of every case."""
     document = read(path)
     suite, problems = _value(document, Suite)
-    cases, found = read_cases(document, suite)
+    cases, found = read_cases(document, suite, _anywhere)
     if suite is None or problems or found:
         raise SpecMistakes(_ordered([*problems, *found], document))
     return suite, cases
@@ -119,7 +123,7 @@ def load_bundle(path: Path, overrides: Mapping[str, Path] | None = None, within:
             values[role], found = _value(documents[role], Suite if is_suite else model)
             problems += found
             if is_suite:
-                cases, found = read_cases(documents[role], cast("Suite | None", values[role]))
+                cases, found = read_cases(documents[role], cast("Suite | None", values[role]), _may_open(within))
                 problems += found
     problems += check_across(document, documents.get("topology"), documents.get("boundary"), documents.get("agent"))
     if boundary := cast("Boundary | None", values.get("boundary")):

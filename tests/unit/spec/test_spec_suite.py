@@ -11,7 +11,8 @@ from podctl.errors import SpecError
 from podctl.learn.library import case_text, open_suite, write_case
 from podctl.learn.reviewing import reviewed
 from podctl.signing import SigningKey
-from podctl.spec.load import load_suite
+from podctl.spec.load import load_bundle, load_suite
+from podctl.spec.scaffold import scaffold
 from podctl.spec.suite import Case, CaseOrigin, CaseTicket, FrozenRows, Suite
 from podctl.spec.tables import check_cases
 from podctl.tickets.suite import suite_tickets
@@ -133,3 +134,22 @@ def test_cases_whose_rows_do_not_fit_any_more_are_named(file: Path) -> None:
             check_cases(cases, there)
         assert caught.value.cause == f"T-1: {why}\nT-2: {why}"
     check_cases([case()], {})  # nothing that was not accepted is run, so nothing of it has to fit
+
+
+def test_of_specs_of_others_no_case_and_no_key_is_read_from_elsewhere(tmp_path: Path) -> None:
+    scaffold(tmp_path / "p")
+    file = open_suite(tmp_path / "p" / "suites" / "one", tmp_path / "p" / "scenario.yaml")[0]
+    path = write_case(file, accepted(case(state={}), load_suite(file)[0]))
+    scenario = tmp_path / "p" / "scenario.yaml"
+    scenario.write_text(scenario.read_text().replace("tickets: tickets.yaml", "tickets: suites/one/suite.yaml"))
+    assert load_bundle(scenario, within=tmp_path / "p").cases
+    outside = tmp_path / "T-2.yaml"
+    outside.write_text("secret: of another\n")
+    path.with_name("T-2.yaml").symlink_to(outside)
+    with pytest.raises(SpecError, match="lies outside") as caught:
+        load_bundle(scenario, within=tmp_path / "p")
+    assert "secret" not in caught.value.render()
+    path.with_name("T-2.yaml").unlink()
+    file.write_text(file.read_text() + f"reviewers: {{ana: {outside}}}\n")
+    with pytest.raises(SpecError, match="lies outside"):
+        load_bundle(scenario, within=tmp_path / "p")
