@@ -23,6 +23,8 @@ MODELS = "models"
 _FIRST = 3
 #: Bytes of a first answer that are kept to be served again, and how many answers.
 STALE_BYTES, STALE_URLS = 256 * 1024, 200
+#: Bytes of an answer that is held whole, to be broken or compared; a larger one is cut off.
+HELD_BYTES = 32 * 2**20
 _DRIPS = 20
 
 

@@ -18,7 +18,7 @@ from podctl.gateway.bounds import body_text, clipped
 from podctl.gateway.contract import Target
 from podctl.gateway.desk import Returned
 from podctl.gateway.dialer import Dialer
-from podctl.gateway.faults import STALE_BYTES, Answer, Injected, broken_body, drips, hang_up, service_error
+from podctl.gateway.faults import HELD_BYTES, STALE_BYTES, Answer, Injected, broken_body, drips, hang_up, service_error
 from podctl.gateway.link import ServiceLink
 from podctl.gateway.planted import MOST
 from podctl.gateway.replies import AgentStream, no_attempt, refusal
@@ -212,7 +212,8 @@ class ServiceDoor:
         if injected.after:
             try:
                 async with await self._send(request, sent) as response:
-                    await response.read()
+                    async for _ in response.content.iter_any():
+                        pass
                     result["fault"] = {**result["fault"], "answered": response.status}
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 result["fault"] = {**result["fault"], "answered": None, "error": type(error).__name__}
@@ -269,10 +270,16 @@ class ServiceDoor:
         return web.Response(status=fresh.status, body=fresh.body, headers=fresh.headers)
 
     async def _whole(self, response: aiohttp.ClientResponse, received: Copy) -> bytes | None:
+        """None for one that broke off, or is more than may be held."""
+        whole = bytearray()
         try:
-            return b"".join([chunk async for chunk in received.through(response.content.iter_any())])
+            async for chunk in received.through(response.content.iter_any()):
+                whole += chunk
+                if len(whole) > HELD_BYTES:
+                    return None
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
+        return bytes(whole)
 
     async def _send(self, request: web.BaseRequest, sent: Copy, *, plain: bool = False) -> aiohttp.ClientResponse:
         """``plain``: the answer is to be read, and is asked for without compression."""

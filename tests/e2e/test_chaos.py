@@ -110,6 +110,7 @@ def test_the_same_seed_does_the_same_again_and_the_careful_agent_comes_through(
     assert run.info.campaign == before.info.campaign
 
 
+@pytest.mark.campaign
 def test_a_campaign_that_was_killed_goes_on_as_it_was(tmp_path: Path) -> None:
     project = chaotic(tmp_path / "p", careful=True)
     asked = ("chaos", "scenario.yaml", "--file", "chaos.yaml", "--sample", "1", "--fault", "slow", "-q")

@@ -120,6 +120,7 @@ def test_evidence_is_whole_after_a_migration(project: Project) -> None:
     assert change["new"]["extra"] == 5 and change["user"].startswith("ag_")
 
 
+@pytest.mark.campaign
 def test_a_migration_that_cannot_be_ends_the_run_with_the_servers_words(project: Project) -> None:
     (project.root / "wrong.yaml").write_text(CHAOS.split("faults:")[0] + "faults: {x: {kind: migration, sql: wrong.sql}}\n")
     (project.root / "wrong.sql").write_text("alter table nowhere add column a int")

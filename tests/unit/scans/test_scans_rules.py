@@ -7,6 +7,8 @@ import re
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from podctl.evidence.scanned import ScanFinding, scan_of
 from podctl.scans.python import bandit, is_python, looks_like_python
@@ -132,3 +134,13 @@ def test_the_gravest_are_kept_and_all_are_counted() -> None:
     scan = scan_of([*each, *each])
     assert scan.counts == {"high": 1, "low": 300} and len(scan.findings) == 100
     assert scan.findings[0].severity == "high" and len(scan.findings[0].where) == 200
+
+
+@given(st.text(max_size=3000), st.text(min_size=1, max_size=300), st.integers(0, 2**16), st.binary(max_size=300))
+@settings(max_examples=150, deadline=None)
+def test_nothing_that_an_agent_leaves_ends_a_scan(text: str, path: str, mode: int, content: bytes) -> None:
+    lines_of(text, path)
+    keys_in(text, path, own=(path,))
+    place_of(path, mode, content)
+    is_python(path, content)
+    looks_like_python(text)

@@ -10,7 +10,7 @@ from certified import BOUNDARY, ENDED_S, RELEASE, ladder, run, sealed
 from example_run import attempt
 
 from podctl.errors import SpecError
-from podctl.evidence.results import AttackOutcome, Campaign, RunResult, Variant
+from podctl.evidence.results import AttackOutcome, Campaign, FaultsMet, RunResult, Variant
 from podctl.spec.models import Gate
 from podctl.stats.gate import judged
 from podctl.trust.certificate import Certificate, read_certificate
@@ -99,3 +99,34 @@ def test_an_old_campaign_ages_what_it_stands_beside_and_a_simulated_one_passes_n
     assert demand(certificate(campaign()), max_age="7d")["max_age"].ok
     simulated = certificate(campaign(simulated=True))
     assert (simulated.result, simulated.facts.simulated) == ("WARNED", True)
+
+
+def chaotic(failed: int = 0, gate: dict[str, Any] | None = None) -> RunResult:
+    """80 attempts under a fault beside plain ones, and those of `run`; ``failed`` of them did not cope."""
+    asked = Gate.model_validate({"pass_rate": 0.5, "chaos": gate})
+    settings = {"gate": asked.model_dump(mode="json")}
+    plain = run(id="run-chaos", campaign=Campaign("chaos", "chaos", 1, "0" * 64), settings=settings)
+    beside = [attempt(f"C-{n}", id=f"{n}-1") for n in range(80)]
+    met = FaultsMet({"errors": 1})
+    hit = [
+        replace(one, id=f"{n}-2", passed=n >= failed, faults=met, variant=Variant("errors", "errors", 1, {"of": one.id}))
+        for n, one in enumerate(beside)
+    ]
+    return judged(replace(plain, attempts=(*plain.attempts, *beside, *hit)), asked)
+
+
+@pytest.mark.parametrize(
+    ("failed", "gate", "verdict"),
+    [
+        (0, {"success_drop": 0.1}, "pass"),
+        (40, {"success_drop": 0.1}, "fail"),
+        (0, {"damaged": 0}, "inconclusive"),
+        (0, None, "inconclusive"),
+    ],
+)
+def test_a_chaos_campaign_meets_its_demand_when_it_was_asked_and_passed(
+    failed: int, gate: dict[str, Any] | None, verdict: str
+) -> None:
+    made = certificate(chaotic(failed, gate))
+    assert made.facts.campaigns == {"chaos": verdict}
+    assert demand(made, campaigns=["chaos"])["campaigns.chaos"].ok == (verdict == "pass")
