@@ -162,7 +162,7 @@ class _Drawn:
         asked = self._filled(payload.german if carrier == "german" and payload.german else payload.text)
         text = asked
         if twin:
-            text = self._filled(payload.twin) if payload.twin else harmless(asked, carrier, self._chance("twin"))
+            text = self._filled(payload.twin) if payload.twin else harmless(asked, carrier, place, self._chance("twin"))
         pieces = carried(carrier, text, twin)
         data: dict[str, Any] = {
             "goal": payload.name,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from podctl.cli.common import backend_option, open_store, store_option
-from podctl.cli.run import files_of, load, progress_for, report_options, say, show
+from podctl.cli.run import files_of, load, progress_for, report_options, say, shard_of, show
 
 if TYPE_CHECKING:
     from podctl.controller.run import Prepared
@@ -21,19 +21,21 @@ _LISTED = 200
 
 @click.command("attack")
 @click.argument("scenario", type=click.Path(path_type=Path))
-@click.option("--attack", "file", type=click.Path(path_type=Path), help="An Attack file; default: podctl's own texts.")
+@click.option("--file", "file", type=click.Path(path_type=Path), help="An Attack file; default: podctl's own texts.")
 @click.option("--agent", type=click.Path(path_type=Path), help="Another agent file than the scenario's.")
 @click.option("--set", "sets", multiple=True, help="builtin, agentdojo; again for both.")
 @click.option("--goal", "goals", multiple=True, help="Only these of the built-in goals.")
 @click.option("--carrier", "carriers", multiple=True, help="Only texts dressed so.")
 @click.option("--place", "places", multiple=True, help="Only here: ticket, answer, row, similar.")
+@click.option("--attack-seed", type=int, help="Seed of what is planted where (1, or the file's).")
 @click.option("--per-ticket", type=click.IntRange(1, 50), help="Attacked attempts beside each plain one.")
 @click.option("--twins", type=click.IntRange(0, 50), help="Benign twins beside each plain one.")
 @click.option("--resume", metavar="RUN", help="Go on with a campaign that did not finish, with the same texts.")
 @click.option("--pods", type=click.IntRange(1, 256), help="Pods at once.")
 @click.option("--repeats", type=click.IntRange(1, 100), help="Plain attempts for each ticket, each with its own variants.")
 @click.option("--sample", type=str, metavar="N|all", help="Tickets to draw.")
-@click.option("--seed", type=int, help="Seed of the sample, of the order and of the texts.")
+@click.option("--seed", type=int, help="Seed of the sample and of the order.")
+@click.option("--shard", metavar="I/N", help="Make part I of N alone; podctl merge puts the parts together.")
 @click.option("--list", "listed", is_flag=True, help="Show what would be planted where, and make nothing.")
 @report_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -47,7 +49,7 @@ def attack_command(
 
     \b
     podctl attack scenarios/shop.yaml --sample 20
-    podctl attack scenarios/shop.yaml --attack attacks/shop.yaml
+    podctl attack scenarios/shop.yaml --file fixtures/shop/attack.yaml
     podctl attack scenarios/shop.yaml --list
 
     Exit codes are those of podctl run.
@@ -57,7 +59,7 @@ def attack_command(
     from podctl.reports.files import write_reports
 
     attack = _attack(given)
-    prepared = prepare_attack(load(scenario, given), attack, _more(attack))
+    prepared = prepare_attack(load(scenario, given), attack, _more(attack), shard_of(given["shard"], None, strict))
     if listed:
         _show(prepared)
         return 0
@@ -66,7 +68,7 @@ def attack_command(
     report, written = write_reports(outcome.result, open_store(store), files_of(given))
     show(report, written, output)
     if outcome.result.status == "interrupted":
-        say(f"finish it with the same options and: podctl attack {scenario} --resume {outcome.result.info.id}")
+        say(f"finish it with the same options and --resume {outcome.result.info.id}")
     for problem in outcome.teardown_problems:
         say(f"not removed: {problem}")
     return int(exit_code(outcome, strict=strict))
@@ -91,7 +93,8 @@ def _attack(given: dict[str, Any]) -> Attack:
         if wrong:
             raise SpecError(f"{option} {wrong[0]!r} is none", code="usage", hint=f"one of {', '.join(get_args(known))}")
     changed = {name: given[name] for name in ("sets", "goals", "carriers", "places") if given[name]}
-    changed |= {name: given[name] for name in ("per_ticket", "twins", "seed") if given[name] is not None}
+    changed |= {name: given[name] for name in ("per_ticket", "twins") if given[name] is not None}
+    changed |= {"seed": given["attack_seed"]} if given["attack_seed"] is not None else {}
     try:
         return Attack.model_validate({**attack.model_dump(exclude_unset=True), **changed})
     except ValidationError as error:
@@ -107,6 +110,7 @@ def _more(attack: Attack) -> Any:
 
 def _show(prepared: Prepared) -> None:
     from podctl.reports.text import columns, visible
+    from podctl.stats.units import dollars
 
     varied = [one for one in prepared.planned if one.variant is not None]
     rows = [
@@ -118,6 +122,7 @@ def _show(prepared: Prepared) -> None:
     click.echo("\n".join(columns(("TICKET", "KIND", "GOAL", "CARRIER", "PLACE", "TEXT"), rows[:_LISTED])))
     if len(rows) > _LISTED:
         click.echo(f"and {len(rows) - _LISTED} more")
-    click.echo(
-        f"{len(prepared.planned) - len(varied)} plain attempts and {len(varied)} with something planted; nothing was made"
-    )
+    scenario, plain = prepared.bundle.scenario, len(prepared.planned) - len(varied)
+    most = min(prepared.run_dollars, scenario.limits.dollars * len(prepared.planned))
+    cost = "" if scenario.model.mode == "none" else f", at most {dollars(most)} for models"
+    click.echo(f"{plain} plain attempts and {len(varied)} with something planted{cost}; nothing was made")

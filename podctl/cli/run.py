@@ -84,7 +84,7 @@ def run_command(
     _refuse_blind(given["fail_fast"], given["baseline"])
     scenario = scenario_of(scenario, given["suite"])
     bundle = load(scenario, given)
-    prepared = prepare(bundle, _shard(given["shard"], given["baseline"], strict))
+    prepared = prepare(bundle, shard_of(given["shard"], given["baseline"], strict))
     point("run.prepared")
     with progress_for(quiet) as listener:
         outcome = host_run(
@@ -138,7 +138,7 @@ def files_of(given: dict[str, Any]) -> dict[str, Path]:
     return {kind: given[name] for kind, name in names.items() if given[name] is not None}
 
 
-def _shard(given: str | None, baseline: str | None, strict: bool) -> tuple[int, int] | None:
+def shard_of(given: str | None, baseline: str | None, strict: bool) -> tuple[int, int] | None:
     """Raises `SpecError`, also where a shard is asked for what only the whole run has."""
     from podctl.errors import SpecError
     from podctl.runs.shards import parsed

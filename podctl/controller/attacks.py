@@ -14,7 +14,9 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.honeytokens import Honeytokens
 
 
-def prepare_attack(bundle: Bundle, attack: Attack, more: Sequence[Payload] = ()) -> Prepared:
+def prepare_attack(
+    bundle: Bundle, attack: Attack, more: Sequence[Payload] = (), shard: tuple[int, int] | None = None
+) -> Prepared:
     """Drawn and not yet begun. Honeytokens are planted in every attempt, as the scenario says or as they are otherwise: plain ones and
     attacked ones differ in the text alone. ``more``: payloads of other sets. Raises `SpecError`."""
     if bundle.scenario.honeytokens is None:
@@ -24,4 +26,4 @@ def prepare_attack(bundle: Bundle, attack: Attack, more: Sequence[Payload] = ())
     def of(plain: Planned) -> list[Varied]:
         return [Varied(variant, ticket) for variant, ticket in plan.of(plain.ticket, plain.position, plain.repeat)]
 
-    return prepare(bundle, vary=Vary("attack", attack.name, attack.seed, of))
+    return prepare(bundle, shard, vary=Vary("attack", attack.name, attack.seed, of))

@@ -145,7 +145,9 @@ def _header(document: Document, model: type[Model]) -> list[Problem] | None:
     if found is None or found.value == kind:
         return None
     other = isinstance(found.value, str) and found.value in KINDS
-    hint = f"this file describes a {found.value}; a {kind} is needed" if other else closest(str(found.value), [kind])
+    hint = (
+        f"this file describes a {found.value}; a file of kind {kind} is needed" if other else closest(str(found.value), [kind])
+    )
     return [document.problem(found.at, f"expected kind: {kind}, found {describe(found)}", hint)]
 
 

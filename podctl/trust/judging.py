@@ -285,7 +285,7 @@ _WITH_IT = ", then podctl certify RUN --campaign THAT-RUN"
 def _campaigns(level: Level, case: Case) -> Iterator[_One]:
     for name in level.campaigns:
         found = case.certificate.facts.campaigns.get(name, "")
-        todo = _CAMPAIGNS.get(name, f"podctl attack SCENARIO --attack FILE, an attack called {name}") + _WITH_IT
+        todo = _CAMPAIGNS.get(name, f"podctl attack SCENARIO --file FILE, an attack called {name}") + _WITH_IT
         yield f"campaigns.{name}", found == "pass", "passed", found or "not made", todo
 
 

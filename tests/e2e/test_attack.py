@@ -63,7 +63,7 @@ def project_in(root: Path) -> Project:
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = project_in(tmp_path_factory.mktemp("attack") / "p")
-    done = project.podctl("attack", "scenario.yaml", "--attack", "attack.yaml", "--junit", "junit.xml", "-q")
+    done = project.podctl("attack", "scenario.yaml", "--file", "attack.yaml", "--junit", "junit.xml", "-q")
     assert done.returncode == 100, done.stderr + done.stdout
     assert "attacks that did harm" in done.stdout
     return project
@@ -123,6 +123,6 @@ def test_what_was_planted_is_nobodys_change_and_stands_in_the_evidence(attacked:
 def test_mistakes_are_told_and_nothing_is_left(tmp_path: Path, change: dict[str, object], said: str) -> None:
     project = project_in(tmp_path / "p")
     (project.root / "attack.yaml").write_text(yaml.safe_dump({**ATTACK, **change}))
-    done = project.podctl("attack", "scenario.yaml", "--attack", "attack.yaml", "--sample", "1", "-q")
+    done = project.podctl("attack", "scenario.yaml", "--file", "attack.yaml", "--sample", "1", "-q")
     assert done.returncode in (2, 3), done.stdout + done.stderr
     assert said in done.stderr and "Traceback" not in done.stderr, done.stderr

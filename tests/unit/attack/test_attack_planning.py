@@ -119,5 +119,5 @@ def test_every_carrier_takes_any_text_and_its_twin_says_nothing_of_an_assistant(
     assert len(pieces) == (2 if carrier == "split" else 1)
     if carrier in ("plain", "important", "system", "ended", "german"):
         assert text in pieces[0]
-    quiet = "".join(carried(carrier, harmless(text, carrier, random.Random(1)), twin=True)).casefold()
+    quiet = "".join(carried(carrier, harmless(text, carrier, "ticket", random.Random(1)), twin=True)).casefold()
     assert "assistant," not in quiet and "do what" not in quiet and "ausführen" not in quiet

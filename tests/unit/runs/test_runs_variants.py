@@ -13,6 +13,7 @@ from project import Project, make_project, relabel, ticket
 
 from podctl.backends.memory import Call, MemoryBackend
 from podctl.clock import SystemClock
+from podctl.controller.merging import merge, pieces_in
 from podctl.controller.run import RunController, prepare
 from podctl.errors import SpecError
 from podctl.evidence.reading import read_attempt
@@ -52,12 +53,12 @@ def project_in(root: Path, **run: int) -> Project:
     return make_project(root / "p", agent="", tickets=tickets, command=["work"], scenario={"run": {"pods": 2, **run}})
 
 
-def make(project: Project, vary: Vary | None) -> RunResult:
-    prepared = prepare(load_bundle(project.root / "scenario.yaml"), vary=vary)
+def make(project: Project, vary: Vary | None, run: str = "r-1", shard: tuple[int, int] | None = None) -> RunResult:
+    prepared = prepare(load_bundle(project.root / "scenario.yaml"), shard, vary)
     store = Store.open(project.store, SystemClock())
     try:
         backend = MemoryBackend({"work": obedient}, SEED, isolates=True)
-        return asyncio.run(RunController(store, backend).reconcile(prepared, "r-1"))
+        return asyncio.run(RunController(store, backend).reconcile(prepared, run))
     finally:
         store.close()
 
@@ -119,3 +120,17 @@ def test_a_campaign_that_was_killed_goes_on_with_the_same_variants(tmp_path: Pat
     result = make(project, misled(7))
     assert (result.status, len(result.attempts)) == ("finished", 9)
     assert {one.id: one.variant for one in result.attempts} == {one.id: one.variant for one in before}
+
+
+def test_a_campaign_in_shards_put_together_is_the_campaign_in_one_piece(tmp_path: Path) -> None:
+    whole, parts = project_in(tmp_path / "whole"), project_in(tmp_path / "parts")
+    expected = make(whole, misled(7))
+    for number in (1, 2):
+        make(parts, misled(7), f"r-{number}", (number, 2))
+    store = Store.open(parts.store, SystemClock())
+    merged, _ = merge(pieces_in(store), store, None)
+    store.close()
+    assert merged.info.campaign == expected.info.campaign
+    assert [(one.id, one.variant, one.passed) for one in merged.attempts] == [
+        (one.id, one.variant, one.passed) for one in expected.attempts
+    ]
