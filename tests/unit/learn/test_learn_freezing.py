@@ -40,6 +40,7 @@ def test_a_row_is_frozen_as_it_was_before_its_first_change() -> None:
         change({"id": 1, "open": True, "note": None}, {"id": 1, "open": False, "note": "a"}),
         change({"id": 1, "open": False, "note": "a"}, {"id": 1, "open": False, "note": "b"}),
         change({}, {"id": 9, "open": True, "note": None}, op="insert"),
+        change({"id": 9, "open": True, "note": None}, {"id": 9, "open": True, "note": "its own"}),
         change({"id": 2, "open": False, "note": "n"}, {}, op="delete", text={"old": {"note": "n  "}, "new": {}}),
     ]
     assert frozen_state({}, records) == {
