@@ -294,7 +294,11 @@ def _bundle_of(info: RunInfo, named: Path | None, store: StorePlace) -> Bundle:
         what = (
             f"worked the suite {info.suite}: its tickets are cases already" if info.suite else f"is shard {info.shard} of a run"
         )
-        hint = "podctl suite show says how they fare" if info.suite else "podctl merge, and learn from the whole"
+        hint = (
+            "podctl suite show says how they fare; learn from a run whose tickets were drawn: podctl get runs"
+            if info.suite
+            else "podctl merge, and learn from the whole"
+        )
         raise SpecError(f"run {info.id} {what}", code="not-learned", unchanged="nothing was written", hint=hint)
     found = scenario_file(info, named, store)
     if found is None:

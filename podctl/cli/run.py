@@ -160,16 +160,19 @@ def load(scenario: Path, given: dict[str, Any]) -> Any:
     """The bundle with the command line's changes: flags come before the file."""
     from dataclasses import replace
 
-    from podctl.spec.load import load_bundle
+    from podctl.spec.load import load_bundle, load_suite
     from podctl.spec.suite import Suite
     from podctl.spec.tickets import Sample
 
     overrides = {"agent": given["agent"]} if given.get("agent") else {}
     if given.get("suite"):
+        from podctl.learn.library import suite_file
+
         overrides["tickets"] = suite_file(given["suite"])
+        load_suite(overrides["tickets"])  # tickets of another kind are no suite
     bundle = load_bundle(scenario, overrides)
     changed = bundle.scenario
-    if given.get("suite") and isinstance(bundle.tickets, Suite):
+    if isinstance(bundle.tickets, Suite) and given.get("suite"):
         changed = changed.model_copy(update={"sample": Sample(), "gate": bundle.tickets.gate})
     run = {name: given[name] for name in ("pods", "repeats", "seed") if given.get(name) is not None}
     run |= {"fail_fast": True} if given.get("fail_fast") else {}
@@ -192,13 +195,9 @@ def sample_changes(given: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def suite_file(suite: Path) -> Path:
-    """The suite's file, when its directory was named."""
-    return suite / "suite.yaml" if suite.is_dir() else suite
-
-
 def scenario_of(scenario: Path | None, suite: Path | None) -> Path:
     """The scenario that was named, or the suite's own. Raises `SpecError`."""
+    from podctl.learn.library import suite_file
     from podctl.spec.load import load_suite
 
     if scenario is not None:

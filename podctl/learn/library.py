@@ -16,7 +16,7 @@ from podctl.spec.suite import Case, Suite, cases_directory
 from podctl.spec.writing import yaml_text
 from podctl.tickets.files import write_whole
 
-_HEAD = "# A case that podctl learn wrote. State and reference may be edited until it is accepted: podctl learn accept {name}\n"
+_HEAD = "# A case that podctl learn wrote. State and reference may be edited until it is accepted: podctl learn accept FILE --by NAME\n"
 _SUITE = "# Written by podctl learn: reviewed cases are run by podctl run --suite {name}\n"
 
 
@@ -57,7 +57,7 @@ def case_text(case: Case, path: Path) -> bytes:
     """The file as it is to be. Raises ValueError for what podctl would not read back as it is, such as text with a NUL."""
     value = case.model_dump(mode="json", exclude_defaults=True)
     value["review"] = {"status": case.review.status, **value.get("review", {})}
-    head = _HEAD.format(name=printable(path.name)) if case.review.status == "proposed" else ""
+    head = _HEAD if case.review.status == "proposed" else ""
     try:
         data = (head + yaml_text({name: value[name] for name in Case.model_fields if name in value})).encode()
         if len(data) > MAX_FILE:
