@@ -134,7 +134,7 @@ class ToolDoor:
         hello = {
             "protocolVersion": offered if offered in HANDSHAKE_PROTOCOL_VERSIONS else LATEST_HANDSHAKE_VERSION,
             "capabilities": {"tools": {}},
-            "serverInfo": session.upstream.hello["serverInfo"],
+            "serverInfo": {key: clipped(session.upstream.hello["serverInfo"][key], 200) for key in ("name", "version")},
         }
         if "instructions" in session.upstream.hello:
             hello["instructions"] = session.upstream.hello["instructions"]
@@ -145,6 +145,7 @@ class ToolDoor:
             return jsonrpc.result(id, {})
         try:
             if message.method == "tools/list":
+                use.count("list")
                 await use.refresh(session)
                 return jsonrpc.result(id, {"tools": use.shown(session)})
             if message.method == "tools/call":
@@ -152,6 +153,8 @@ class ToolDoor:
                 if tool in (toolproposals.PROPOSE, toolproposals.APPROVAL) and use.attempt.desk is not None:
                     return jsonrpc.result(id, await _proposed(tool, arguments, use.attempt.desk, use, session))
                 return jsonrpc.result(id, await _called(tool, arguments, use, session))
+        except NotUsed as why:
+            return jsonrpc.error(id, jsonrpc.INTERNAL_ERROR, why.text)
         except ServerRefused as error:
             return jsonrpc.error(id, error.code, error.message, error.data)
         except ServerFailed as error:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mcp import types
 
@@ -56,7 +57,7 @@ class ServerUse:
         self.sessions: dict[str, Session] = {}
         self._dial = dial
         self._beginning = 0
-        self._calls = 0
+        self._counts: Counter[str] = Counter()
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._digests: dict[str, str] | None = None
         self._lists = 0
@@ -179,13 +180,17 @@ class ServerUse:
             return Decision(True, "ai-writable", "")
         return self.attempt.decider.use(self.attempt.granted.agent, self.server, tool)
 
-    async def use(self, session: Session, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The server's result, of a call that was decided on. Raises `NotUsed`, `ServerFailed`, `ServerRefused`."""
-        if self._calls >= self.settings.calls:
-            why = f"podctl_limit: an attempt may call {self.server} {self.settings.calls} times"
+    def count(self, verb: Literal["call", "list"]) -> None:
+        """One request more that the server has to answer. Raises `NotUsed`."""
+        if self._counts[verb] >= self.settings.calls:
+            why = f"podctl_limit: an attempt may {verb} {self.server} {self.settings.calls} times"
             self.attempt.refuse(f"mcp {self.server}", why)
             raise NotUsed("limit", why)
-        self._calls += 1
+        self._counts[verb] += 1
+
+    async def use(self, session: Session, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The server's result, of a call that was decided on. Raises `NotUsed`, `ServerFailed`, `ServerRefused`."""
+        self.count("call")
         async with self._room:
             if tool not in session.tools:
                 await self.refresh(session)

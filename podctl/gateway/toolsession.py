@@ -62,6 +62,7 @@ class ToolSession:
         self._ready = asyncio.Event()
         self._leave = asyncio.Event()
         self._why = ""
+        self._unasked = 0  # bytes on a line's connection since the last request
         self._status = 0  # of the last answer of HTTP
         self.hello: dict[str, Any] = {}
         self.task: asyncio.Task[None] | None = None
@@ -80,15 +81,19 @@ class ToolSession:
         except TimeoutError:
             await self.end()
             raise ServerFailed("timeout", f"no answer within {self._settings.seconds:g} s") from None
+        except asyncio.CancelledError:
+            self.task.cancel()
+            raise
         finally:
             waiting.cancel()
         if not self._ready.is_set():
-            self._raise_failure()
+            raise ServerFailed("down", self._why or "the session could not begin")
 
     async def request(self, request: types.ClientRequest) -> dict[str, Any]:
         """The server's result as it came, of the shape that the protocol has. Raises `ServerFailed`, `ServerRefused`."""
         if self._session is None or self.task is None or self.task.done():
             raise ServerFailed("down", self._why or "the session is over")
+        self._unasked = 0
         asked = asyncio.create_task(self._session.send_request(request, _RAW))  # type: ignore[type-var]
         try:
             async with asyncio.timeout(self._settings.seconds):
@@ -116,9 +121,6 @@ class ToolSession:
             await asyncio.wait({self.task}, timeout=_GOODBYE)
             self.task.cancel()
 
-    def _raise_failure(self) -> None:
-        raise ServerFailed("down", self._why or "the session could not begin")
-
     async def _run(self, client: types.Implementation) -> None:
         try:
             streams = self._http() if self._settings.transport == "http" else self._lines()
@@ -142,7 +144,7 @@ class ToolSession:
         try:
             port = self._target[1] if not isinstance(self._target, str) else 80
             client = httpx2.AsyncClient(
-                transport=_Bounded(link, self._settings.bytes, self._answered),
+                transport=_Bounded(link, self._settings, self._answered),
                 timeout=None,
                 headers={"accept-encoding": "identity"},
             )
@@ -181,11 +183,14 @@ class ToolSession:
         async with heard:
             try:
                 while line := await reader.readline():
+                    self._unasked += len(line)
+                    if self._unasked > 2 * self._settings.bytes:
+                        raise ValueError
                     with contextlib.suppress(ValidationError):  # what a server prints besides is no message
                         await heard.send(SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False)))
                 self._why = self._why or "the server ended"
             except ValueError:
-                self._why = f"the server sent a line of more than {self._settings.bytes} bytes"
+                self._why = f"the server sent a message of more than {self._settings.bytes} bytes, or too much unasked"
             except OSError as error:
                 self._why = _network(error)
             finally:
@@ -200,18 +205,21 @@ async def _tell(told: Any, writer: asyncio.StreamWriter) -> None:
 
 
 class _Bounded(httpx2.AsyncBaseTransport):
-    """Requests of the official client over the pod's link; an answer that is longer than ``most`` bytes breaks off."""
+    """Requests of the official client over the pod's link; an answer that is too long, or takes too long, breaks off."""
 
-    def __init__(self, link: ServiceLink, most: int, answered: Callable[[int], None]) -> None:
-        self._link, self._most, self._answered = link, most, answered
+    def __init__(self, link: ServiceLink, settings: ToolServer, answered: Callable[[int], None]) -> None:
+        self._link, self._settings, self._answered = link, settings, answered
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if request.method == "GET" and "last-event-id" not in request.headers:
-            # The stream by which a server asks and tells by itself: nothing of it passes.
+        if request.method == "GET":
+            # A stream by which a server asks and tells by itself, or one that is taken up again: as often as the server likes.
             return httpx2.Response(405, request=request)
         body = await request.aread()
+        deadline = asyncio.get_running_loop().time() + self._settings.seconds
         try:
-            answer = await self._link.send(request.method, request.url.raw_path.decode("ascii"), dict(request.headers), body)
+            async with asyncio.timeout_at(deadline):
+                path = request.url.raw_path.decode("ascii")
+                answer = await self._link.send(request.method, path, dict(request.headers), body)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise httpx2.ConnectError(_network(error)) from None
         self._answered(answer.status)
@@ -219,23 +227,30 @@ class _Bounded(httpx2.AsyncBaseTransport):
             answer.close()
             raise httpx2.ReadError("the answer is compressed, which was not asked for")
         headers = [(name, value) for name, value in answer.headers.items() if name.lower() != "transfer-encoding"]
-        return httpx2.Response(answer.status, headers=headers, stream=_Answer(answer, self._most), request=request)
+        stream = _Answer(answer, self._settings.bytes, deadline)
+        return httpx2.Response(answer.status, headers=headers, stream=stream, request=request)
 
 
 class _Answer(httpx2.AsyncByteStream):
-    def __init__(self, answer: aiohttp.ClientResponse, most: int) -> None:
-        self._answer, self._most = answer, most
+    """At most ``most`` bytes, until ``deadline`` on the loop's clock."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, most: int, deadline: float) -> None:
+        self._answer, self._most, self._deadline = answer, most, deadline
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
         try:
-            async for chunk in self._answer.content.iter_any():
+            while chunk := await self._next():
                 size += len(chunk)
                 if size > self._most:
                     raise httpx2.ReadError(f"the answer is longer than {self._most} bytes")
                 yield chunk
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise httpx2.ReadError(_network(error)) from None
+
+    async def _next(self) -> bytes:
+        async with asyncio.timeout_at(self._deadline):
+            return await self._answer.content.readany()
 
     async def aclose(self) -> None:
         self._answer.close()

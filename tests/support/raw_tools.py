@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ class RawServer:
     bodies: list[bytes] = field(default_factory=list)
     tools: list[dict[str, Any]] = field(default_factory=list)
     pages: int = 0
+    streams: int = 0
     lists: int = 0
 
     def tool(self, *names: str, **more: Any) -> None:
@@ -37,6 +39,12 @@ def raw_server() -> Iterator[RawServer]:
 
         def log_message(self, format: str, *arguments: Any) -> None:
             pass
+
+        def do_GET(self) -> None:
+            found.streams += 1
+            self.stream()
+            self.wfile.write(b"id: 2\nretry: 0\ndata: \n\n")
+            self.close_connection = True
 
         def do_DELETE(self) -> None:
             self.say(b"", 204)
@@ -81,6 +89,15 @@ def raw_server() -> Iterator[RawServer]:
                 self.say(b"\x1f\x8b" + bytes(100), extra="Content-Encoding: gzip\r\n")
             elif name == "elsewhere":
                 self.wfile.write(b"HTTP/1.1 307 There\r\nLocation: http://127.0.0.1:1/mcp\r\nContent-Length: 0\r\n\r\n")
+            elif name == "resumes":
+                self.stream()
+                self.wfile.write(b"id: 1\nretry: 0\ndata: \n\n")
+                self.close_connection = True
+            elif name == "drips":
+                self.stream()
+                for _ in range(200):
+                    self.wfile.write(b": still there\n\n")
+                    time.sleep(0.1)
             elif name == "silent":
                 self.stream()
                 threading.Event().wait(20)

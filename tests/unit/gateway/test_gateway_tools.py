@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
-from raw_tools import raw_server
+from raw_tools import INFO, raw_server
 
 import podctl.backends
 from podctl.boundary.policies import policies_of
@@ -263,19 +263,25 @@ def test_a_route_names_what_is_called_and_the_boundary_decides_on_that(tmp_path:
 # ---- hostile servers ----
 
 HOSTILE = ("endless", "huge", "deep", "stranger", "notjson", "wrongshape", "compressed", "elsewhere", "silent", "dies")
+LASTING = ("resumes", "drips")
 
 
 def test_a_hostile_server_costs_one_call_and_no_more(tmp_path: Path) -> None:
     def try_all(agent: Agent) -> None:
-        for name in HOSTILE:
+        for name in (*HOSTILE, *LASTING):
             began = time.monotonic()
             _, said = agent.call(name)
             why = said["result"]["content"][0]["text"] if "result" in said else said["error"]["message"]
-            assert why.startswith("podctl_") or (name == "elsewhere" and "not followed" in why), (name, why)
+            said_so = {"elsewhere": "not followed", "resumes": "exhausted"}.get(name, "podctl_")
+            assert why.startswith("podctl_") or said_so in why, (name, why)
             assert time.monotonic() - began < 5, name
-            if agent.call("plain")[0] == 404:  # the session is over, and an agent that begins anew goes on
-                agent.begin()
-            assert agent.call("plain")[1]["result"] == {"content": [{"type": "text", "text": "done"}]}, f"after {name}"
+            for _ in range(3):
+                status, said = agent.call("plain")
+                if status == 404:  # the session is over, and an agent that begins anew goes on
+                    agent.begin()
+                elif "podctl_" not in str(said):
+                    break
+            assert said.get("result") == {"content": [{"type": "text", "text": "done"}]}, f"after {name}: {said}"
         assert "result" in agent.call("asks")[1]
         refused = {"code": -32099, "message": "not today", "data": {"why": "sunday"}}
         said = agent.call("refuses")[1]
@@ -283,15 +289,49 @@ def test_a_hostile_server_costs_one_call_and_no_more(tmp_path: Path) -> None:
 
     async def work(rig: Rig) -> None:
         with raw_server() as raw:
-            raw.tool(*HOSTILE, "asks", "refuses", "plain")
+            raw.tool(*HOSTILE, *LASTING, "asks", "refuses", "plain")
             await rig.open_pod({"raw": ("mcp", ("127.0.0.1", raw.port))})
             await rig.open(policies=boundary(raw="ai-writable"), servers={"raw": ToolServer(seconds=1)})
             await asyncio.to_thread(try_all, await asyncio.to_thread(Agent, rig.ports["raw"]))
             answers = [json.loads(body) for body in raw.bodies if b'"method"' not in body]
             assert [answer["id"] for answer in answers if "error" in answer] == [5], "what the server asked was refused"
-            assert len(answers) == 1
+            assert len(answers) == 1 and raw.streams == 0
             _, records = await rig.close()
             assert max(len(json.dumps(record.data)) for record in records) < 64 * 1024
+
+    asyncio.run(rigged(tmp_path, work))
+
+
+def test_a_server_on_standard_output_that_never_ends_is_left(tmp_path: Path) -> None:
+    """Lines that are no messages, unasked: heard up to a bound, not for as long as the attempt lasts."""
+    sent = {"bytes": 0}
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for result in ({"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": INFO}, {"tools": []}):
+            while "id" not in (asked := json.loads(await reader.readline())):
+                pass
+            writer.write(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}).encode() + b"\n")
+        try:
+            while True:
+                writer.write(b"x" * 1023 + b"\n")
+                await writer.drain()
+                sent["bytes"] += 1024
+        except OSError:
+            writer.close()
+
+    async def work(rig: Rig) -> None:
+        server = await asyncio.start_server(flood, "127.0.0.1")
+        await rig.open_pod({"raw": ("mcp", server.sockets[0].getsockname()[:2])})
+        settings = ToolServer(transport="stdio", seconds=3, bytes=100_000)
+        await rig.open(policies=boundary(raw="read"), servers={"raw": settings})
+        agent = await asyncio.to_thread(Agent, rig.ports["raw"])
+        for _ in range(50):
+            status, _ = await asyncio.to_thread(agent.send, b'{"jsonrpc":"2.0","id":1,"method":"ping"}')
+            if status == 404:
+                break
+            await asyncio.sleep(0.05)
+        assert status == 404 and sent["bytes"] < 20_000_000
+        server.close()
 
     asyncio.run(rigged(tmp_path, work))
 
