@@ -134,7 +134,7 @@ def test_a_sandbox_without_a_protection_fails_its_checks(state: State, sound: di
 
 
 def test_a_role_and_an_attempt_with_too_many_rights_fail_their_checks(state: State) -> None:
-    """The agent's role is made a superuser, its list of services is empty and its tools are all open, in a pod that is otherwise sound."""
+    """The agent's role is made a superuser, no service is left out, no tool and no approval asked for, in an otherwise sound pod."""
 
     async def look() -> tuple[dict[str, Result], int, int]:
         world = LocalWorld(state)
@@ -143,6 +143,7 @@ def test_a_role_and_an_attempt_with_too_many_rights_fail_their_checks(state: Sta
                 pod = made.tested
                 await pod.end()
                 pod.services, pod.tools = (), {"desk": "read"}
+                pod.routes = {**pod.routes, "echo": {"GET /word": "read", "POST /paid": "ai-writable"}}
                 await pod.begin()
                 admin = await connect(world.conninfo(pod.id))
                 await admin.execute(f"ALTER ROLE {pod.role} SUPERUSER CONNECTION LIMIT -1".encode())
@@ -172,6 +173,7 @@ def test_a_role_and_an_attempt_with_too_many_rights_fail_their_checks(state: Sta
         "sql-connection-flood",
         "gateway-service-list",
         "gateway-tool",
+        "gateway-approval",
     } <= failed
     assert not {"sql-superuser", "gateway-forged-key"} & failed
     assert (forked, held) == (300, 256), "with higher limits the programs take more than the suite allows"

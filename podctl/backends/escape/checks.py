@@ -93,6 +93,7 @@ CHECKS: dict[str, str] = {
     "gateway-service-list": "call a service outside its list",
     "gateway-route": "call a route that the boundary does not list, however it is written",
     "gateway-tool": "call a tool of an MCP server that the boundary does not list, however it is asked for",
+    "gateway-approval": "do what needs an approval without one, otherwise than approved, or twice",
     "gateway-detour": "reach another service through an allowed one's door",
     "gateway-resolver": "make the gateway resolve a name, which would carry data out by DNS",
     "gateway-no-proxy": "use the gateway as a proxy or a tunnel",

@@ -135,6 +135,45 @@ def route(plan: Plan) -> Seen:
     return bool(through), f"let through: {', '.join(through)}" if through else how, *_allowed(plan)
 
 
+def approval(plan: Plan) -> Seen:
+    """The boundary only recommends it; a rule approves small amounts, a person one large amount once."""
+    gateway, paid = tuple(plan["gateway"]), plan["paid_word"]
+    small, large = plan["amounts"]
+
+    def propose(body: Any, wait: int = 1, **more: Any) -> tuple[int, str]:
+        asked = {"service": plan["service"], "method": "POST", "path": "/paid", "reason": "to escape", "body": body, **more}
+        return ask(gateway, "POST", "/approvals", asked, {"Prefer": f"wait={wait}"})
+
+    def poll(id: str, wait: int) -> str:
+        return ask(gateway, "GET", f"/approvals/{id}", None, {"Prefer": f"wait={wait}"})[1]
+
+    by_rule = propose({"amount": small})[1]
+    known = str(json.loads(by_rule).get("id"))
+    tries = {
+        "directly": ask(_service(plan), "POST", "/paid", {"amount": small}),
+        "directly, with what was approved": ask(_service(plan), "POST", "/paid", {"amount": small}, {"X-Approval": known}),
+        "of an amount that nobody approves": propose({"amount": small + 1}),
+        "with the amount twice": propose(f'{{"amount": {small}, "amount": {large - 1}}}'),
+        "with another amount behind it": propose(f'{{"amount": {small}}} {{"amount": {large - 1}}}'),
+        "as no number": propose({"amount": f"{small}e0"}),
+        "below nothing": propose({"amount": -1}),
+        "as a form": propose(f"amount={small}", headers={"content-type": "application/x-www-form-urlencoded"}),
+        "with its own answer": propose({"amount": small}, state="approved", answer="approved"),
+        "by another way to it": propose({"amount": small}, path="/word/../paid"),
+        "for people only": propose({"amount": small}, path="/people", method="GET"),
+    }
+    id = str(json.loads(propose({"amount": large}, wait=0)[1]).get("id"))
+    for method in ("POST", "PUT", "PATCH"):
+        tries[f"{method} to its own proposal"] = ask(gateway, method, f"/approvals/{id}", {"answer": "approved"})
+    by_person = poll(id, 10)
+    tries["the same again"] = propose({"amount": large}, wait=2)
+    tries["POST to what was approved"] = ask(gateway, "POST", f"/approvals/{id}", {"amount": large})
+    done = [what for what, (_, body) in tries.items() if paid in body or plan["people_word"] in body]
+    how = f"done: {', '.join(done)}" if done else ", ".join(f"{what}: {status}" for what, (status, _) in tries.items())
+    works = paid in by_rule and paid in by_person
+    return bool(done), how, works, "what was approved was carried out" if works else f"a rule: {by_rule}; a person: {by_person}"
+
+
 def detour(plan: Plan) -> Seen:
     """Requests to the allowed service that name another place."""
     forbidden = f"{plan['forbidden_address']}:{plan['forbidden_port']}"
@@ -240,6 +279,7 @@ PROBES = {
     "gateway-service-list": service_list,
     "gateway-route": route,
     "gateway-tool": tool,
+    "gateway-approval": approval,
     "gateway-detour": detour,
     "gateway-resolver": resolver,
     "gateway-no-proxy": no_proxy,

@@ -15,6 +15,7 @@ from typing import Any
 
 from podctl.backends.base import Exit
 from podctl.backends.directory import own_directory
+from podctl.backends.escape.approver import Approver
 from podctl.backends.escape.bench import MEBIBYTE, Bench, bench
 from podctl.backends.escape.checks import Control, Result, complete, judge, judge_report, kernel_controls
 from podctl.backends.escape.traps import Traps, planted
@@ -71,7 +72,13 @@ async def _looks(made: Bench, traps: Traps) -> list[Result]:
     own = await made.probe(made.neighbour, ["probes_neighbour"], await made.plan(made.neighbour, traps, DECOY))
     for name, (_, _, works, told) in own.items():
         host[name] = Control(bool(works), str(told)).beside(host.get(name))
-    report = await made.probe(made.tested, MODULES, plan)
+    person = Approver(made.tested)
+    answering = asyncio.create_task(person.answer())
+    try:
+        report = await made.probe(made.tested, MODULES, plan)
+    finally:
+        answering.cancel()
+        await asyncio.wait([answering])
     key_used = any(traps.provider_key in key for key in traps.keys_seen)
     for name in ("provider-key", "gateway-echoed-key"):
         host[name] = Control(key_used, "the provider was sent the real key" if key_used else "the provider saw no key")
@@ -79,6 +86,8 @@ async def _looks(made: Bench, traps: Traps) -> list[Result]:
     token = traps.token.encode()
     if any(token in datagram for datagram in [*traps.datagrams, await made.world.datagrams()]):
         results["udp-outside"] = Result("udp-outside", "FAIL", "a datagram reached a listener outside")
+    if "gateway-approval" in results:
+        results["gateway-approval"] = person.judged(results["gateway-approval"])
     record = resolved_by_gateway(made.tested.evidence.read_text(), traps.token)
     if record:
         results["gateway-resolver"] = Result("gateway-resolver", "FAIL", record)
