@@ -114,9 +114,12 @@ def watch_command(run: str | None, key: Path | None, store: StorePlace) -> int:
             seen.add(question.id)
             click.echo("\n".join(_shown(question)))
             if asks:
-                said = click.prompt("approve, deny or skip", type=click.Choice(["a", "d", "s"]), default="s", err=True)
+                # A long body pushed what it is off the screen.
+                asked = f"{_what(question)}\n  approve, deny or skip"
+                said = click.prompt(asked, type=click.Choice(["a", "d", "s"]), default="s", err=True)
                 if said != "s":
                     _answer_told(question.id, "approved" if said == "a" else "denied", key, store)
+                click.echo()
             else:
                 click.echo(f"podctl approvals approve {question.id[:12]}, or deny\n")
         time.sleep(_POLL_S)

@@ -8,8 +8,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from asked import SETTING, ask
+from project import Project
 from sqlalchemy import create_engine, insert, text
 
+from podctl.approvals.actions import digest_of
+from podctl.approvals.grants import Expected, verify
 from podctl.clock import ManualClock
 from podctl.evidence.causes import Cause
 from podctl.evidence.owner import Owner
@@ -19,6 +23,7 @@ from podctl.evidence.shared import PIECE
 from podctl.evidence.store import RunLost, Store
 from podctl.evidence.store_problems import StoreProblem
 from podctl.evidence.store_rows import Planned
+from podctl.signing import make_key
 
 ELSEWHERE = replace(Owner.current(), host="elsewhere", boot_id="another")
 
@@ -219,3 +224,22 @@ def test_links_are_not_followed(here: Store, there: Store, tmp_path: Path) -> No
     (directory / "directory").symlink_to(tmp_path)
     here.keep_files("r-1")
     assert seen(there) == {}
+
+
+def test_a_person_elsewhere_answers_what_is_asked_here(here: Store, url: str, tmp_path: Path) -> None:
+    """Another directory, another state of podctl's, a process of its own: all that both have is the database."""
+    alice = make_key(tmp_path / "alice.pem")
+    question = ask(here, alice.public)
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere, own = Project(tmp_path / "elsewhere"), {"PODCTL_STORE": url, "PODCTL_STATE": str(tmp_path / "state")}
+    shown = elsewhere.podctl("approvals", "show", "1111", **own)
+    assert shown.returncode == 0 and '{"amount":5}' in shown.stdout, shown.stderr
+    done = elsewhere.podctl("approvals", "approve", "1111", "--key", str(tmp_path / "alice.pem"), **own)
+    assert done.returncode == 0, done.stderr
+    late = elsewhere.podctl("approvals", "deny", "1111", "--key", str(tmp_path / "alice.pem"), **own)
+    assert late.returncode == 3 and "[proposal-over]" in late.stderr
+    [(proposal, envelope)] = here.take_answers("r-1")
+    expected = Expected(question.id, digest_of(question.asked), SETTING.attempt, SETTING.pod, {"alice": alice.public}, {})
+    name, grant = verify(envelope, expected, question.asked_ns / 1e9)
+    assert (proposal, name, grant.answer) == (question.id, "alice", "approved")
+    assert here.take_answers("r-1") == [], "given out once"
