@@ -11,6 +11,7 @@ from podctl.reports.text import visible
 from podctl.reports.wording import (
     VERDICT_GLYPH,
     VERDICT_WORD,
+    approvals_text,
     attribution_lines,
     cost_text,
     fidelity_text,
@@ -122,6 +123,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _failures(report)
     if summary.infrastructure:
         yield f"{plural(summary.infrastructure, 'attempt')} ended by infrastructure ({percent(summary.infrastructure_share)}), apart from these figures."
+        yield ""
+    if report.approvals is not None:
+        yield f"Approvals: {prose(approvals_text(report.approvals))}"
         yield ""
     for note in report.notes[:10]:
         yield f"- {prose(note)}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from example_run import attempts, example_comparison, info, run_saying
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from podctl.evidence.approvals import ApprovalCounts
 from podctl.evidence.results import RunResult
 from podctl.reports.markdown import MAX_CHARACTERS, marker, prose, quoted, render_markdown
 from podctl.reports.model import build_report
@@ -112,3 +114,13 @@ def test_simulated_and_passing() -> None:
     page = render_markdown(build_report(RunResult(info(simulated=True), "finished", tuple(attempts(3)), "pass")))
     assert "(SIMULATED)" in page
     assert "failed tickets" not in page
+
+
+def test_who_approved_is_said_with_what_was_simulated() -> None:
+    counts = ApprovalCounts(proposed=2, approved=1, denied=1, executed=1, simulated=1, people=1, people_s=30, attention_s=60)
+    first, *others = attempts(3)
+    run = RunResult(info(), "finished", (replace(first, approvals=counts), *others), "pass")
+    [told] = [line for line in render_markdown(build_report(run)).splitlines() if line.startswith("Approvals: ")]
+    assert "2 proposals: 1 approved, 1 denied" in told and "1 answer simulated by rules" in told
+    assert "1 answer by people, after 30.0 s on average" in told
+    assert "Approvals" not in render_markdown(build_report(replace(run, attempts=tuple(others))))
