@@ -12,6 +12,7 @@ from pathlib import Path
 from podctl.errors import SpecError
 from podctl.spec import placeholders
 from podctl.spec.capture import Capture
+from podctl.spec.chaos import Chaos
 from podctl.spec.checks_approvals import check_rules
 from podctl.spec.checks_boundary import check_boundary_file
 from podctl.spec.ladder import Ladder
@@ -96,6 +97,9 @@ def check(document: Document, model: type[Model], replaced: Collection[str] = ()
         report.path(document.root.get("scenario"), "file")
         for _, key in document.root.mapping("reviewers").values():
             report.path(key, "file", "podctl audit key show prints a public key")
+    elif model is Chaos:
+        for _, fault in document.root.mapping("faults").values():
+            report.path(fault.get("sql"), "file", "SQL that is applied while the agent works")
     elif model is Ladder:
         for _, key in document.root.mapping("people").values():
             report.path(key, "file", "podctl audit key show prints a public key")

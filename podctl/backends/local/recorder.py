@@ -38,7 +38,7 @@ ALL_ARGUMENT_BYTES = 4 * 2**20
 #: Listening sockets that are told.
 SOCKETS = 50
 #: Seconds between two looks at them.
-LISTEN_S = 0.05
+LISTEN_S, PAUSE_S = 0.05, 0.01
 #: Address, port.
 Socket = tuple[str, int]
 
@@ -156,7 +156,7 @@ class Recorder:
         self.arguments_left = ALL_ARGUMENT_BYTES
         self.doors: set[Socket] = set()  # the gateway's, which listen there before the agent begins
         self.listening: set[Socket] = set()
-        self.hearing = False
+        self.hearing, self.heard = False, 0.0
 
     def attach(self) -> None:
         """Raises OSError when the kernel refuses."""
@@ -215,13 +215,14 @@ class Recorder:
             self._meet(child, self.process_of[task])
 
     def _hear(self) -> None:
-        if self.total and self.ears is not None and not self.hearing and len(self.listening) < SOCKETS:
+        soon = time.monotonic() - self.heard < PAUSE_S  # many that end at once are looked at once
+        if self.total and self.ears is not None and not self.hearing and not soon and len(self.listening) < SOCKETS:
             self.hearing = True  # a look may come in the midst of another
             try:
                 self.listening |= self.ears.listening() - self.doors
             except OSError:
                 self.ears = None
-            self.hearing = False
+            self.hearing, self.heard = False, time.monotonic()
 
     def listen_often(self) -> None:
         """Also between the ends of processes: a program that ends in good order closes its sockets first."""
