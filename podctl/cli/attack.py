@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from podctl.evidence.store_read import StorePlace
     from podctl.spec.attack import Attack
 
+#: Characters of a name, less those of what is put behind it.
+_NAME = 35
 #: Texts that --list prints.
 _LISTED = 200
 
@@ -83,11 +85,16 @@ def _attack(given: dict[str, Any]) -> Attack:
     from podctl.spec.base import API_VERSION
     from podctl.spec.load import load_model
 
-    attack = (
-        Attack(apiVersion=API_VERSION, kind="Attack", name="attack")
-        if given["file"] is None
-        else load_model(given["file"], Attack)
-    )
+    own = Attack(apiVersion=API_VERSION, kind="Attack", name="attack")
+    attack = own if given["file"] is None else load_model(given["file"], Attack)
+    if attack is not own and attack.name == own.name:
+        raise SpecError(
+            f"an attack of yours cannot be called {own.name}",
+            code="attack-name",
+            cause="podctl's own campaign is, and ladders of trust ask for it by that name",
+            unchanged="nothing was made",
+            hint=f"give {given['file']} another name",
+        )
     for option, name, known in (("--set", "sets", Set), ("--carrier", "carriers", Carrier), ("--place", "places", Place)):
         wrong = [one for one in given[name] if one not in get_args(known)]
         if wrong:
@@ -95,6 +102,8 @@ def _attack(given: dict[str, Any]) -> Attack:
     changed = {name: given[name] for name in ("sets", "goals", "carriers", "places") if given[name]}
     changed |= {name: given[name] for name in ("per_ticket", "twins") if given[name] is not None}
     changed |= {"seed": given["attack_seed"]} if given["attack_seed"] is not None else {}
+    if given["goals"] or given["carriers"] or given["places"] or not {*attack.sets} <= {*changed.get("sets", attack.sets)}:
+        changed["name"] = f"{attack.name[:_NAME]}-part"  # what a ladder asks for by its name is the whole
     try:
         return Attack.model_validate({**attack.model_dump(exclude_unset=True), **changed})
     except ValidationError as error:
@@ -125,4 +134,5 @@ def _show(prepared: Prepared) -> None:
     scenario, plain = prepared.bundle.scenario, len(prepared.planned) - len(varied)
     most = min(prepared.run_dollars, scenario.limits.dollars * len(prepared.planned))
     cost = "" if scenario.model.mode == "none" else f", at most {dollars(most)} for models"
-    click.echo(f"{plain} plain attempts and {len(varied)} with something planted{cost}; nothing was made")
+    name = "" if prepared.campaign is None else prepared.campaign.name
+    click.echo(f"campaign {name}: {plain} plain attempts and {len(varied)} with something planted{cost}; nothing was made")

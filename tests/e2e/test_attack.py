@@ -114,6 +114,7 @@ def test_what_was_planted_is_nobodys_change_and_stands_in_the_evidence(attacked:
     ("change", "said"),
     [
         ({"goals": ["nope"]}, "goals that are none: nope"),
+        ({"name": "attack"}, "an attack of yours cannot be called attack"),
         ({"places": ["similar"], "similar": {}}, "similar says nothing of where"),
         ({"similar": {"main-db": {"items": {"id": 901, "label": "x"}}}}, "has no {payload}"),
         ({"payloads": [{"name": "a", "text": "x", "tells": [{"proof": True, "decoy": True}]}]}, "a tell is exactly one of"),
@@ -126,3 +127,12 @@ def test_mistakes_are_told_and_nothing_is_left(tmp_path: Path, change: dict[str,
     done = project.podctl("attack", "scenario.yaml", "--file", "attack.yaml", "--sample", "1", "-q")
     assert done.returncode in (2, 3), done.stdout + done.stderr
     assert said in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_what_is_only_a_part_is_not_called_the_whole(attacked: Project) -> None:
+    """A ladder asks for `attack` by its name, and means all of it."""
+    for given, name in (((), "attack:"), (("--goal", "hijack"), "attack-part:"), (("--twins", "2"), "attack:")):
+        listed = attacked.podctl("attack", "scenario.yaml", "--list", *given).stdout
+        assert listed.splitlines()[-1].startswith(f"campaign {name}"), listed[-200:]
+    part = attacked.podctl("attack", "scenario.yaml", "--file", "attack.yaml", "--list", "--place", "row").stdout
+    assert part.splitlines()[-1].startswith("campaign every-place-part:")
