@@ -126,6 +126,25 @@ def test_what_is_picked(project: Project, what: str, committed: bool) -> None:
     assert sorted(names(picked(project))) == sorted(expected)
 
 
+def test_a_component_and_a_case_are_files_of_whoever_uses_them(project: Project) -> None:
+    root = project.root
+    part = {"apiVersion": "podctl/v1", "kind": "Component", "name": "checks", "content": [{"kind": "state"}]}
+    write(root / "checks.yaml", part)
+    write(root / "scenario.yaml", changed(root / "scenario.yaml", checks=[{"use": "checks.yaml"}]))
+    suite = {"apiVersion": "podctl/v1", "kind": "Suite", "name": "s", "scenario": "../second.yaml"}
+    (root / "suite" / "cases").mkdir(parents=True)
+    write(root / "suite" / "suite.yaml", suite)
+    write(root / "second.yaml", changed(root / "second.yaml", tickets="suite/suite.yaml"))
+    commit(root)
+    git(root, "branch", "-f", "main")
+    write(root / "checks.yaml", {**part, "content": [{"kind": "state", "name": "rows"}]})
+    assert names(picked(project)) == [AROUND_SMALL]
+    origin = {"kind": "incident", "why": "w", "learned": "now", "by": "ana"}
+    case = {"apiVersion": "podctl/v1", "kind": "Case", "name": "t9", "ticket": {"id": "t9"}, "origin": origin}
+    write(root / "suite" / "cases" / "t9.yaml", case)
+    assert sorted(names(picked(project))) == [AROUND_SECOND, AROUND_SMALL]
+
+
 def test_an_agent_that_nobody_uses_is_named(project: Project) -> None:
     write(project.root / "stray.yaml", changed(project.root / "other.yaml", name="stray"))
     found = picked(project)
