@@ -213,6 +213,7 @@ def elsewhere() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
+@pytest.mark.campaign
 def test_gitlab_runs_it_in_one_job_or_in_several(remote: Path, tmp_path: Path, elsewhere: Path) -> None:
     base = clone(remote, tmp_path / "w", "better")
     given = {"CI_MERGE_REQUEST_DIFF_BASE_SHA": base, "PODCTL_INSTALL": "", "PATH": shim(tmp_path / "bin")}

@@ -24,7 +24,7 @@ class References(html.parser.HTMLParser):
 
 def test_the_demo_compares_two_versions_and_shows_the_difference(tmp_path: Path) -> None:
     project = Project(tmp_path)
-    finished = project.podctl("demo", "shop", "--sample", "36", "-q", timeout=400)
+    finished = project.podctl("demo", "shop", "--sample", "18", "-q", timeout=400)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     shop = Project(tmp_path / "shop")
     result = shop.run()
@@ -51,7 +51,7 @@ def test_the_demo_compares_two_versions_and_shows_the_difference(tmp_path: Path)
     assert "amount" in shop.podctl("diff", "latest", failed.ticket).stdout
     for form in ("otlp", "atif"):
         assert shop.podctl("export", "latest", "--format", form, "--out", form).returncode == 0
-        assert len(list((shop.root / form).iterdir())) == 36
+        assert len(list((shop.root / form).iterdir())) == 18
     trajectory = json.loads((shop.root / "atif" / f"{failed.id}.atif.json").read_text())
     assert trajectory["schema_version"] == "ATIF-v1.8"
     assert shop.podctl("export", "latest", "--format", "junit", "--out", "junit.xml").returncode == 0

@@ -25,9 +25,12 @@ json.dump({"status": "done", "output": {"id": ticket["id"]}}, open("result.json"
 """
 
 
+TICKETS = 6
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    tickets = [ticket(f"t{number}", changes=[relabel(1, "seen")]) for number in range(8)]
+    tickets = [ticket(f"t{number}", changes=[relabel(1, "seen")]) for number in range(TICKETS)]
     return make_project(tmp_path / "p", agent=AGENT, tickets=tickets, scenario={"run": {"pods": 2, "seed": 3}})
 
 
@@ -76,7 +79,7 @@ def test_a_run_under_nohup_outlives_its_terminal(project: Project) -> None:
     running.send_signal(signal.SIGHUP)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 0, said
-    assert len(project.run().attempts) == 8
+    assert len(project.run().attempts) == TICKETS
 
 
 def test_a_killed_run_is_swept_and_resumed_without_doing_anything_twice(project: Project) -> None:
@@ -86,7 +89,7 @@ def test_a_killed_run_is_swept_and_resumed_without_doing_anything_twice(project:
     running.communicate()
     began = project.run()
     before = {attempt.id: attempt for attempt in began.attempts}
-    assert 3 <= len(before) < 8
+    assert 3 <= len(before) < TICKETS
     mine = [record.id for record in State.open().records() if record.run == project.run().info.id]
     assert mine, "the kill left pods behind: otherwise this test proves nothing"
 
@@ -98,7 +101,7 @@ def test_a_killed_run_is_swept_and_resumed_without_doing_anything_twice(project:
     assert (began.info.resumed, result.info.resumed) == (False, True)
     assert result.info.controls == began.info.controls != {}
     assert set(result.info.digests) == {"scenario", "topology", "tickets", "boundary"}
-    assert len({attempt.id for attempt in result.attempts}) == len(result.attempts) == 8
+    assert len({attempt.id for attempt in result.attempts}) == len(result.attempts) == TICKETS
     for name, attempt in before.items():
         assert next(a for a in result.attempts if a.id == name) == attempt, "an attempt that had ended was made again"
     assert traces_of(result) == []

@@ -227,7 +227,7 @@ def test_what_an_agent_makes_of_a_failed_call_counts_only_when_it_is_right(tmp_p
 
 
 def test_a_recorded_run_repeats_with_the_provider_gone(tmp_path: Path, provider: Any) -> None:
-    project = project_for(tmp_path / "p", provider.server_port, mode="record", recordings="recordings")
+    project = project_for(tmp_path / "p", provider.server_port, texts=QUESTIONS[:2], mode="record", recordings="recordings")
     assert project.podctl("run", "scenario.yaml", "-q", **KEY).returncode == 0
     recorded = project.run()
     provider.shutdown()
