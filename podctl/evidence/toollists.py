@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from podctl.evidence.safe import printable
@@ -52,11 +52,14 @@ def digests_of(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def with_list(before: Iterable[ToolList], data: Mapping[str, Any]) -> tuple[ToolList, ...]:
-    """``before`` and one record ``tools.listed`` more; one that tells of a failure says nothing of tools."""
+    """``before`` and one record ``tools.listed`` more. Where no list ever came the digest is empty, and a finding says why."""
     lists = {one.server: one for one in before}
-    if "tools" in data:
-        server = str(data["server"])
-        earlier = lists.get(server, ToolList(server, ""))
+    server = str(data["server"])
+    earlier = lists.get(server, ToolList(server, ""))
+    if "tools" not in data:
+        why = f"gave the agent no session: {printable(str(data.get('error')), 160)}"
+        lists[server] = replace(earlier, findings=tuple(dict.fromkeys((*earlier.findings, why)))[:_KEPT])
+    else:
         said = [f"{printable(str(tool['name']), 60)}: {one}" for tool in data["tools"] for one in tool.get("findings", ())]
         changed = (*earlier.changed, *(printable(str(one), 160) for one in data.get("changed", ())))
         digest = hashlib.sha256(json.dumps(digests_of(data), sort_keys=True).encode()).hexdigest()
@@ -69,8 +72,9 @@ def lists_differ(before: Iterable[ToolList], after: Iterable[ToolList]) -> list[
     """Servers of both that listed something in one which they did in no attempt of the other."""
     known: dict[str, set[str]] = {}
     for one in before:
-        known.setdefault(one.server, set()).add(one.digest)
-    return sorted({one.server for one in after if one.server in known and one.digest not in known[one.server]})
+        if one.digest:
+            known.setdefault(one.server, set()).add(one.digest)
+    return sorted({one.server for one in after if one.digest and one.digest not in known.get(one.server, {one.digest})})
 
 
 def notices(lists: Iterable[tuple[str, ToolList]]) -> list[str]:
@@ -78,7 +82,7 @@ def notices(lists: Iterable[tuple[str, ToolList]]) -> list[str]:
     said: dict[str, dict[str, None]] = {}
     digests: dict[str, set[str]] = {}
     for ticket, one in lists:
-        digests.setdefault(one.server, set()).add(one.digest)
+        digests.setdefault(one.server, set()).update({one.digest} - {""})
         for change in one.changed:
             said.setdefault(f"{one.server} changed within an attempt: {change}", {})[ticket] = None
         for finding in one.findings:

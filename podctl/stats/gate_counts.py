@@ -76,7 +76,7 @@ def tools(case: Case) -> Asked | None:
     if case.gate.tools is None:
         return None
     required = "unchanged"
-    lists = [(attempt.ticket, one) for attempt in case.run.attempts for one in attempt.tool_lists]
+    lists = [(attempt.ticket, one) for attempt in case.run.attempts for one in attempt.tool_lists if one.digest]
     if not lists:
         return unknown("tools", required, "no MCP server listed its tools")
     digests: dict[str, set[str]] = {}
