@@ -6,8 +6,9 @@ from podctl.controller.likeness import likeness
 from podctl.controller.run import Prepared
 from podctl.pods.plan import PodSpec, steps
 from podctl.reports.wording import fidelity_text
+from podctl.spec.approvals import ApprovalRule
 from podctl.spec.boundary_rules import rules_of
-from podctl.stats.units import dollars, seconds
+from podctl.stats.units import dollars, percent, seconds
 
 #: Of each part of the fidelity so many facts, the worst first; reports have the others.
 _TOLD = 8
@@ -61,11 +62,21 @@ def forecast(prepared: Prepared) -> dict[str, list[str]]:
         for rule in rules_of(bundle.boundary)
         if rule.kind == "route" and rule.level != "human-only"
     ] or ["nothing"]
+    if scenario.approvals is not None:
+        facts["what the agent proposes is answered"] = [_answered(rule) for rule in scenario.approvals.rules]
     if bundle.boundary.exceptions:
         facts["exceptions to what is never ai-writable"] = [
             f"{one.of}: {one.reason}" + (f", until {one.expires}" if one.expires else "") for one in bundle.boundary.exceptions
         ]
     return facts
+
+
+def _answered(rule: ApprovalRule) -> str:
+    if rule.answer == "person":
+        return f"{rule.of}: by people, within {seconds(rule.timeout)}; denied where nobody can be asked"
+    share = "" if rule.share is None else f" {percent(rule.share)} of them"
+    by = f", by {', '.join(rule.when)}" if rule.when else ""
+    return f"{rule.of}: {rule.answer}{share}{by} (simulated)"
 
 
 def _writes(rule: object) -> list[str]:

@@ -50,6 +50,8 @@ def test_rules_answer_and_a_headless_run_asks_nobody(tmp_path: Path) -> None:
     approvals = {"people": {"alice": str(tmp_path / "alice.pub")}, "rules": [SMALL, {"answer": "person", "timeout": "10s"}]}
     tickets = [ticket("3", "small", [relabel(3, "small")]), ticket("9", "large")]
     project = project_with(tmp_path / "p", approvals, tickets)
+    planned = project.podctl("plan", "scenario.yaml").stdout
+    assert "  POST counter /rename: approve, by body.amount (simulated)\n  *: by people, within 10.0 s;" in planned
     done = project.podctl("run", "scenario.yaml", "-q")
     assert done.returncode == 0, done.stdout + done.stderr
     attempts = project.attempts()
