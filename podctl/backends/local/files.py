@@ -34,10 +34,12 @@ class PodFiles:
             directory.mkdir(mode=0o711, exist_ok=True)
             directory.chmod(0o755 if directory == self.etc else 0o711)
         self.logs.mkdir(mode=0o700, exist_ok=True)
-        scripts = [(path, Path(__file__).parent.with_name(path.name).read_text()) for path in self.scripts.values()]
+        scripts = [
+            (path, Path(__file__).parent.with_name(path.name).read_text(encoding="utf-8")) for path in self.scripts.values()
+        ]
         own = {"hosts": hosts, "passwd": PASSWD, "group": GROUP}
         for path, text in [*scripts, *((self.etc / name, text) for name, text in own.items())]:
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
             path.chmod(0o644)
 
     def etc_binds(self) -> list[tuple[Path, Path]]:
