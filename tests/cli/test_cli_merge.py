@@ -6,11 +6,13 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
 from project import Project
 
 from podctl.faults import SETTING
 
 
+@pytest.mark.campaign
 def test_shards_of_two_machines_are_merged_judged_and_verified(tmp_path: Path) -> None:
     assert Project(tmp_path).podctl("init", "p").returncode == 0
     project = Project(tmp_path / "p")

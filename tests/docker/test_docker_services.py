@@ -152,6 +152,7 @@ secrets: {{word: {{file: word.txt}}}}
 """
 
 
+@pytest.mark.campaign
 def test_a_compose_file_is_imported_and_runs(tmp_path: Path, images: dict[str, str]) -> None:
     project = project_of(tmp_path / "p", {})
     source = tmp_path / "p" / "production"

@@ -41,9 +41,22 @@ def test_every_benchmark_is_tried_here_but_docker() -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        ("cli", "pods", "memory", "store", "audit", "gateway", "boundary", "honeytokens"),
+        ("cli", "store", "audit", "boundary", "honeytokens"),
         pytest.param(
-            ("throughput", "growth", "capture", "data", "masking", "projection", "gate", "compare", "reports"),
+            (
+                "pods",
+                "memory",
+                "gateway",
+                "throughput",
+                "growth",
+                "capture",
+                "data",
+                "masking",
+                "projection",
+                "gate",
+                "compare",
+                "reports",
+            ),
             marks=pytest.mark.campaign,
         ),
     ],

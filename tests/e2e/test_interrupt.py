@@ -69,6 +69,7 @@ def test_the_first_signal_tears_down(project: Project, number: signal.Signals, a
         assert traces_of(project.run()) == []
 
 
+@pytest.mark.campaign
 def test_a_run_under_nohup_outlives_its_terminal(project: Project) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as from nohup
     try:

@@ -40,6 +40,20 @@ json.dump({"status": "done", "output": {"text": text}}, open("result.json", "w")
 """
 
 
+#: The same without a client, which takes a second to import.
+PLAIN_AGENT = r"""
+import json, os, urllib.request
+ticket = json.load(open(os.environ["PODCTL_TICKET"]))
+asked = {"model": "house-model", "max_tokens": 100, "stream": True, "messages": [{"role": "user", "content": ticket["text"]}]}
+headers = {"authorization": "Bearer " + os.environ["OPENAI_API_KEY"], "content-type": "application/json"}
+url = os.environ["OPENAI_BASE_URL"].rstrip("/") + "/chat/completions"
+with urllib.request.urlopen(urllib.request.Request(url, json.dumps(asked).encode(), headers)) as answer:
+    events = [json.loads(line[6:]) for line in answer if line.startswith(b"data: {")]
+text = "".join(choice["delta"].get("content", "") for event in events for choice in event["choices"])
+json.dump({"status": "done", "output": {"text": text}}, open("result.json", "w"))
+"""
+
+
 class Provider(BaseHTTPRequestHandler):
     """An OpenAI-compatible server: streams three chunks, then what they cost."""
 
@@ -132,7 +146,9 @@ def test_tokens_and_dollars_are_what_the_server_said(tmp_path: Path, provider: A
 
 
 def test_a_lock_prices_a_run_and_an_old_run(tmp_path: Path, provider: Any) -> None:
-    project = project_for(tmp_path / "p", provider.server_port, texts=QUESTIONS[:1], prices={}, price_lock="prices.lock")
+    project = project_for(
+        tmp_path / "p", provider.server_port, agent=PLAIN_AGENT, texts=QUESTIONS[:1], prices={}, price_lock="prices.lock"
+    )
     prices = "apiVersion: podctl/v1\nkind: Prices\nmodels:\n  house-model: {price: {input: 4, cache_read: 2, output: 16}}\n"
     (project.root / "prices.yaml").write_text(prices)
     missing = project.podctl("run", "scenario.yaml", "-q", **KEY)
@@ -153,7 +169,7 @@ def test_a_lock_prices_a_run_and_an_old_run(tmp_path: Path, provider: Any) -> No
 
 
 def test_without_a_price_nothing_is_called(tmp_path: Path, provider: Any) -> None:
-    project = project_for(tmp_path / "p", provider.server_port, prices={})
+    project = project_for(tmp_path / "p", provider.server_port, agent=PLAIN_AGENT, prices={})
     finished = project.podctl("run", "scenario.yaml", "-q", "--sample", "1", **KEY)
     assert finished.returncode == 100
     assert Provider.seen == []
@@ -161,7 +177,7 @@ def test_without_a_price_nothing_is_called(tmp_path: Path, provider: Any) -> Non
 
 
 def test_a_budget_is_held_before_the_call(tmp_path: Path, provider: Any) -> None:
-    project = project_for(tmp_path / "p", provider.server_port)
+    project = project_for(tmp_path / "p", provider.server_port, agent=PLAIN_AGENT)
     text = (project.root / "scenario.yaml").read_text()
     (project.root / "scenario.yaml").write_text(text.replace("wall: 20s", "wall: 20s\n  dollars: 0.0001"))
     finished = project.podctl("run", "scenario.yaml", "-q", "--sample", "1", **KEY)
@@ -172,7 +188,7 @@ def test_a_budget_is_held_before_the_call(tmp_path: Path, provider: Any) -> None
 
 def test_a_shard_spends_its_share_of_the_runs_budget_and_no_more(tmp_path: Path, provider: Any) -> None:
     """The budget is enough for one ticket's call, and a quarter of it is not."""
-    project = project_for(tmp_path / "p", provider.server_port)
+    project = project_for(tmp_path / "p", provider.server_port, agent=PLAIN_AGENT)
     text = (project.root / "scenario.yaml").read_text()
     (project.root / "scenario.yaml").write_text(text.replace("wall: 20s", "wall: 20s\n  run_dollars: 0.0012"))
     shard = project.podctl("run", "scenario.yaml", "-q", "--shard", "1/4", **KEY)
@@ -227,7 +243,9 @@ def test_what_an_agent_makes_of_a_failed_call_counts_only_when_it_is_right(tmp_p
 
 
 def test_a_recorded_run_repeats_with_the_provider_gone(tmp_path: Path, provider: Any) -> None:
-    project = project_for(tmp_path / "p", provider.server_port, texts=QUESTIONS[:2], mode="record", recordings="recordings")
+    project = project_for(
+        tmp_path / "p", provider.server_port, agent=PLAIN_AGENT, texts=QUESTIONS[:2], mode="record", recordings="recordings"
+    )
     assert project.podctl("run", "scenario.yaml", "-q", **KEY).returncode == 0
     recorded = project.run()
     provider.shutdown()
