@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from podctl.cli.common import backend_option, open_store, store_option
-from podctl.cli.run import files_of, load, progress_for, report_options, say, shard_of, show
+from podctl.cli.common import backend_option, store_option
+from podctl.cli.run import host_campaign, load, report_options, shard_of
 
 if TYPE_CHECKING:
     from podctl.controller.run import Prepared
@@ -57,23 +57,13 @@ def attack_command(
     Exit codes are those of podctl run.
     """
     from podctl.controller.attacks import prepare_attack
-    from podctl.controller.host import exit_code, host_run
-    from podctl.reports.files import write_reports
 
     attack = _attack(given)
     prepared = prepare_attack(load(scenario, given), attack, _more(attack), shard_of(given["shard"], None, strict))
     if listed:
         _show(prepared)
         return 0
-    with progress_for(quiet) as listener:
-        outcome = host_run(prepared, store, resume=given["resume"], listener=listener, say=say, backend=backend)
-    report, written = write_reports(outcome.result, open_store(store), files_of(given))
-    show(report, written, output)
-    if outcome.result.status == "interrupted":
-        say(f"finish it with the same options and --resume {outcome.result.info.id}")
-    for problem in outcome.teardown_problems:
-        say(f"not removed: {problem}")
-    return int(exit_code(outcome, strict=strict))
+    return host_campaign(prepared, store, given, quiet=quiet, strict=strict, output=output, backend=backend)
 
 
 def _attack(given: dict[str, Any]) -> Attack:

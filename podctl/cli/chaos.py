@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from podctl.cli.common import backend_option, open_store, store_option
-from podctl.cli.run import files_of, load, progress_for, report_options, say, show
+from podctl.cli.common import backend_option, store_option
+from podctl.cli.run import host_campaign, load, report_options
 
 if TYPE_CHECKING:
     from podctl.evidence.store_read import StorePlace
@@ -64,24 +64,14 @@ def chaos_command(
     """
     from dataclasses import replace
 
-    from podctl.controller.host import exit_code, host_run
     from podctl.controller.run import prepare
-    from podctl.reports.files import write_reports
     from podctl.runs.chaos import fitted, vary
 
     bundle = load(scenario, given)
     chaos, notes = fitted(_asked(file, faults, profile, chaos_seed), bundle, backend)
     prepared = prepare(bundle, vary=vary(chaos))
     prepared = replace(prepared, left_out=(*prepared.left_out, *notes))
-    with progress_for(quiet) as listener:
-        outcome = host_run(prepared, store, resume=given["resume"], listener=listener, say=say, backend=backend)
-    report, written = write_reports(outcome.result, open_store(store), files_of(given))
-    show(report, written, output)
-    if outcome.result.status == "interrupted":
-        say(f"finish it with the same options and --resume {outcome.result.info.id}")
-    for problem in outcome.teardown_problems:
-        say(f"not removed: {problem}")
-    return int(exit_code(outcome, strict=strict))
+    return host_campaign(prepared, store, given, quiet=quiet, strict=strict, output=output, backend=backend)
 
 
 def _asked(file: Path | None, faults: tuple[str, ...], profile: str | None, seed: int | None) -> Any:

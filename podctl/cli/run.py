@@ -207,6 +207,24 @@ def scenario_of(scenario: Path | None, suite: Path | None) -> Path:
     return load_suite(suite_file(suite))[0].scenario
 
 
+def host_campaign(
+    prepared: Any, store: StorePlace, given: dict[str, Any], *, quiet: bool, strict: bool, output: str, backend: str
+) -> int:
+    """Make the attempts of a campaign, write and show its reports; the exit code. Raises `PodctlError`."""
+    from podctl.controller.host import exit_code, host_run
+    from podctl.reports.files import write_reports
+
+    with progress_for(quiet) as listener:
+        outcome = host_run(prepared, store, resume=given["resume"], listener=listener, say=say, backend=backend)
+    report, written = write_reports(outcome.result, open_store(store), files_of(given))
+    show(report, written, output)
+    if outcome.result.status == "interrupted":
+        say(f"finish it with the same options and --resume {outcome.result.info.id}")
+    for problem in outcome.teardown_problems:
+        say(f"not removed: {problem}")
+    return int(exit_code(outcome, strict=strict))
+
+
 def say(text: str) -> None:
     click.echo(text, err=True)
 
