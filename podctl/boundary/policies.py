@@ -7,7 +7,8 @@ fails to evaluate is left out by Cedar, which would open what it forbids: with a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,17 @@ FAILED = "a policy failed"
 
 @dataclass(frozen=True)
 class Policy:
-    """``id`` is the rule's name. ``on`` is the service or tool server it is about, ``methods`` of which requests; empty for every one."""
+    """``id`` is the rule's name. ``on`` is the service or tool server it is about, ``methods`` of which requests; empty for every one.
+
+    ``segments`` must stand in what is asked for at their places, None for anything: a request without them need not be put to it.
+    """
 
     id: str
     level: Level
     on: str
     text: str
     methods: tuple[str, ...] = ()
+    segments: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def to_json(policies: Iterable[Policy]) -> list[dict[str, Any]]:
 
 
 def from_json(value: Iterable[Mapping[str, Any]]) -> tuple[Policy, ...]:
-    return tuple(Policy(**{**one, "methods": tuple(one["methods"])}) for one in value)
+    return tuple(Policy(**{**one, "methods": tuple(one["methods"]), "segments": tuple(one["segments"])}) for one in value)
 
 
 def _compiled(rule: Rule) -> Iterable[Policy]:
@@ -66,14 +71,16 @@ def _compiled(rule: Rule) -> Iterable[Policy]:
         scope = f"resource == Tool::{json.dumps(f'{rule.owner}.{rule.object}')}"
         if rule.object == "*":
             scope = f"resource in Server::{json.dumps(rule.owner)}"
-        yield Policy(rule.name, rule.level, rule.owner, f'{head} (principal, action == Action::"use", {scope});')
+        named = () if rule.object == "*" else (rule.object,)
+        text = f'{head} (principal, action == Action::"use", {scope});'
+        yield Policy(rule.name, rule.level, rule.owner, text, segments=named)
         return
     assert rule.route is not None
     service = f"resource == Service::{json.dumps(rule.owner)}"
     conditions = _exactly(rule.route) if effect == "permit" else _loosely(rule.route)
     when = f"\nwhen {{ {' && '.join(conditions)} }}" if conditions else ""
     text = f'{head} (principal, action == Action::"call", {service}){when};'
-    yield Policy(rule.name, rule.level, rule.owner, text, rule.route.methods)
+    yield Policy(rule.name, rule.level, rule.owner, text, rule.route.methods, rule.route.segments)
     if rule.whole and rule.level != "read":
         text = f'{head} (principal, action == Action::"connect", {service});'
         yield Policy(rule.name, rule.level, rule.owner, text)
@@ -110,6 +117,49 @@ def _methods(route: Route) -> list[str]:
     return [f"[{', '.join(map(json.dumps, route.methods))}].contains(context.method)"] if route.methods else []
 
 
+#: More policies than so many times those given are not held, however well they would be apart: they are parsed before the first call.
+_COPIES = 8
+
+
+class Shelf:
+    """Policies of one service and method, parsed, and apart by what a segment must be: fewer are to be looked at in each decision.
+
+    Which ones a call is put to is a first choice; each policy says all of its conditions all the same.
+    """
+
+    def __init__(self, policies: Sequence[Policy], parse: Callable[[str], cedarpy.PolicySet]) -> None:
+        sizes = {at: _sizes(policies, at) for at in range(max((len(one.segments) for one in policies), default=0))}
+        held = {at: max(counts) for at, counts in sizes.items() if sum(counts) <= _COPIES * len(policies)}
+        #: Nothing is apart by a segment that no policy has.
+        self._at = min(held, key=lambda at: held[at], default=MAX_SEGMENTS)
+        chosen = {
+            key: [one for one in policies if _key(one, self._at) in (key, None)]
+            for key in {None, *(_key(one, self._at) for one in policies)}
+        }
+        self._sets = {key: parse("\n".join(one.text for one in found)) for key, found in chosen.items()}
+
+    def of(self, segments: Sequence[str]) -> cedarpy.PolicySet:
+        key = _folded(segments[self._at]) if self._at < len(segments) else None
+        return self._sets.get(key) or self._sets[None]
+
+
+def _sizes(policies: Sequence[Policy], at: int) -> list[int]:
+    """How many policies there would be together, were they apart by the segment there."""
+    apart = Counter(_key(one, at) for one in policies)
+    everywhere = apart.pop(None, 0)
+    return [everywhere, *(count + everywhere for count in apart.values())]
+
+
+def _key(policy: Policy, at: int) -> str | None:
+    text = policy.segments[at] if at < len(policy.segments) else None
+    return None if text is None else _folded(text)
+
+
+def _folded(segment: str) -> str:
+    """The same for all that a rule takes for one: another case, a format's ending behind it."""
+    return segment.casefold().partition(".")[0]
+
+
 class Decider:
     """Policies parsed once; decisions are pure, and may be asked for from anywhere.
 
@@ -125,15 +175,17 @@ class Decider:
         self._levels: dict[str, Level] = {}
         for policy in policies:
             self._levels[policy.id] = max(policy.level, self._levels.get(policy.id, "read"), key=LEVELS.index)
-        #: By service and method. What policies say of others need not be looked at; each says it all the same.
-        self._sets = {
-            (on, method): cedarpy.PolicySet.from_str("\n".join(one.text for one in policies if _concerns(one, on, method)))
+        #: By service and method.
+        self._shelves = {
+            (on, method): Shelf([one for one in policies if _concerns(one, on, method)], cedarpy.PolicySet.from_str)
             for on in {policy.on for policy in policies if policy.on}
             for method in ("", *METHODS)
         }
         #: Services of which something is forbidden: only such policies look at how a path could be read otherwise.
         everywhere = any(not policy.on for policy in policies)
-        self._loose = {on for on, _ in self._sets if everywhere or any(p.on == on and p.level in LEVELS[2:] for p in policies)}
+        self._loose = {
+            on for on, _ in self._shelves if everywhere or any(p.on == on and p.level in LEVELS[2:] for p in policies)
+        }
         self._none = self._entities("[]")
 
     def call(self, agent: str, service: str, asked: Asked) -> Decision:
@@ -143,18 +195,22 @@ class Decider:
         if service in self._loose:
             context |= {f"f{i}": segment for i, segment in enumerate(asked.folded[:MAX_SEGMENTS])}
             context["path"] = "/" + "/".join(asked.folded)
-        policies = self._sets.get((service, asked.method)) or self._sets.get((service, ""))
+        policies = self._policies(service, asked.method, asked.folded)
         return self._decide(agent, "call", policies, {"type": "Service", "id": service}, context)
 
     def connect(self, agent: str, service: str) -> Decision:
         """A connection to a service whose protocol podctl does not read: all of it or nothing."""
-        return self._decide(agent, "connect", self._sets.get((service, "")), {"type": "Service", "id": service}, {})
+        return self._decide(agent, "connect", self._policies(service), {"type": "Service", "id": service}, {})
 
     def use(self, agent: str, server: str, tool: str) -> Decision:
         """A call of a tool of an MCP server."""
         resource = {"type": "Tool", "id": f"{server}.{tool}"}
         known = json.dumps([{"uid": resource, "attrs": {}, "parents": [{"type": "Server", "id": server}]}])
-        return self._decide(agent, "use", self._sets.get((server, "")), resource, {}, self._entities(known))
+        return self._decide(agent, "use", self._policies(server, "", (tool,)), resource, {}, self._entities(known))
+
+    def _policies(self, on: str, method: str = "", segments: Sequence[str] = ()) -> cedarpy.PolicySet | None:
+        shelf = self._shelves.get((on, method)) or self._shelves.get((on, ""))
+        return shelf.of(segments) if shelf else None
 
     def _decide(
         self,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import cedarpy
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mangled import BOUNDARY, refuse_other_readings, requests
 
-from podctl.boundary.policies import FAILED, UNLISTED, Decider, Policy, from_json, policies_of, to_json
+from podctl.boundary.policies import FAILED, UNLISTED, Decider, Policy, Shelf, from_json, policies_of, to_json
 from podctl.boundary.targets import Ambiguous, read_target
 from podctl.spec.cedar import Extra
 from podctl.spec.models import Boundary
@@ -201,6 +205,65 @@ def test_methods_are_capital_letters(method: str) -> None:
 )
 def test_ordinary_paths_are_read(target: str) -> None:
     assert len(read_target("GET", target).segments) == 2
+
+
+ROUTES = st.builds(
+    lambda methods, parts, end: f"{methods} /{'/'.join(parts)}{end}",
+    st.sampled_from(("GET", "*", "PUT,POST")),
+    st.lists(st.sampled_from(("a", "A", "a.b", ".a", "ab", "{x}")), min_size=1, max_size=2),
+    st.sampled_from(("", "", "/", "/**")),
+)
+PATHS = st.lists(st.sampled_from(("a", "A", "a.b", "A.B.c", ".a", "a.", "a.json", "%C3%A9")), max_size=3)
+
+
+def whole_decision(policies: tuple[Policy, ...], method: str, target: str) -> tuple[bool, set[str]]:
+    """What Cedar alone says of all policies at once, and by which of them."""
+    asked = read_target(method, target)
+    context: dict[str, Any] = {"method": asked.method, "n": len(asked.segments), "slash": asked.slash}
+    context |= {f"s{i}": text for i, text in enumerate(asked.segments)} | {f"f{i}": text for i, text in enumerate(asked.folded)}
+    request = {"principal": 'Agent::"a"', "action": 'Action::"call"', "resource": 'Service::"s"', "context": context}
+    result = cedarpy.is_authorized(request, cedarpy.PolicySet.from_str("\n".join(one.text for one in policies)), [])
+    assert not result.diagnostics.errors
+    return result.allowed, set(result.diagnostics.id_annotations_by_reason.values())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(ROUTES, st.sampled_from(("ai-writable", "recommend", "human-only")), min_size=1, max_size=6),
+    st.lists(st.tuples(st.sampled_from(("GET", "POST")), PATHS, st.booleans()), min_size=4, max_size=12),
+)
+def test_policies_that_are_not_looked_at_would_not_have_decided(rules: dict[str, str], calls: list[Any]) -> None:
+    # Over all of it something permits: where a rule that forbids is not looked at, it shows.
+    value = {"apiVersion": "podctl/v1", "kind": "Boundary", "name": "b", "services": {"s": {"* /**": "ai-writable", **rules}}}
+    policies = policies_of(Boundary.model_validate(value))
+    decider = Decider(policies)
+    for method, parts, slash in calls:
+        target = "/" + "/".join(parts) + ("/" if slash and parts else "")
+        allowed, reasons = whole_decision(policies, method, target)
+        found = decider.call("a", "s", read_target(method, target))
+        assert found.allowed == allowed and found.policy in (reasons or {UNLISTED})
+
+
+def test_of_many_policies_few_are_held_together() -> None:
+    """Without that, deciding takes longer with each rule, or the first call waits until all have been parsed many times."""
+    held: list[int] = []
+
+    def decide(routes: list[str]) -> None:
+        held.clear()
+        rules = {f"POST {route}": "ai-writable" for route in routes}
+        boundary = Boundary.model_validate(
+            {"apiVersion": "podctl/v1", "kind": "Boundary", "name": "b", "services": {"s": rules}}
+        )
+        of_posts = [one for one in policies_of(boundary) if one.methods]
+        Shelf(of_posts, lambda text: held.append(text.count("permit")) or cedarpy.PolicySet.from_str(text))
+
+    decide([f"/v1/things-{i}/{{id}}" for i in range(50)])
+    assert max(held) == 1
+    decide([f"/v1/{{id}}/things-{i % 5}/{i}" for i in range(50)] + ["/v1/**"])
+    assert max(held) == 2
+    # Half of them could be meant by any segment: apart, they would be there fifty times.
+    decide([f"/v1/things-{i}" for i in range(50)] + [f"/v1/{{id}}/{{more}}/x-{i}" for i in range(50)])
+    assert sum(held) <= 8 * 100
 
 
 def test_nothing_is_let_through_that_another_server_reads_as_something_else() -> None:
