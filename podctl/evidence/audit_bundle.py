@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from podctl.errors import EnvironmentProblem, ExitCode, PodctlError
+from podctl.errors import EnvironmentProblem, PodctlError
 from podctl.evidence.audit_check import (
     LogCheck,
     RunCheck,
@@ -36,6 +36,7 @@ from podctl.evidence.audit_check import (
 )
 from podctl.evidence.audit_entries import MOST, canonical
 from podctl.evidence.audit_facts import FILES
+from podctl.evidence.drafts import private, written_whole
 from podctl.evidence.log import LEAVES, SEALED
 from podctl.evidence.merkle import HASH, Tree, consistent, includes, leaf_hash
 from podctl.evidence.note import Checkpoint, NoteProblem
@@ -75,7 +76,7 @@ class _Directory:
     def add(self, name: str, size: int, content: IO[bytes]) -> None:
         path = self._root / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with open(path, "xb", opener=private) as file:
             shutil.copyfileobj(content, file)
 
 
@@ -96,33 +97,20 @@ def export(reader: StoreReader, run: str, out: Path) -> Checkpoint:
 
     Raises `BundleProblem` when there is something already, or when the log is not as it was written.
     """
-    if out.exists() or out.is_symlink():
-        raise BundleProblem(f"{out} is there already", code="bundle-exists", hint="name another", exit_code=ExitCode.USAGE)
-    log = check_log(reader)
-    if log.problems:
-        raise BundleProblem(
-            "the store's audit log is not as it was written, and proves nothing",
-            code="audit-damaged",
-            cause=log.problems[0],
-            unchanged="nothing was written",
-            hint="podctl audit verify tells all differences",
-        )
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        if out.suffix == ".tar":
-            with tarfile.open(draft, "w", format=tarfile.PAX_FORMAT) as tar:
-                checkpoint = _fill(_Tar(tar), reader, run)
-        else:
-            checkpoint = _fill(_Directory(draft), reader, run)
-        draft.rename(out)
-    except OSError as error:
-        raise BundleProblem(f"{out} cannot be written", code="bundle-unwritable", cause=str(error)) from error
-    finally:
-        if draft.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
-        else:
-            draft.unlink(missing_ok=True)
-    return checkpoint
+    with written_whole(out, BundleProblem, "bundle") as draft:
+        log = check_log(reader)
+        if log.problems:
+            raise BundleProblem(
+                "the store's audit log is not as it was written, and proves nothing",
+                code="audit-damaged",
+                cause=log.problems[0],
+                unchanged="nothing was written",
+                hint="podctl audit verify tells all differences",
+            )
+        if out.suffix != ".tar":
+            return _fill(_Directory(draft), reader, run)
+        with open(draft, "xb", opener=private) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            return _fill(_Tar(tar), reader, run)
 
 
 def log_part(reader: StoreReader, run: str) -> dict[str, bytes]:

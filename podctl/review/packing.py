@@ -11,13 +11,16 @@ import shutil
 import stat
 import tempfile
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from podctl.errors import EnvironmentProblem, ExitCode
+from podctl.errors import EnvironmentProblem
 from podctl.evidence.audit_bundle import BundleProblem, check_bundle, check_log_part
+from podctl.evidence.drafts import private, written_whole
 from podctl.evidence.note import Checkpoint
 from podctl.evidence.reading import open_plain
 from podctl.evidence.safe import printable
@@ -57,16 +60,13 @@ def manifest(run: str, agent: str, digests: Mapping[str, str], key: SigningKey |
 def write_pack(out: Path, files: Mapping[str, bytes | Path], run: str, agent: str, key: SigningKey | None) -> None:
     """``out``: a zip file when its name ends with ``.zip``, else a directory; whole or not at all. The same files give the same bytes.
 
-    Raises `PackProblem` when there is something already.
+    Raises `PackProblem` when there is something already, and when it cannot be written.
     """
-    if out.exists() or out.is_symlink():
-        raise PackProblem(f"{out} is there already", code="pack-exists", hint="name another", exit_code=ExitCode.USAGE)
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with written_whole(out, PackProblem, "pack") as draft:
         digests = {name: _sha256(content) for name, content in files.items()}
         every = {**files, MANIFEST: manifest(run, agent, digests, key)}
         if out.suffix == ".zip":
-            with open(draft, "xb", opener=_private) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            with open(draft, "xb", opener=private) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
                 for name, content in sorted(every.items()):
                     member = zipfile.ZipInfo(name, _WHEN)
                     member.external_attr = (stat.S_IFREG | 0o600) << 16
@@ -77,23 +77,11 @@ def write_pack(out: Path, files: Mapping[str, bytes | Path], run: str, agent: st
             for name, content in sorted(every.items()):
                 path = draft / name
                 path.parent.mkdir(mode=0o700, exist_ok=True)
-                with open(path, "xb", opener=_private) as target, _opened(content) as source:
+                with open(path, "xb", opener=private) as target, _opened(content) as source:
                     shutil.copyfileobj(source, target)
-        draft.rename(out)
-    except OSError as error:
-        raise PackProblem(f"{out} cannot be written", code="pack-unwritable", cause=str(error)) from error
-    finally:
-        if draft.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
-        else:
-            draft.unlink(missing_ok=True)
 
 
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, 0o600)
-
-
-def _opened(content: bytes | Path) -> Any:
+def _opened(content: bytes | Path) -> io.BytesIO | io.BufferedReader:
     return io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb")
 
 
@@ -117,7 +105,7 @@ class Line:
 def check_pack(path: Path, keys: Sequence[PublicKey] = (), kept: Sequence[Checkpoint] = ()) -> list[Line]:
     """What a pack shows by itself and what is wrong with it, a line each. Raises `PackProblem` for what is no pack at all."""
     try:
-        with _reading(path) as pack:
+        with closing(_reading(path)) as pack:
             return list(_lines(pack, keys, kept))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise _no_pack(f"it is no zip file: {printable(str(error), 100)}") from None
@@ -256,17 +244,20 @@ def _evidence(pack: _Pack, keys: Sequence[PublicKey], kept: Sequence[Checkpoint]
         yield Line("ok", "evidence", f"{len(found.run.attempts)} attempts are as they were sealed")
 
 
-class _Pack:
+class _Pack(ABC):
     """Reads by name; raises `OSError` for what is not there or is too large."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self.names = names
 
-    def open(self, name: str) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def open(self, name: str) -> IO[bytes]: ...
 
-    def size(self, name: str) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def size(self, name: str) -> int: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
 
     def read(self, name: str) -> bytes:
         if name not in self.names:
@@ -274,8 +265,7 @@ class _Pack:
         if self.size(name) > _MOST_SMALL:
             raise OSError(f"{name} is larger than {_MOST_SMALL >> 20} MiB")
         with self.open(name) as file:
-            data: bytes = file.read(_MOST_SMALL + 1)
-        return data
+            return file.read(_MOST_SMALL + 1)
 
     def sha256(self, name: str) -> str:
         found, left = hashlib.sha256(), _MOST_BYTES
@@ -287,16 +277,10 @@ class _Pack:
                 found.update(piece)
         return found.hexdigest()
 
-    def __enter__(self) -> _Pack:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
 
 class _Zip(_Pack):
     def __init__(self, path: Path) -> None:
-        self._archive = zipfile.ZipFile(open_plain(path))  # closed in __exit__
+        self._archive = zipfile.ZipFile(open_plain(path))  # closed by `close`
         members = self._archive.infolist()
         names = [member.filename for member in members]
         if (
@@ -307,13 +291,13 @@ class _Zip(_Pack):
             raise _no_pack("it has too many or too large files, or one twice")
         super().__init__(frozenset(names))
 
-    def open(self, name: str) -> Any:
+    def open(self, name: str) -> IO[bytes]:
         return self._archive.open(name)
 
     def size(self, name: str) -> int:
         return self._archive.getinfo(name).file_size
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._archive.close()
 
 
@@ -328,11 +312,14 @@ class _Directory(_Pack):
                 raise _no_pack(f"it has more than {_MOST_FILES:,} files")
         super().__init__(frozenset(found))
 
-    def open(self, name: str) -> Any:
+    def open(self, name: str) -> IO[bytes]:
         return open_plain(self._path / name)
 
     def size(self, name: str) -> int:
         return (self._path / name).lstat().st_size
+
+    def close(self) -> None:
+        pass
 
 
 def _reading(path: Path) -> _Pack:

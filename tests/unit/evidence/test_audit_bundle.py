@@ -63,6 +63,7 @@ def test_a_tar_file_of_the_same_run_is_the_same_to_the_byte(tmp_path: Path) -> N
     for out in ("a.tar", "b.tar"):
         export(store, "r-1", tmp_path / out)
     assert (tmp_path / "a.tar").read_bytes() == (tmp_path / "b.tar").read_bytes()
+    assert (tmp_path / "a.tar").stat().st_mode & 0o777 == 0o600, "nobody else reads evidence"
     with pytest.raises(BundleProblem, match="is there already"):
         export(store, "r-1", tmp_path / "a.tar")
     execute((tmp_path / "store", None), "UPDATE audit SET entry = '{}' WHERE position = 1")
