@@ -23,7 +23,7 @@ from podctl.gateway.faults import MODELS, Injected, broken_body, hang_up, model_
 from podctl.gateway.outcome import Hold, Outcome, cost, noting, provider_failed, told, with_usage
 from podctl.gateway.prices import PriceBook, load_lock, upper_bound
 from podctl.gateway.recordings import Recording, Recordings
-from podctl.gateway.replies import AgentStream, TooLong, read_capped, refusal
+from podctl.gateway.replies import EVIDENCE_FULL, AgentStream, TooLong, read_capped, refusal
 from podctl.gateway.screen import Api, output_bound, screen
 from podctl.gateway.scripted import answer as scripted_answer
 from podctl.gateway.scripted import load_script
@@ -101,7 +101,7 @@ class ModelDoor:
         if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), attempt.granted.key.encode()):
             raise _refuse(attempt, 401, "authentication_error", path, "the key is not this attempt's key")
         if attempt.full:
-            raise _refuse(attempt, 429, "podctl_evidence_full", path, "the attempt's evidence reached its limit")
+            raise _refuse(attempt, 429, "podctl_evidence_full", path, EVIDENCE_FULL)
         try:
             raw = await read_capped(request, self._config.request_cap, attempt.bodies)
         except TooLong:

@@ -18,7 +18,7 @@ from podctl.gateway.dialer import Dialer
 from podctl.gateway.models import ROUTES, ModelDoor
 from podctl.gateway.proxy import ServiceDoor
 from podctl.gateway.relay import relay
-from podctl.gateway.replies import Crowded, crowded, no_attempt, refusal
+from podctl.gateway.replies import Crowded, crowded, evidence_full, no_attempt, refusal
 from podctl.gateway.telemetry import PATHS, receive
 
 if TYPE_CHECKING:
@@ -138,23 +138,21 @@ class Pod:
         proposes = proposes or (request.method == "GET" and path.startswith(f"{proposing.PATH}/"))
         if route is None and not telemetry and not proposes:
             return refusal(404, "not_found_error", f"the gateway does not know {request.method} {path[:200]}")
-        task = asyncio.current_task()
-        assert task is not None
-        attempt.other_tasks.add(task)
-        try:
-            if proposes:
-                return await proposing.receive(request, path, attempt, self._services)
-            if route is None:
-                return await receive(request, path, attempt)
-            return await self._models.handle(request, *route, attempt)
-        except Crowded:
-            return crowded()
-        finally:
-            attempt.bodies.let_go(request)
-            attempt.other_tasks.discard(task)
+        if proposes:
+            answer = proposing.receive(request, path, attempt, self._services)
+        elif route is None:
+            answer = receive(request, path, attempt)
+        else:
+            answer = self._models.handle(request, *route, attempt)
+        return await _under_way(request, attempt, answer)
 
     async def _service_door(self, service: ServiceDoor | ToolDoor, request: web.BaseRequest) -> web.StreamResponse:
-        return await service.handle(request, self.attempt)
+        attempt = self.attempt
+        if attempt is None:
+            return no_attempt()
+        if attempt.full:
+            return evidence_full()
+        return await _under_way(request, attempt, service.handle(request, attempt))
 
     async def _raw_door(
         self,
@@ -239,3 +237,17 @@ class Pod:
             await service.close()
         if self._dialer is not None:
             self._dialer.close()
+
+
+async def _under_way(request: web.BaseRequest, attempt: Attempt, answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    """The answer to a request of an attempt: cut when the attempt ends, and what the request held in memory is let go."""
+    task = asyncio.current_task()
+    assert task is not None
+    attempt.other_tasks.add(task)
+    try:
+        return await answer
+    except Crowded:
+        return crowded()
+    finally:
+        attempt.bodies.let_go(request)
+        attempt.other_tasks.discard(task)

@@ -20,7 +20,7 @@ from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import clipped
 from podctl.gateway.desk import MOST, Desk, Full, Proposal
 from podctl.gateway.proxy import AMBIGUOUS, ServiceDoor, refuse
-from podctl.gateway.replies import TooLong, read_capped, refusal
+from podctl.gateway.replies import TooLong, evidence_full, read_capped, refusal
 
 PATH = "/approvals"
 #: Bytes of a proposal, and of the body in it: whoever answers is shown all of it, and the record has it.
@@ -110,7 +110,7 @@ def _headers(given: Any, as_json: bool) -> dict[str, str]:
 async def receive(request: web.BaseRequest, path: str, attempt: Attempt, doors: Mapping[str, object]) -> web.StreamResponse:
     """The answer to ``POST /approvals`` or ``GET /approvals/ID``. Raises `Crowded`."""
     if attempt.full:
-        return refusal(429, "podctl_evidence_full", "the attempt's evidence reached its limit")
+        return evidence_full()
     desk = attempt.desk
     if desk is None:
         attempt.refuse("a proposal", "nobody answers proposals in this run")

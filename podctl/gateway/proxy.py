@@ -21,7 +21,7 @@ from podctl.gateway.dialer import Dialer
 from podctl.gateway.faults import HELD_BYTES, STALE_BYTES, Answer, Injected, broken_body, drips, hang_up, service_error
 from podctl.gateway.link import ServiceLink
 from podctl.gateway.planted import MOST
-from podctl.gateway.replies import AgentStream, no_attempt, refusal
+from podctl.gateway.replies import AgentStream, refusal
 
 #: Bytes of each body that a record keeps.
 KEPT = 16 * 1024
@@ -68,14 +68,7 @@ class ServiceDoor:
     async def close(self) -> None:
         await self._link.close()
 
-    async def handle(self, request: web.BaseRequest, attempt: Attempt | None) -> web.StreamResponse:
-        if attempt is None:
-            return no_attempt()
-        if attempt.full:
-            return refusal(429, "podctl_evidence_full", "the attempt's evidence reached its limit")
-        task = asyncio.current_task()
-        assert task is not None
-        attempt.other_tasks.add(task)
+    async def handle(self, request: web.BaseRequest, attempt: Attempt) -> web.StreamResponse:
         began = time.monotonic()
         sink = f"call of {self._service}"
         attempt.look_at_head(sink, request)
@@ -85,7 +78,6 @@ class ServiceDoor:
         try:
             return await self._pass(request, attempt, sent, received, result)
         finally:
-            attempt.other_tasks.discard(task)
             attempt.count(http_calls=1)
             bodies = {
                 "ms": round((time.monotonic() - began) * 1000, 3),

@@ -15,8 +15,15 @@ def refusal(status: int, kind: str, message: str) -> web.Response:
     return web.Response(status=status, body=body, content_type="application/json", headers={"x-should-retry": "false"})
 
 
+EVIDENCE_FULL = "the attempt's evidence reached its limit"
+
+
 def no_attempt() -> web.Response:
     return refusal(503, "podctl_no_attempt", "no attempt is open on this pod")
+
+
+def evidence_full() -> web.Response:
+    return refusal(429, "podctl_evidence_full", EVIDENCE_FULL)
 
 
 def header_bytes(request: web.BaseRequest) -> list[bytes]:

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from podctl.gateway import otlp
 from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import bounded
-from podctl.gateway.replies import TooLong, read_capped, refusal
+from podctl.gateway.replies import TooLong, evidence_full, read_capped, refusal
 
 BODY_CAP = 8 * 2**20
 _JSON = "application/json"
@@ -28,7 +28,7 @@ PATHS = ("/v1/traces", "/v1/logs", "/v1/metrics", "/v1/decisions")
 async def receive(request: web.BaseRequest, path: str, attempt: Attempt) -> web.StreamResponse:
     """Telemetry needs no key: the pod's door says which attempt it is from."""
     if attempt.full:
-        return refusal(429, "podctl_evidence_full", "the attempt's evidence reached its limit")
+        return evidence_full()
     try:
         body = _inflated(await read_capped(request, BODY_CAP, attempt.bodies), request.headers.get("Content-Encoding", ""))
         attempt.look("telemetry", body)

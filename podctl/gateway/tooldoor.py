@@ -26,7 +26,7 @@ from podctl.gateway.contract import Target
 from podctl.gateway.desk import Desk
 from podctl.gateway.dialer import Dialer
 from podctl.gateway.jsonrpc import Id, Message, NotUnderstood
-from podctl.gateway.replies import Crowded, TooLong, crowded, no_attempt, read_capped, refusal
+from podctl.gateway.replies import TooLong, read_capped, refusal
 from podctl.gateway.toolserver import NotUsed, ServerUse, Session, kept
 from podctl.gateway.toolsession import ServerFailed, ServerRefused, ToolSession
 from podctl.spec.models import ToolServer
@@ -46,14 +46,8 @@ class ToolDoor:
     async def close(self) -> None:
         self._use = None
 
-    async def handle(self, request: web.BaseRequest, attempt: Attempt | None) -> web.StreamResponse:
-        if attempt is None:
-            return no_attempt()
-        if attempt.full:
-            return refusal(429, "podctl_evidence_full", "the attempt's evidence reached its limit")
-        task = asyncio.current_task()
-        assert task is not None
-        attempt.other_tasks.add(task)
+    async def handle(self, request: web.BaseRequest, attempt: Attempt) -> web.StreamResponse:
+        """Raises `Crowded`."""
         sink = f"call of {self._server}"
         attempt.look_at_head(sink, request)
         try:
@@ -70,14 +64,9 @@ class ToolDoor:
         except TooLong:
             attempt.refuse(f"mcp {self._server}", f"a message of more than {settings.bytes} bytes")
             return _answer(413, jsonrpc.error(None, jsonrpc.INVALID_REQUEST, f"a message may have {settings.bytes} bytes"))
-        except Crowded:
-            return crowded()
         except NotUnderstood as why:
             attempt.refuse(f"mcp {self._server}", why.why)
             return _answer(400, jsonrpc.error(why.id, why.code, f"podctl: {why.why}"))
-        finally:
-            attempt.bodies.let_go(request)
-            attempt.other_tasks.discard(task)
 
     async def _asked(self, request: web.BaseRequest, use: ServerUse, sink: str) -> web.StreamResponse:
         for name in (SESSION, VERSION, "Content-Type"):
