@@ -6,6 +6,7 @@ Nothing of it is executed, imported or opened by its name. What cannot be looked
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -60,6 +61,13 @@ class _Looking:
         if looks_like_python(text):
             self.python.setdefault(where, text.encode("utf-8", "replace"))
 
+    def body(self, body: Mapping[str, Any], where: str, size: Any) -> None:
+        """``body`` as `podctl.gateway.bounds.body_text` makes it; ``size``: bytes that were sent."""
+        data = body["text"].encode() if "text" in body else base64.b64decode(body["base64"])
+        if body.get("truncated"):
+            self.unseen.append(f"{where}: only its first {len(data):,} bytes of {size:,}")
+        self.text(data.decode("utf-8", "replace"), where)
+
     def socket(self, socket: Listening) -> None:
         where = f"tcp {socket.address}:{socket.port}"
         everybody = ip_address(socket.address).is_unspecified
@@ -99,21 +107,21 @@ def _look(
         for column, value in new.items():
             if isinstance(value, str) and value != old.get(column):
                 looking.text(value, f"row of {change.get('database')}.{change.get('table')}, {column}")
-    for service, body in _bodies(directory):
-        looking.text(body, f"request to {service}")
+    _look_at_bodies(looking, directory)
 
 
-def _bodies(directory: Path) -> Iterable[tuple[str, str]]:
-    """What was sent to services, as far as the gateway's records keep it."""
+def _look_at_bodies(looking: _Looking, directory: Path) -> None:
+    """At what was sent to services, as far as the gateway's records keep it."""
     path = stream_path(directory, "gateway")
     if not path.exists():
         return
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, 1):
             if stream.tell() > _STREAM:
+                looking.unseen.append(f"bodies: none after the first {_STREAM:,} bytes of the gateway's records")
                 return
             if b'"http.call"' in line and b'"request_body"' in line:
                 data = parse_line(line, path, number).data
-                body = data.get("request_body") or {}
-                if isinstance(body.get("text"), str):
-                    yield str(data.get("service", "")), body["text"]
+                body = data.get("request_body")
+                if body:
+                    looking.body(body, f"request to {data.get('service')}", data.get("request_bytes"))
