@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, distribution
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import distributions
 from pathlib import Path, PurePosixPath
 
 from podctl.errors import EnvironmentProblem
@@ -24,20 +25,20 @@ _MOST = 2**20
 _PARTICULAR = re.compile(r"[^\s@]+@[^\s@]+\.[a-z]+|(?:https?://)?(?:www\.)[^\s]+|[A-Z]{2}\d{2}[A-Z0-9]{8,}", re.ASCII)
 
 
-def agentdojo_payloads() -> tuple[Payload, ...]:
-    """Every injection task of the installed package. Raises `EnvironmentProblem` where it is not installed, or has none."""
-    try:
-        files = distribution("agentdojo").files or []
-    except PackageNotFoundError:
+def agentdojo_payloads(where: Sequence[str] = sys.path) -> tuple[Payload, ...]:
+    """Every injection task of the package in the first of the directories ``where`` that has it. Raises `EnvironmentProblem` where none
+    has it, or it has none."""
+    installed = next(iter(distributions(name="agentdojo", path=list(where))), None)
+    if installed is None:
         raise EnvironmentProblem(
             "agentdojo is not installed",
             code="agentdojo-missing",
             cause="the attack asks for its tasks",
             unchanged="nothing was made",
             hint="pip install 'podctl[attack]', or, as only its task files are read: pip install --no-deps agentdojo",
-        ) from None
+        )
     found: list[Payload] = []
-    for file in sorted(files, key=str):
+    for file in sorted(installed.files or [], key=str):
         path = PurePosixPath(str(file))
         if path.name == "injection_tasks.py" and path.parts[-3:-2] == (_VERSION,):
             found += _tasks(path.parent.name, Path(str(file.locate())).read_text(encoding="utf-8")[:_MOST])
