@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from podctl.strictjson import NotJson
+
 
 @dataclass(frozen=True)
 class Action:
@@ -29,10 +31,6 @@ class Setting:
     boundary: str
     pod: str
     attempt: str
-
-
-class NotJson(ValueError):
-    """Text or a value that is not one JSON value to every reader; the text says why."""
 
 
 def action_digest(action: Action, setting: Setting) -> str:
@@ -57,10 +55,10 @@ def digest_of(asked: Mapping[str, Any]) -> str:
         body = asked.get("body")
         named = asked["arguments"].get("body_sha256")
         if named != (None if body is None else hashlib.sha256(body.encode()).hexdigest()):
-            raise NotJson("its body is not the one that is proposed")
+            raise NotJson("has a body that is not the one that is proposed")
         return action_digest(action, Setting(**asked["setting"]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise NotJson(f"it is no proposal: {error}"[:200]) from error
+        raise NotJson(f"is no proposal: {error}"[:200]) from error
 
 
 def canonical(value: Any) -> str:
@@ -68,28 +66,4 @@ def canonical(value: Any) -> str:
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
-        raise NotJson(f"a value that JSON cannot have: {error}") from error
-
-
-def read_json(data: bytes | str) -> Any:
-    """One value, in UTF-8, without a key twice in an object, NaN or infinities: where readers differ there is no answer. Raises `NotJson`."""
-    try:
-        text = data if isinstance(data, str) else data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse_constant)
-        canonical(value)  # also 1e999, which is read as an infinity
-        return value
-    except NotJson:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise NotJson(f"no JSON: {error}"[:200]) from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise NotJson("an object with a key twice")
-    return value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise NotJson(f"{name}, which JSON does not have")
+        raise NotJson(f"has a value that JSON cannot have: {error}") from error

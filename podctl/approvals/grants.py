@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from podctl.approvals.actions import NotJson, canonical, read_json
+from podctl.approvals.actions import canonical
 from podctl.signing import PublicKey, SigningKey
+from podctl.strictjson import NotJson, read_json
 
 TYPE = "application/vnd.podctl.approval.v1+json"
 #: Characters of an envelope that is read.

@@ -172,12 +172,13 @@ def _answer(proposal: str, answer: Any, reason: str, key: Path | None, store: St
 
 def _digest(question: Question) -> str:
     """Raises `SpecError` for a proposal that is not what its digest says: somebody changed it in the store."""
-    from podctl.approvals.actions import NotJson, digest_of
+    from podctl.approvals.actions import digest_of
+    from podctl.strictjson import NotJson
 
     try:
         digest = digest_of(question.asked)
     except NotJson as why:
-        digest, cause = "", str(why)
+        digest, cause = "", f"it {why}"
     else:
         cause = "what the store shows is not what the agent proposed"
     if digest != question.asked.get("action"):

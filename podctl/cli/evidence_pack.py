@@ -193,9 +193,9 @@ def _trust(store: StorePlace, info: RunInfo, trusted: Sequence[PublicKey], polic
     """The run's certificate, where a key that is trusted signed it, its bytes, and what people of the ladder said of the agent."""
     from podctl.trust.certificate import read_certificate
     from podctl.trust.desk import open_desk
+    from podctl.trust.documents import NotTrusted
     from podctl.trust.dsse import open_envelope
     from podctl.trust.keeping import read_file
-    from podctl.trust.strictjson import NotTrusted
 
     shelf = shelf_of(store)
     revoked = shelf.revocations if shelf.revocations.exists() else None

@@ -313,7 +313,7 @@ def _with(entries: tuple[Revoked, ...], entry: Revoked | None) -> tuple[Revoked,
 def _made(model: type[M], fields: dict[str, Any]) -> M:
     """What is about to be signed, as whoever reads it will. Raises `SpecError`."""
     from podctl.trust.certificate import shaped
-    from podctl.trust.strictjson import NotTrusted
+    from podctl.trust.documents import NotTrusted
 
     try:
         return shaped(model, fields, "it")

@@ -1,17 +1,15 @@
 """PURE: one JSON-RPC message of an agent, read so that no other parser can read it otherwise.
 
-Parsers differ in which of two equal keys they take, in what they make of bytes that are not UTF-8, of half a surrogate pair, of
-NaN. Such a message is refused, and of what is read only what is understood is used: nothing goes on as it came.
+Where readers of JSON differ a message is refused, and of what is read only what is understood is used: nothing goes on as it came.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from podctl.approvals import actions
+from podctl.strictjson import NotJson, read_json
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
 #: Objects and lists within one another.
@@ -39,23 +37,12 @@ class Message:
     params: dict[str, Any] = field(default_factory=dict)
 
 
-def read_json(body: bytes) -> Any:
-    """Raises `NotUnderstood`."""
-    try:
-        value = actions.read_json(body)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeError:
-        raise NotUnderstood(PARSE_ERROR, "half a surrogate pair") from None
-    except actions.NotJson as why:
-        raise NotUnderstood(PARSE_ERROR, str(why)) from None
-    if _deeper_than(value, MAX_DEPTH):
-        raise NotUnderstood(PARSE_ERROR, "nested too deeply")
-    return value
-
-
 def read_message(body: bytes) -> Message:
     """Raises `NotUnderstood`."""
-    value = read_json(body)
+    try:
+        value = read_json(body, deepest=MAX_DEPTH)
+    except NotJson as why:
+        raise NotUnderstood(PARSE_ERROR, f"the message {why}") from None
     if isinstance(value, list):
         raise NotUnderstood(INVALID_REQUEST, "batches are not taken: send one message at a time")
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
@@ -99,20 +86,6 @@ def _is_id(value: Any) -> bool:
     if isinstance(value, str):
         return len(value) <= _LONGEST_ID
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST_ID
-
-
-def _deeper_than(value: Any, most: int) -> bool:
-    level = [value]
-    for _ in range(most + 1):
-        level = [inner for one in level for inner in _inside(one)]
-        if not level:
-            return False
-    return True
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [one for one in inner if isinstance(one, dict | list)]
 
 
 def _listed(names: Iterable[str]) -> str:

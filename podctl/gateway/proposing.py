@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from podctl.approvals.actions import Action, NotJson, read_json
+from podctl.approvals.actions import Action
 from podctl.boundary.policies import Decision
 from podctl.boundary.targets import Ambiguous, read_target
 from podctl.gateway.attempts import Attempt
@@ -21,6 +21,7 @@ from podctl.gateway.bounds import clipped
 from podctl.gateway.desk import MOST, Desk, Full, Proposal
 from podctl.gateway.proxy import AMBIGUOUS, ServiceDoor, refuse
 from podctl.gateway.replies import TooLong, evidence_full, read_capped, refusal
+from podctl.strictjson import NotJson, read_json
 
 PATH = "/approvals"
 #: Bytes of a proposal, and of the body in it: whoever answers is shown all of it, and the record has it.
@@ -68,7 +69,7 @@ def parse(data: bytes) -> Request:
     try:
         value = read_json(data)
     except NotJson as why:
-        raise Malformed(str(why)) from None
+        raise Malformed(f"a proposal is one JSON value, and this {why}") from None
     if not isinstance(value, dict) or value.keys() - _KNOWN:
         raise Malformed(f"a proposal is one JSON object of {', '.join(sorted(_KNOWN))}")
     for name in ("service", "method", "path", "reason"):

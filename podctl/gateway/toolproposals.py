@@ -7,10 +7,11 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from podctl.approvals.actions import Action, NotJson
+from podctl.approvals.actions import Action
 from podctl.boundary.policies import Decision
 from podctl.gateway.bounds import clipped
 from podctl.gateway.desk import MOST, Desk, Full, Proposal, Returned
+from podctl.strictjson import NotJson
 
 #: No tool of a server has such a name.
 OURS = "podctl_"
@@ -90,7 +91,7 @@ async def propose(
     except Full:
         raise Malformed(f"an attempt may propose {MOST} times") from None
     except NotJson as why:
-        raise Malformed(str(why)) from None
+        raise Malformed(f"the call {why}") from None
     return await _told(proposal, _AT_ONCE)
 
 

@@ -26,8 +26,8 @@ from podctl.evidence.reading import open_plain
 from podctl.evidence.safe import printable
 from podctl.signing import PublicKey, SigningKey
 from podctl.trust.certificate import read_certificate
+from podctl.trust.documents import NotTrusted, read_object
 from podctl.trust.dsse import Envelope, open_envelope, seal
-from podctl.trust.strictjson import NotTrusted, read_object
 
 FORMAT = "podctl evidence pack 1"
 _TYPE = "application/vnd.podctl.evidence-pack+json"

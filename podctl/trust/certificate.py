@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from podctl.spec.models import Gate
+from podctl.trust.documents import read_object, refusal
 from podctl.trust.dsse import IN_TOTO, Envelope
 from podctl.trust.moments import Moment, seconds_of
-from podctl.trust.strictjson import read_object, refusal
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"

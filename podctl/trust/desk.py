@@ -12,11 +12,11 @@ from podctl.signing import PublicKey
 from podctl.spec.ladder import Ladder
 from podctl.spec.problems import shown
 from podctl.trust.certificate import Certificate, read_certificate
+from podctl.trust.documents import NotTrusted
 from podctl.trust.dsse import open_envelope
 from podctl.trust.judging import Case, Met, judge, reached
 from podctl.trust.keeping import known_level, load_ladder, read_file
 from podctl.trust.records import Revocations, Said, read_revocations
-from podctl.trust.strictjson import NotTrusted
 from podctl.trust.verifying import read_records
 
 

@@ -14,7 +14,7 @@ from securesystemslib.dsse import Envelope as Encoded
 from securesystemslib.signer import Signature  # type: ignore[attr-defined]  # exported, and not marked so
 
 from podctl.signing import PublicKey, SigningKey
-from podctl.trust.strictjson import MOST, read_object, refusal
+from podctl.trust.documents import MOST, read_object, refusal
 
 IN_TOTO = "application/vnd.in-toto+json"
 _MOST_SIGNATURES = 16

@@ -17,7 +17,7 @@ from podctl.signing import PublicKey
 from podctl.spec.ladder import Ladder
 from podctl.spec.load import load_model
 from podctl.spec.problems import printable, shown
-from podctl.trust.strictjson import MOST_OF_LIST
+from podctl.trust.documents import MOST_OF_LIST
 
 #: The ladder that is taken when no other is named.
 OWN_LADDER = Path(__file__).with_name("ladder.yaml")

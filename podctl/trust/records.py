@@ -11,9 +11,9 @@ from pydantic import Field
 from podctl.signing import PublicKey
 from podctl.spec.ladder import Demand
 from podctl.trust.certificate import STATEMENT, AgentName, Loose, Sha256, Subject, Text, shaped
+from podctl.trust.documents import MOST_OF_LIST, read_object, refusal
 from podctl.trust.dsse import IN_TOTO, Envelope, open_envelope
 from podctl.trust.moments import Moment
-from podctl.trust.strictjson import MOST_OF_LIST, read_object, refusal
 
 PROMOTION = "https://podctl.dev/promotion/v1"
 WAIVER = "https://podctl.dev/waiver/v1"

@@ -14,11 +14,11 @@ from podctl.signing import PublicKey
 from podctl.spec.ladder import Ladder
 from podctl.stats.units import plural
 from podctl.trust.certificate import Certificate, read_certificate
+from podctl.trust.documents import NotTrusted
 from podctl.trust.dsse import open_envelope
 from podctl.trust.judging import Case, Met, judge
 from podctl.trust.moments import SKEW_S, age_text, moment, seconds_of
 from podctl.trust.records import Revocations, Said, read_record, read_revocations
-from podctl.trust.strictjson import NotTrusted
 
 State = Literal["ok", "missing", "waived", "not asked"]
 

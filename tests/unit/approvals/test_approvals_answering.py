@@ -11,12 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from podctl.approvals.actions import Action, NotJson, Setting, action_digest, canonical, digest_of, read_json
+from podctl.approvals.actions import Action, Setting, action_digest, canonical, digest_of
 from podctl.approvals.answering import answer
 from podctl.spec.approvals import Approvals
+from podctl.strictjson import NotJson, read_json
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**40) + 1, 10**40 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=10,
 )
@@ -145,13 +150,3 @@ def test_what_people_see_has_the_digest_that_they_sign() -> None:
 @given(JSON)
 def test_canonical_json_is_read_back_as_it_was(value: Any) -> None:
     assert read_json(canonical(value)) == value
-
-
-@pytest.mark.parametrize(
-    "text", ['{"a": 1, "a": 2}', "NaN", "[1e999]", "-Infinity", "[" * 100_000, "1" * 5000, "", "{} {}", "\ufeff{}"]
-)
-def test_what_two_readers_could_read_as_two_is_no_json(text: str) -> None:
-    with pytest.raises(NotJson):
-        read_json(text.encode())
-    with pytest.raises(NotJson):
-        read_json(b"\xff\xfe")

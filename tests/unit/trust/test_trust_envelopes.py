@@ -20,8 +20,8 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from podctl.signing import PublicKey, SigningKey
 from podctl.trust.certificate import TEST_RESULT, read_certificate
+from podctl.trust.documents import MOST, NotTrusted
 from podctl.trust.dsse import IN_TOTO, open_envelope, seal
-from podctl.trust.strictjson import MOST, NotTrusted
 from podctl.trust.verifying import Asked, verify
 
 
@@ -97,16 +97,16 @@ def envelope(**fields: Any) -> bytes:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "no JSON"),
+        (b"", "not JSON"),
         (b"\xff\xfe", "not UTF-8"),
-        (b"[]", "no JSON object"),
-        (b" " * (MOST + 1), "more than"),
+        (b"[]", "not a JSON object"),
+        (b" " * (MOST + 1), "larger than"),
         (b'{"payload":' + b"[" * 200_000, "nested"),
         (b'{"a":' * 40 + b"1" + b"}" * 40, "nested"),
-        (b'{"payload":"","payload":"","payloadType":"","signatures":[]}', "stands twice"),
-        (b'{"payload": 1e999}', "not finite"),
-        (b'{"payload": NaN}', "not finite"),
-        (b'{"payload": ' + b"9" * 5000 + b"}", "too many digits"),
+        (b'{"payload":"","payload":"","payloadType":"","signatures":[]}', "has the key 'payload' twice"),
+        (b'{"payload": 1e999}', "out of range"),
+        (b'{"payload": NaN}', "NaN"),
+        (b'{"payload": ' + b"9" * 5000 + b"}", "more than 19 digits"),
         (b'{"payload": "\\ud800"}', "surrogate"),
         (envelope(more=1), "other keys"),
         (envelope(signatures=[]), "1 to 16 signatures"),

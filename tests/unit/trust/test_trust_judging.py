@@ -25,12 +25,12 @@ from certified import (
 )
 
 from podctl.signing import PublicKey, SigningKey
+from podctl.trust.documents import NotTrusted
 from podctl.trust.dsse import IN_TOTO, open_envelope, seal
 from podctl.trust.judging import Case, Met, judge, reached
 from podctl.trust.keeping import load_ladder
 from podctl.trust.moments import moment
 from podctl.trust.records import PROMOTION, REVOCATIONS, Promotion, Revocations, Revoked, Said, Waiver, read_record, record
-from podctl.trust.strictjson import NotTrusted
 from podctl.trust.verifying import Answer, Asked, verify
 
 NOW = ENDED_S + 2 * DAY_S
