@@ -479,8 +479,8 @@ def judge_exit(exit_: Exit, totals: Totals) -> Ending:
         if totals.limits_hit and not totals.provider_failures:
             return Ending(Cause.AGENT_EXHAUSTED_BUDGET, f"the limit on {totals.limits_hit[0]} was reached")
         how = f"signal {_signal_name(exit_.signal)}" if exit_.signal else f"exit code {exit_.code}"
-        last = exit_.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        return Ending(Cause.AGENT_FAILED, f"{how}{': ' + last[0][:300] if last else ''}")
+        last = _last_words(exit_.stderr)
+        return Ending(Cause.AGENT_FAILED, f"{how}{': ' + last[:300] if last else ''}")
     if contract.RESULT in exit_.refused_files:
         return Ending(Cause.AGENT_FAILED, f"result.json was not read: {exit_.refused_files[contract.RESULT]}")
     if contract.RESULT not in exit_.files:
@@ -494,6 +494,12 @@ def judge_exit(exit_: Exit, totals: Totals) -> Ending:
     if result.get("status") != "done":
         return Ending(Cause.AGENT_FAILED, f"status {str(result.get('status'))[:40]!r} in result.json", result)
     return Ending(Cause.COMPLETED, "", result)
+
+
+def _last_words(stderr: bytes) -> str:
+    """The last line that says something: around what a group of exceptions says Python draws a frame."""
+    lines = reversed(stderr.decode("utf-8", "replace").splitlines())
+    return next((line.strip(" |") for line in lines if line.strip(" |+-")), "")
 
 
 def _signal_name(number: int) -> str:
