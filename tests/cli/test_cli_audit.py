@@ -27,6 +27,7 @@ def podctl(project: Project, *arguments: str, **environment: str):  # noqa: ANN2
     return project.podctl(*arguments, XDG_CONFIG_HOME=str(project.root.parent / "config"), **environment)
 
 
+@pytest.mark.campaign
 def test_from_a_key_to_a_bundle_that_is_verified_without_the_store(shop: Project, tmp_path: Path) -> None:
     scenario = shop.root / "scenario.yaml"
     scenario.write_text(scenario.read_text().replace("run: {pods: 2}", "run: {pods: 2, audit: signed}"))

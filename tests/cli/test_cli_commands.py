@@ -58,6 +58,7 @@ def test_a_mistake_in_a_spec_has_its_position_and_makes_nothing(tmp_path: Path) 
     assert not project.store.exists()
 
 
+@pytest.mark.campaign
 def test_init_gives_a_project_that_validates_plans_and_runs(tmp_path: Path) -> None:
     here = Project(tmp_path)
     made = here.podctl("init", "mine")

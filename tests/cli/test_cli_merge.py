@@ -42,6 +42,7 @@ def test_shards_of_two_machines_are_merged_judged_and_verified(tmp_path: Path) -
     assert len(project.podctl("get", "runs", "-o", "name").stdout.splitlines()) == 1
 
 
+@pytest.mark.campaign
 def test_a_shard_is_not_asked_for_a_verdict(tmp_path: Path) -> None:
     assert Project(tmp_path).podctl("init", "p").returncode == 0
     project = Project(tmp_path / "p")

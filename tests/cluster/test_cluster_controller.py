@@ -144,6 +144,7 @@ def expected(world: World) -> dict[str, Any]:
     return {name: told(attempt) for name, attempt in project.attempts().items()}
 
 
+@pytest.mark.campaign
 def test_a_killed_controller_is_followed_by_one_that_goes_on(world: World) -> None:
     first = world.start()
     world.submit()

@@ -19,7 +19,7 @@ from podctl.errors import EnvironmentProblem
 from podctl.pods.plan import PodSpec, batches, steps
 from podctl.spec.models import Topology
 
-pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
+pytestmark = [pytest.mark.campaign, pytest.mark.cluster, pytest.mark.usefixtures("cluster")]
 
 #: Says at its port what it found when it started and what its mischief came to.
 ROGUE = r"""

@@ -217,7 +217,7 @@ def report_of(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
     return report
 
 
-#: What is tried on an engine and on a cluster each time; the rest takes minutes there.
+#: What is tried on a cluster each time; the rest, and all of it on an engine, takes minutes.
 ALWAYS = ("the next generation is clean", "an interrupt ends a command")
 FIXTURES = {"docker": "engine", "kubernetes": "cluster"}
 
@@ -226,8 +226,8 @@ def every_backend() -> Iterator[Any]:
     for check in CHECKS:
         yield pytest.param("memory", check)
         yield pytest.param("local", check)
+        yield pytest.param("docker", check, marks=[pytest.mark.docker, pytest.mark.campaign])
         rarely = [] if check in ALWAYS else [pytest.mark.campaign]
-        yield pytest.param("docker", check, marks=[pytest.mark.docker, *rarely])
         yield pytest.param("kubernetes", check, marks=[pytest.mark.cluster, *rarely])
 
 

@@ -54,6 +54,7 @@ def gc(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.campaign
 def test_what_a_killed_podctl_left_is_named_and_removed(tmp_path: Path) -> None:
     topology = Topology.model_validate(TOPOLOGY)
     process = subprocess.Popen(

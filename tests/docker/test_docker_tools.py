@@ -13,6 +13,7 @@ from project import make_project, ticket
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("engine")]
 
 
+@pytest.mark.campaign
 def test_a_server_on_standard_input_is_behind_the_same_door(tmp_path: Path) -> None:
     scenario = {
         "run": {"pods": 1},

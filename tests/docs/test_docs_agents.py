@@ -45,6 +45,7 @@ def test_the_python_agent_works_every_ticket_of_a_new_project(project: Project) 
     assert [option["chosen"] for option in decision["data"]["decision"]["options"]] == [False, True]
 
 
+@pytest.mark.campaign
 def test_the_shell_agent_sorts_tickets_and_declines_others(project: Project) -> None:
     (project.root / "agent" / "agent.sh").write_text(agent("shell"))
     change(project.root / "agent.yaml", command=["/bin/sh", "/agent/agent.sh"])

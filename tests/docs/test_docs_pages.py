@@ -187,3 +187,11 @@ def test_no_page_speaks_of_one_machine(page: Path) -> None:
 
 def test_every_console_block_has_a_command() -> None:
     assert [str(block) for block in blocks() if not block.commands] == []
+
+
+def test_every_directory_of_tests_is_in_a_lane_of_make_test() -> None:
+    made = (ROOT / "Makefile").read_text()
+    tests = {path.relative_to(ROOT).parts[1] for path in (ROOT / "tests").rglob("test_*.py")}
+    assert {name for name in tests if f"tests/{name}" not in made} == set()
+    rooms = {path.name for path in (ROOT / "tests" / "unit").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert {name for name in rooms if not re.match(r"[a-fg-z]", name)} == set()

@@ -59,6 +59,7 @@ def _found(value: Any, key: str) -> Any:
     return None
 
 
+@pytest.mark.campaign
 def test_a_project_runs_on_what_was_captured_for_its_tickets(server: Server, tmp_path: Path) -> None:
     project = Project(tmp_path)
     assert project.podctl("init", "p").returncode == 0

@@ -46,6 +46,7 @@ faults:
   renamed: {kind: migration, change: rename-column}
   script: {kind: migration, sql: more.sql}
 """
+pytestmark = pytest.mark.campaign
 COPED, DAMAGED, FAILED, NOT_MET = "coped", "damaged", "failed", "not met"
 EXPECTED = {
     "column": {"rival": COPED, "held": COPED, "added": COPED, "renamed": COPED, "script": COPED},

@@ -22,6 +22,7 @@ class References(html.parser.HTMLParser):
             self.found.append("<script>")
 
 
+@pytest.mark.campaign
 def test_the_demo_compares_two_versions_and_shows_the_difference(tmp_path: Path) -> None:
     project = Project(tmp_path)
     finished = project.podctl("demo", "shop", "--sample", "18", "-q", timeout=400)
@@ -87,7 +88,8 @@ def test_retail_without_its_last_write_or_with_one_more_fails(tmp_path: Path) ->
 
 
 @needs_triage
-@pytest.mark.parametrize("size", ["40", pytest.param("400", marks=pytest.mark.campaign)])
+@pytest.mark.campaign
+@pytest.mark.parametrize("size", ["40", "400"])
 def test_triage_declares_its_reasons_and_the_report_shows_confidence_against_outcome(tmp_path: Path, size: str) -> None:
     project = prepare("triage", TICKETS, tmp_path / "triage")
     finished = project.podctl("run", "triage.yaml", "-q", "--sample", size, timeout=1500)

@@ -114,6 +114,7 @@ def test_a_killed_run_is_swept_and_resumed_without_doing_anything_twice(project:
     assert project.run() == result, "what had finished was made again"
 
 
+@pytest.mark.campaign
 def test_a_run_is_not_resumed_with_another_agent(project: Project) -> None:
     running = project.start("run", "scenario.yaml", "-q")
     wait_for_ended(project, 1)
@@ -125,6 +126,7 @@ def test_a_run_is_not_resumed_with_another_agent(project: Project) -> None:
     assert "the agent changed" in refused.stderr
 
 
+@pytest.mark.campaign
 def test_gc_removes_a_dead_runs_pods_once_and_leaves_living_ones(project: Project) -> None:
     living = project.start("run", "scenario.yaml", "-q")
     wait_for_ended(project, 1)

@@ -145,6 +145,7 @@ def test_tokens_and_dollars_are_what_the_server_said(tmp_path: Path, provider: A
     assert all(b"sk-real-key-4e1f7a" not in path.read_bytes() for path in kept), "the real key was written down"
 
 
+@pytest.mark.campaign
 def test_a_lock_prices_a_run_and_an_old_run(tmp_path: Path, provider: Any) -> None:
     project = project_for(
         tmp_path / "p", provider.server_port, agent=PLAIN_AGENT, texts=QUESTIONS[:1], prices={}, price_lock="prices.lock"
@@ -186,6 +187,7 @@ def test_a_budget_is_held_before_the_call(tmp_path: Path, provider: Any) -> None
     assert Provider.seen == []
 
 
+@pytest.mark.campaign
 def test_a_shard_spends_its_share_of_the_runs_budget_and_no_more(tmp_path: Path, provider: Any) -> None:
     """The budget is enough for one ticket's call, and a quarter of it is not."""
     project = project_for(tmp_path / "p", provider.server_port, agent=PLAIN_AGENT)
@@ -199,6 +201,7 @@ def test_a_shard_spends_its_share_of_the_runs_budget_and_no_more(tmp_path: Path,
     assert len(Provider.seen) == 1
 
 
+@pytest.mark.campaign
 def test_a_provider_that_is_away_is_no_fault_of_the_agent(tmp_path: Path, provider: Any) -> None:
     once = AGENT.replace("OpenAI()", "OpenAI(max_retries=0)")
     project = project_for(tmp_path / "p", provider.server_port, agent=once)
@@ -232,6 +235,7 @@ json.dump({"status": "done", "output": {"text": text}}, open("result.json", "w")
 """
 
 
+@pytest.mark.campaign
 def test_what_an_agent_makes_of_a_failed_call_counts_only_when_it_is_right(tmp_path: Path, provider: Any) -> None:
     project = project_for(tmp_path / "p", provider.server_port, agent=LENIENT, texts=["Hello pod", "a wrong guess"])
     Provider.away = {"Hello pod": 1000, "a wrong guess": 1000}
@@ -242,6 +246,7 @@ def test_what_an_agent_makes_of_a_failed_call_counts_only_when_it_is_right(tmp_p
     assert wrong.detail == "1 model call failed at the provider; then: finished, with the wrong result"
 
 
+@pytest.mark.campaign
 def test_a_recorded_run_repeats_with_the_provider_gone(tmp_path: Path, provider: Any) -> None:
     project = project_for(
         tmp_path / "p", provider.server_port, agent=PLAIN_AGENT, texts=QUESTIONS[:2], mode="record", recordings="recordings"
@@ -259,6 +264,7 @@ def test_a_recorded_run_repeats_with_the_provider_gone(tmp_path: Path, provider:
     assert [(a.id, a.tokens, a.dollars) for a in replayed.attempts] == [(a.id, a.tokens, a.dollars) for a in recorded.attempts]
 
 
+@pytest.mark.campaign
 def test_opentelemetry_and_anthropic_clients_work_as_they_are(tmp_path: Path) -> None:
     agent = r"""
 import json, os, anthropic

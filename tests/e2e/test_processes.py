@@ -157,6 +157,7 @@ def kill_recorder(project: Project, running: subprocess.Popen[str]) -> None:
     raise AssertionError("no recorder was seen")
 
 
+@pytest.mark.campaign
 def test_an_attempt_without_its_recorder_is_made_again(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", agent=AGENT, tickets=[ticket("1", "wait")], scenario={"run": {"pods": 1}})
     running = project.start("run", "scenario.yaml")

@@ -43,6 +43,7 @@ def production(server: Server, project: Project) -> tuple[str, list[dict[str, st
     ]
 
 
+@pytest.mark.campaign
 def test_an_agent_works_on_what_was_and_is_held_against_what_people_did(server: Server, tmp_path: Path) -> None:
     assert Project(tmp_path).podctl("init", "p").returncode == 0
     project = Project(tmp_path / "p")

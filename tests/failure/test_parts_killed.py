@@ -90,7 +90,7 @@ def mid_attempt(here: Ground, project: Project) -> subprocess.Popen[str]:
     return running
 
 
-@pytest.mark.parametrize("part", [pytest.param(part, marks=CAMPAIGN if part == "session" else ()) for part in PARTS])
+@pytest.mark.parametrize("part", [pytest.param(part, marks=() if part == "database" else CAMPAIGN) for part in PARTS])
 def test_a_part_of_a_pod_killed_while_an_agent_works(here: Ground, whole: dict[str, Any], tmp_path: Path, part: str) -> None:
     """The run goes on by itself: the attempt is made again in another pod, and what the first try cost is counted."""
     project = killing_project(tmp_path / "p", pause=1.0)
@@ -183,7 +183,8 @@ def slow_provider() -> Iterator[ThreadingHTTPServer]:
         server.server_close()
 
 
-@pytest.mark.parametrize("who", ["podctl", pytest.param("gateway", marks=CAMPAIGN)])
+@CAMPAIGN
+@pytest.mark.parametrize("who", ["podctl", "gateway"])
 def test_a_kill_in_the_middle_of_a_model_call_is_paid_for(here: Ground, tmp_path: Path, who: str) -> None:
     """Nobody knows what the call cost: it counts at what was reserved for it, before the next call is made."""
     prices = {"house-model": {"input": 2, "output": 8}}
@@ -297,6 +298,7 @@ def remove_foreigners(here: Ground) -> None:
 # ---- what is said ----
 
 
+@pytest.mark.campaign
 def test_the_receipt_names_everything_that_was_held(here: Ground, tmp_path: Path) -> None:
     project = killing_project(tmp_path / "p", pause=30)
     running = mid_attempt(here, project)
@@ -325,6 +327,7 @@ def test_the_receipt_names_everything_that_was_held(here: Ground, tmp_path: Path
     assert here.holdings() == CLEAN
 
 
+@pytest.mark.campaign
 def test_any_next_call_notices(here: Ground, tmp_path: Path) -> None:
     project = killing_project(tmp_path / "p")
     here.kill_at("attempt.agent-running", project, *RUN)

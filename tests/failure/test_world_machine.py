@@ -27,6 +27,7 @@ def project(tmp_path: Path) -> Project:
 # ---- descriptors and processes ----
 
 
+@pytest.mark.campaign
 def test_too_few_descriptors_are_said_and_refuse_an_untrusted_agent(here: Ground, project: Project) -> None:
     few = shell("ulimit -n 64")
     understood(here.podctl(project, "doctor", through=few), 3, "NO  open files", "at most 64", "ulimit -n 4096")
@@ -163,9 +164,8 @@ BREAKAGES = {
 }
 
 
-@pytest.mark.parametrize(
-    "breakage", [pytest.param(name, marks=() if name == "damaged files" else CAMPAIGN) for name in BREAKAGES]
-)
+@CAMPAIGN
+@pytest.mark.parametrize("breakage", BREAKAGES)
 def test_a_damaged_template_is_said_and_what_to_type_mends_it(here: Ground, project: Project, breakage: str) -> None:
     understood(here.podctl(project, *RUN), 0)
     for template in (here.state / "templates").glob("tpl_*"):

@@ -33,6 +33,7 @@ def deep(directory: Path, length: int) -> Path:
     return path
 
 
+@pytest.mark.campaign
 @CAMPAIGN
 def test_a_project_far_down_needs_a_store_elsewhere_and_says_so(here: Ground, tmp_path: Path) -> None:
     project = killing_project(deep(tmp_path, 3000) / "p")
@@ -212,7 +213,8 @@ def test_a_store_locked_for_longer_than_is_waited_for(here: Ground, tmp_path: Pa
     assert_nothing_lost(project)
 
 
-@pytest.mark.parametrize("many", [2, pytest.param(20, marks=CAMPAIGN)])
+@CAMPAIGN
+@pytest.mark.parametrize("many", [2, 20])
 def test_many_runs_at_once_in_one_store(here: Ground, project: Project, many: int) -> None:
     """They begin with nothing: one of them makes the store, one the template, and each its own run."""
     shutil.rmtree(here.state / "templates", ignore_errors=True)

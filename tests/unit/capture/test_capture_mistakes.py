@@ -186,6 +186,7 @@ def test_text_that_is_not_what_the_database_says_is_named_by_its_place(server: S
     )
 
 
+@pytest.mark.campaign
 def test_a_row_of_a_hundred_megabytes(server: Server, tmp_path: Path) -> None:
     url = server.database(
         "CREATE TABLE docs (id int PRIMARY KEY, doc jsonb);"

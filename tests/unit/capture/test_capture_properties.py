@@ -177,7 +177,7 @@ def check(server: Server, world: World) -> None:
     server.drop(url, copy)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(world=worlds())
 def test_a_capture_has_the_rows_that_its_rules_name_and_every_reference_in_it_holds(server: Server, world: World) -> None:
     check(server, world)

@@ -171,6 +171,7 @@ def test_every_moment_is_found_again_and_what_followed(
     assert after == moments[resolved_at][1]
 
 
+@pytest.mark.campaign
 @settings(
     max_examples=3,
     deadline=None,

@@ -326,6 +326,7 @@ HUGE: dict[str, Behaviour] = {
 }
 
 
+@pytest.mark.campaign
 def test_an_answer_of_a_gigabyte_is_cut_in_bounded_memory(tmp_path: Path) -> None:
     async def work(rig: Rig, provider: RawProvider) -> None:
         before = peak_mib(rig.gateway.pid)

@@ -175,6 +175,7 @@ def test_without_a_key_or_with_one_in_the_project_nothing_is_read(trial: Project
     assert inside.returncode == 2 and "lies in a project" in inside.stderr and not (trial.root / "shop.key").exists()
 
 
+@pytest.mark.campaign
 def test_the_tickets_of_a_capture_are_masked_with_it_and_join(trial: Project, source: str, server: str) -> None:
     reference = {
         "changes": [

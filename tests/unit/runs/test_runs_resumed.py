@@ -95,10 +95,8 @@ def cut_off_at(*places: int) -> None:
         assert [attempt.passed for attempt in result_of(project).attempts].count(True) == 2
 
 
-@settings(max_examples=2, deadline=None)
-@given(st.lists(st.integers(1, PLACES), min_size=2, max_size=2))
-def test_a_run_cut_off_anywhere_and_resumed_is_the_whole_run(places: list[int]) -> None:
-    cut_off_at(*places)
+def test_a_run_cut_off_twice_and_resumed_is_the_whole_run() -> None:
+    cut_off_at(31, 17)
 
 
 @pytest.mark.campaign

@@ -74,11 +74,11 @@ def test_a_plan_says_where_its_figures_come_from() -> None:
 
 def test_a_version_against_itself() -> None:
     result = example_run(repeats=4, quirks=False, scale=2)
-    test = self_test([result], Gate(regression=0.05, cost_rise=0.1), replications=60, seed=4)
+    test = self_test([result], Gate(regression=0.05, cost_rise=0.1), replications=30, seed=4)
     assert test is not None
-    assert (test.tickets, test.repeats, sum(test.verdicts.values())) == (96, 2, 60)
+    assert (test.tickets, test.repeats, sum(test.verdicts.values())) == (96, 2, 30)
     assert test.false_fails <= 0.09 and test.interval.low <= test.false_fails <= test.interval.high
-    assert self_test([result], Gate(regression=0.05, cost_rise=0.1), replications=60, seed=4) == test
+    assert self_test([result], Gate(regression=0.05, cost_rise=0.1), replications=30, seed=4) == test
     assert self_test([example_run()], Gate()) is None, "one attempt each shows nothing"
     assert self_test([example_run(), example_run(seed=9)], Gate(), replications=100) is not None
 

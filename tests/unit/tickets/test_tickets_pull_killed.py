@@ -45,7 +45,7 @@ def titles(directory: Path) -> dict[str, str]:
     return {str(row["number"]): row["title"] for row in rows}
 
 
-@pytest.mark.parametrize("point", PULLS)
+@pytest.mark.parametrize("point", [PULLS[0], *(pytest.param(point, marks=pytest.mark.campaign) for point in PULLS[1:])])
 def test_a_pull_killed_at_a_point(point: str, tmp_path: Path) -> None:
     async def run() -> None:
         async with Trackers().serving() as trackers:
@@ -75,7 +75,7 @@ def test_a_pull_killed_at_a_point(point: str, tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("point", ["pull.drafted", "pull.replaced"])
+@pytest.mark.parametrize("point", [pytest.param("pull.drafted", marks=pytest.mark.campaign), "pull.replaced"])
 def test_a_snapshot_that_was_changed_since_a_pull_was_killed_is_not_built_upon(point: str, tmp_path: Path) -> None:
     async def run() -> None:
         async with Trackers().serving() as trackers:
