@@ -220,6 +220,7 @@ def _tools(record: Record) -> Said:
     for tool in listed_tools:
         more += [f"LOOK AT {text(tool.get('name'))}: {text(finding)}" for finding in items(tool.get("findings"))]
     more += [f"left out: {text(name)}" for name in items(data.get("left_out"))]
+    more += [f"LOOK AT its limits: {text(name)} is not listed" for name in items(data.get("limits_of_none"))]
     names = ", ".join(f"{text(tool.get('name'), 60)} ({text(tool.get('level'))})" for tool in listed_tools if tool.get("level"))
     return Said("tools", f"{text(data.get('server'))} has {names or 'no tools'}", tuple(more))
 

@@ -62,6 +62,10 @@ def with_list(before: Iterable[ToolList], data: Mapping[str, Any]) -> tuple[Tool
     else:
         said = [f"{printable(str(tool['name']), 60)}: {one}" for tool in data["tools"] for one in tool.get("findings", ())]
         changed = (*earlier.changed, *(printable(str(one), 160) for one in data.get("changed", ())))
+        said += [
+            f"has a limit for {printable(str(name), 60)}, a tool that it does not list"
+            for name in data.get("limits_of_none", ())
+        ]
         digest = hashlib.sha256(json.dumps(digests_of(data), sort_keys=True).encode()).hexdigest()
         findings = dict.fromkeys((*earlier.findings, *said))
         lists[server] = ToolList(server, digest, changed[:_KEPT], tuple(findings)[:_KEPT])

@@ -13,12 +13,13 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 
 #: The door of model calls.
 MODELS = "models"
+Place = Literal["models", "services", "tools"]
 #: One of a door's first calls is always hit: an attempt that met no fault says nothing.
 _FIRST = 3
 #: Bytes of a first answer that are kept to be served again, and how many answers.
@@ -76,8 +77,9 @@ class Faults:
         asked = [one for one in variant.get("faults", ()) if one["kind"] in _KINDS]
         return Faults(asked, int(variant.get("seed", 0))) if asked else None
 
-    def next(self, door: str, method: str = "POST") -> Injected | None:
-        """What happens to this call, which is the next of its door."""
+    def next(self, door: str, method: str = "POST", *, tool: bool = False) -> Injected | None:
+        """What happens to this call, which is the next of its door. A tool's that only reads is a GET."""
+        place: Place = "models" if door == MODELS else "tools" if tool else "services"
         for one in self.asked:
             if one["where"] and door not in one["where"]:
                 continue
@@ -87,7 +89,7 @@ class Faults:
             number = self._calls[one["name"], door]
             chance = random.Random(hashlib.sha256(f"{self.seed}:{one['name']}:{door}:{number}".encode()).digest())
             if self._hit(one, door, number, chance):
-                return _KINDS[one["kind"]](one, door, number, chance)
+                return _KINDS[one["kind"]](one, place, number, chance)
         return None
 
     def _hit(self, one: Mapping[str, Any], door: str, number: int, chance: random.Random) -> bool:
@@ -118,31 +120,33 @@ class Faults:
         return first
 
 
-def _latency(one: Mapping[str, Any], door: str, number: int, chance: random.Random) -> Injected:
+def _latency(one: Mapping[str, Any], place: Place, number: int, chance: random.Random) -> Injected:
     seconds = min(float(one["most"]), float(one["median"]) * math.exp(float(one["spread"]) * chance.gauss(0, 1)))
     return Injected(one["name"], "latency", number, seconds=round(seconds, 3))
 
 
-def _errors(one: Mapping[str, Any], door: str, number: int, chance: random.Random) -> Injected:
-    statuses = one["model_statuses"] if door == MODELS else one["statuses"]
+def _errors(one: Mapping[str, Any], place: Place, number: int, chance: random.Random) -> Injected:
+    statuses = one["model_statuses"] if place == "models" else one["statuses"]
     status = chance.choice(list(statuses))
-    return Injected(one["name"], "errors", number, status=status, after=_after(one, door, chance))
+    after = _after(one, place, chance)
+    how = chance.choice(list(one["tool_errors"])) if place == "tools" else ""
+    return Injected(one["name"], "errors", number, status=status, after=after, how=how)
 
 
-def _timeouts(one: Mapping[str, Any], door: str, number: int, chance: random.Random) -> Injected:
-    return Injected(one["name"], "timeouts", number, seconds=float(one["hold"]), after=_after(one, door, chance))
+def _timeouts(one: Mapping[str, Any], place: Place, number: int, chance: random.Random) -> Injected:
+    return Injected(one["name"], "timeouts", number, seconds=float(one["hold"]), after=_after(one, place, chance))
 
 
-def _broken(one: Mapping[str, Any], door: str, number: int, chance: random.Random) -> Injected:
-    how = "cut" if door == MODELS else chance.choice(list(one["how"]))
+def _broken(one: Mapping[str, Any], place: Place, number: int, chance: random.Random) -> Injected:
+    how = "cut" if place == "models" else chance.choice(list(one["how"]))
     return Injected(one["name"], "broken", number, seconds=float(one["seconds"]) if how == "drip" else 0.0, how=how)
 
 
-def _stale(one: Mapping[str, Any], door: str, number: int, chance: random.Random) -> Injected:
+def _stale(one: Mapping[str, Any], place: Place, number: int, chance: random.Random) -> Injected:
     return Injected(one["name"], "stale", number)
 
 
-_KINDS: dict[str, Callable[[Mapping[str, Any], str, int, random.Random], Injected]] = {
+_KINDS: dict[str, Callable[[Mapping[str, Any], Place, int, random.Random], Injected]] = {
     "latency": _latency,
     "errors": _errors,
     "timeouts": _timeouts,
@@ -151,10 +155,10 @@ _KINDS: dict[str, Callable[[Mapping[str, Any], str, int, random.Random], Injecte
 }
 
 
-def _after(one: Mapping[str, Any], door: str, chance: random.Random) -> bool:
+def _after(one: Mapping[str, Any], place: Place, chance: random.Random) -> bool:
     """A model's work is its answer: one that is lost was never paid for here."""
     drawn = chance.random() < 0.5
-    return door != MODELS and (one["effect"] == "after" or (one["effect"] == "either" and drawn))
+    return place != "models" and (one["effect"] == "after" or (one["effect"] == "either" and drawn))
 
 
 def broken_body(body: bytes) -> bytes:

@@ -27,6 +27,7 @@ from podctl.gateway.desk import Desk
 from podctl.gateway.dialer import Dialer
 from podctl.gateway.jsonrpc import Id, Message, NotUnderstood
 from podctl.gateway.replies import TooLong, read_capped, refusal
+from podctl.gateway.toolfaults import Befallen, CallFaults, InjectedError, on_its_way
 from podctl.gateway.toolserver import NotUsed, ServerUse, Session, kept
 from podctl.gateway.toolsession import ServerFailed, ServerRefused, ToolSession
 from podctl.spec.models import ToolServer
@@ -105,6 +106,8 @@ class ToolDoor:
         session.calls[message.id] = task
         try:
             return _answer(200, await self._result(message, message.id, use, session))
+        except Befallen as fault:
+            return await on_its_way(request, fault, jsonrpc.result(message.id, fault.result or {}))
         finally:
             session.calls.pop(message.id, None)
 
@@ -144,6 +147,8 @@ class ToolDoor:
                 return jsonrpc.result(id, await _called(tool, arguments, use, session))
         except NotUsed as why:
             return jsonrpc.error(id, jsonrpc.INTERNAL_ERROR, why.text)
+        except InjectedError as error:
+            return jsonrpc.error(id, error.code, str(error))
         except ServerRefused as error:
             return jsonrpc.error(id, error.code, error.message, error.data)
         except ServerFailed as error:
@@ -157,7 +162,7 @@ class ToolDoor:
 
 
 async def _called(named: str, given: Mapping[str, Any], use: ServerUse, session: Session) -> dict[str, Any]:
-    """The result of a call, recorded whatever comes of it. Raises `ServerRefused`, and NotUnderstood."""
+    """The result of a call, recorded whatever comes of it. Raises `ServerRefused`, and `Befallen` and `InjectedError` for faults."""
     began = time.monotonic()
     tool, arguments = use.routed(named, given)
     call: dict[str, Any] = {"server": use.server, "tool": clipped(tool, 200), "arguments": kept(arguments)}
@@ -166,6 +171,7 @@ async def _called(named: str, given: Mapping[str, Any], use: ServerUse, session:
     decided = use.decide(tool)
     how: dict[str, Any] = {"policy": decided.policy, "level": decided.level}
     outcome: dict[str, Any] = {"status": "cut", "result": None, "error": "the attempt ended, or the call was given up"}
+    told: dict[str, Any] = {}
     try:
         if (planted := use.attempt.planted.decoy_tool(use.server, tool)) is not None:
             use.attempt.record("decoy.call", {"service": use.server, "method": "CALL", "path": clipped(tool, 200)})
@@ -174,12 +180,23 @@ async def _called(named: str, given: Mapping[str, Any], use: ServerUse, session:
         if not decided.allowed:
             use.crossed(tool, arguments, decided)
             raise NotUsed("refused", _refusal(use.target(tool), decided, use.attempt.desk is not None))
-        result = await use.use(session, tool, arguments)
+        if use.attempt.trigger is not None:
+            await use.attempt.trigger.before_call()
+        use.count("call", tool)
+        faults = CallFaults(use.attempt, use.server, tool, decided.level == "read", use.settings.seconds_of(tool))
+        told = faults.told
+        result = await faults.befall(arguments, partial(use.use, session, tool, arguments))
         schema = session.tools.get(tool, {}).get("outputSchema")
         if (injected := use.attempt.planted.in_result(use.server, tool, result, schema)) is not None:
             result, how = injected, {**how, "injected": True}
-        outcome = {"status": "failed" if result.get("isError") is True else "ok", "result": kept(result), "error": None}
+        outcome = _outcome(result, told)
         return result
+    except Befallen as fault:
+        outcome = _outcome(fault.result, told)
+        raise
+    except InjectedError:
+        outcome = _outcome(None, told)
+        raise
     except NotUsed as why:
         outcome |= {"status": why.status, "error": why.text}
         return _said(why.text)
@@ -190,8 +207,16 @@ async def _called(named: str, given: Mapping[str, Any], use: ServerUse, session:
         outcome |= {"status": error.kind, "error": clipped(error.why, 1_000)}
         return _said(f"podctl_{error.kind.replace('-', '_')}: {use.server}: {error.why}")
     finally:
-        took = {"ms": round((time.monotonic() - began) * 1000, 3)}
+        took = {"ms": round((time.monotonic() - began) * 1000, 3)} | ({"fault": told} if told else {})
         use.attempt.record("tool.call", {**call, **how, **outcome, **took})
+
+
+def _outcome(result: dict[str, Any] | None, fault: Mapping[str, Any]) -> dict[str, Any]:
+    """What the agent got. An error that a fault made is none of the server's."""
+    made = fault.get("kind") in ("errors", "timeouts")
+    status = "fault" if made else "failed" if result is not None and result.get("isError") is True else "ok"
+    error = f"injected: {fault['kind']}" if made else None
+    return {"status": status, "result": None if result is None else kept(result), "error": error}
 
 
 async def _proposed(tool: str, arguments: Mapping[str, Any], desk: Desk, use: ServerUse, session: Session) -> dict[str, Any]:
@@ -207,7 +232,11 @@ async def _proposed(tool: str, arguments: Mapping[str, Any], desk: Desk, use: Se
         if decided.level != "recommend":
             use.crossed(wanted, meant, decided)
             return _said(_refusal(use.target(wanted), decided, False))
-        call = partial(use.use, session, wanted, meant)
+
+        async def call() -> dict[str, Any]:
+            use.count("call", wanted)
+            return await use.use(session, wanted, meant)
+
         return _told(await toolproposals.propose(desk, use.target(wanted), meant, reason, decided, call))
     except toolproposals.Malformed as why:
         use.attempt.refuse(f"mcp {use.server}", clipped(f"{tool}: {why}", 300))

@@ -129,7 +129,8 @@ class ServerUse:
         if INSTRUCTIONS in digests:
             listed.append(told({**instructions, "name": INSTRUCTIONS}, "") | {"digest": digests[INSTRUCTIONS]})
         data = {"server": self.server, "info": bounded(session.upstream.hello["serverInfo"], text=200), "tools": listed}
-        more = {"changed": changed, "left_out": left_out[:50]}
+        no_tools = [name for name in self.settings.limits if name not in session.tools]
+        more = {"changed": changed, "left_out": left_out[:50], "limits_of_none": no_tools[:50]}
         self.attempt.record("tools.listed", data | {key: value for key, value in more.items() if value})
 
     def shown(self, session: Session) -> list[dict[str, Any]]:
@@ -180,24 +181,30 @@ class ServerUse:
             return Decision(True, "ai-writable", "")
         return self.attempt.decider.use(self.attempt.granted.agent, self.server, tool)
 
-    def count(self, verb: Literal["call", "list"]) -> None:
+    def count(self, verb: Literal["call", "list"], tool: str = "") -> None:
         """One request more that the server has to answer. Raises `NotUsed`."""
-        if self._counts[verb] >= self.settings.calls:
-            why = f"podctl_limit: an attempt may {verb} {self.server} {self.settings.calls} times"
-            self.attempt.refuse(f"mcp {self.server}", why)
-            raise NotUsed("limit", why)
+        own = self.settings.limits.get(tool)
+        for counted, most, what in (
+            (verb, self.settings.calls, self.server),
+            (f"call {tool}", None if own is None else own.calls, self.target(tool)),
+        ):
+            if most is not None and self._counts[counted] >= most:
+                why = f"podctl_limit: an attempt may {verb} {what} {most} times"
+                self.attempt.refuse(f"mcp {self.server}", why)
+                raise NotUsed("limit", why)
         self._counts[verb] += 1
+        if own is not None:
+            self._counts[f"call {tool}"] += 1
 
     async def use(self, session: Session, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The server's result, of a call that was decided on. Raises `NotUsed`, `ServerFailed`, `ServerRefused`."""
-        self.count("call")
+        """The server's result, of a call that was decided on and counted. Raises `NotUsed`, `ServerFailed`, `ServerRefused`."""
         async with self._room:
             if tool not in session.tools:
                 await self.refresh(session)
             if tool not in session.tools:
                 raise NotUsed("unknown", f"podctl_unknown_tool: {self.server} lists no tool {clipped(tool, 128)}")
             params = types.CallToolRequestParams(name=tool, arguments=arguments)
-            return await session.upstream.request(types.CallToolRequest(params=params))
+            return await session.upstream.request(types.CallToolRequest(params=params), self.settings.seconds_of(tool))
 
     def crossed(self, tool: str, arguments: Mapping[str, Any], decided: Decision) -> None:
         """The agent called for a tool that is not its to use."""

@@ -89,20 +89,21 @@ class ToolSession:
         if not self._ready.is_set():
             raise ServerFailed("down", self._why or "the session could not begin")
 
-    async def request(self, request: types.ClientRequest) -> dict[str, Any]:
+    async def request(self, request: types.ClientRequest, seconds: float | None = None) -> dict[str, Any]:
         """The server's result as it came, of the shape that the protocol has. Raises `ServerFailed`, `ServerRefused`."""
+        most = self._settings.seconds if seconds is None else seconds
         if self._session is None or self.task is None or self.task.done():
             raise ServerFailed("down", self._why or "the session is over")
         self._unasked = 0
         asked = asyncio.create_task(self._session.send_request(request, _RAW))  # type: ignore[type-var]
         try:
-            async with asyncio.timeout(self._settings.seconds):
+            async with asyncio.timeout(most):
                 await asyncio.wait({asked, self.task}, return_when=asyncio.FIRST_COMPLETED)
                 if not asked.done():
                     raise ServerFailed("down", self._why or "the session broke off")
                 return await asked
         except TimeoutError:
-            raise ServerFailed("timeout", f"no answer within {self._settings.seconds:g} s") from None
+            raise ServerFailed("timeout", f"no answer within {most:g} s") from None
         except MCPError as error:
             if error.error.code == types.CONNECTION_CLOSED:
                 self._leave.set()  # the client does not begin again by itself

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from podctl.evidence.log import read_stream, stream_path
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+#: Levels of tools whose calls do something; ``read`` ones may be asked again.
+_DOES = frozenset({"ai-writable"})
 _NAMED = 5
 
 
@@ -16,7 +19,8 @@ def repeated_work(directory: Path) -> tuple[str, ...]:
     """Calls that did their work more than once though they were asked for once: an answer was lost, and the agent asked again.
 
     Alike are calls of the same method, address and body. By HTTP (RFC 9110, 9.2.2) GET, PUT, DELETE and their like may be asked again; a POST may
-    not, unless the two differ in an idempotency key that the service heeds: then it did its work once, and its rows say so.
+    not, unless the two differ in an idempotency key that the service heeds: then it did its work once, and its rows say so. Of a tool that the
+    boundary does not call ``read`` alike are calls with the same arguments.
     """
     path = stream_path(directory, "gateway")
     if not path.exists():
@@ -24,11 +28,14 @@ def repeated_work(directory: Path) -> tuple[str, ...]:
     done: Counter[tuple[str, str]] = Counter()
     lost: set[tuple[str, str]] = set()
     for record in read_stream(path):
-        if record.kind != "http.call" or record.data.get("method") in _SAFE:
-            continue
         data = record.data
-        body = (data.get("request_body") or {}).get("text", "")
-        what = (f"{data.get('method')} {data.get('service')} {data.get('path')}", body)
+        if record.kind == "http.call" and data.get("method") not in _SAFE:
+            body = (data.get("request_body") or {}).get("text", "")
+            what = (f"{data.get('method')} {data.get('service')} {data.get('path')}", body)
+        elif record.kind == "tool.call" and data.get("level") in _DOES:
+            what = (f"CALL {data.get('server')}.{data.get('tool')}", json.dumps(data.get("arguments"), sort_keys=True))
+        else:
+            continue
         if _worked(data):
             done[what] += 1
             if data.get("fault"):
@@ -39,7 +46,7 @@ def repeated_work(directory: Path) -> tuple[str, ...]:
 
 
 def _worked(data: dict[str, Any]) -> bool:
-    """Whether the service did what it was asked for, whatever the agent was told."""
+    """Whether the service or the server did what it was asked for, whatever the agent was told."""
     fault = data.get("fault") or {}
     status = fault.get("answered") if "performed" in fault else data.get("status")
-    return isinstance(status, int) and 200 <= status < 300
+    return status == "ok" or (isinstance(status, int) and 200 <= status < 300)

@@ -38,11 +38,14 @@ class Latency(_Calls):
 
 
 class Errors(_Calls):
-    """Calls are answered with an error, a model's in its provider's own words."""
+    """Calls are answered with an error, a model's in its provider's own words, a tool's as servers say it."""
 
     kind: Literal["errors"]
     statuses: tuple[Status, ...] = Field((500, 502, 503, 429), min_length=1)
     model_statuses: tuple[Literal[429, 500, 503, 529], ...] = Field((429, 500, 529), min_length=1)
+    tool_errors: tuple[Literal["result", "protocol"], ...] = Field(
+        ("result", "protocol"), min_length=1, description="a tool's result that says so, or an error of JSON-RPC"
+    )
     effect: Effect = "either"
 
 
@@ -63,7 +66,7 @@ class Broken(_Calls):
 
 
 class Stale(_Calls):
-    """A service's GETs are answered as they were when they were first asked in the attempt, like a replica that lags."""
+    """A service's GETs, and calls of tools that only read, are answered as when they were first made in the attempt, like a replica that lags."""
 
     kind: Literal["stale"]
     answers: Annotated[int, Field(ge=1, le=1000)] = Field(3, description="stale answers to one address before it is fresh")

@@ -83,11 +83,23 @@ class FileText(Model):
     text: str
 
 
+ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}$")]
+
+
+class ToolLimits(Model):
+    """What one tool may take, where that is less than its server may."""
+
+    calls: Annotated[int, Field(ge=0)] | None = Field(None, description="of an attempt")
+    seconds: Seconds | None = Field(None, description="until a call is given up")
+
+
 class ToolServer(Model):
     """How the gateway speaks with a service that is an MCP server, and how much it may take.
 
     With ``stdio`` the command speaks MCP on its standard input and output, and is started anew for each session.
     """
+
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"limits"})
 
     transport: Literal["http", "stdio"] = Field("http", description="http: streamable HTTP, at the service's port")
     path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]{0,200}$")] = Field(
@@ -97,6 +109,11 @@ class ToolServer(Model):
     calls: Annotated[int, Field(ge=0)] = Field(1_000, description="calls of an attempt")
     seconds: Seconds = Field(60.0, description="until a call, or a session's beginning, is given up")
     bytes: Bytes = Field(1 * 2**20, description="the largest message, either way")
+    limits: dict[ToolName, ToolLimits] = Field({}, description="tool, by the server's name of it -> what it may take")
+
+    def seconds_of(self, tool: str) -> float:
+        own = self.limits[tool].seconds if tool in self.limits else None
+        return self.seconds if own is None else min(own, self.seconds)
 
 
 class Service(Model):
@@ -181,7 +198,7 @@ class ModelSettings(Model):
 class ToolRoute(Model):
     """What is called where the agent calls a tool by another name, or gives less."""
 
-    tool: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}$")] = Field(description="the server's name of it")
+    tool: ToolName = Field(description="the server's name of it")
     arguments: dict[str, Any] = Field(default_factory=dict, description="given in any case; the agent does not see them")
     defaults: dict[str, Any] = Field(default_factory=dict, description="given where the agent gives none")
 

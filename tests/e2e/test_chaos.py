@@ -8,7 +8,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from chaotic import AGENT, SERVICE
+import yaml
+from chaotic import AGENT, SERVICE, TOOL_AGENT, TOOL_SERVER
 from project import Project, make_project, relabel, ticket
 
 from podctl.evidence.results import RunResult
@@ -123,3 +124,50 @@ def test_a_campaign_that_was_killed_goes_on_as_it_was(tmp_path: Path) -> None:
     run = project.run()
     assert run.info.resumed and len(run.attempts) == 2 and run.info.campaign is not None
     assert run.info.campaign.name == "losses-part" and scores(run)[0].of == 1
+
+
+TOOL_CHAOS = """
+apiVersion: podctl/v1
+kind: Chaos
+name: tools
+faults:
+  lost-answers: {kind: timeouts, where: [desk], calls: [2], hold: 200ms, effect: after}
+  refused: {kind: errors, calls: [1], effect: before, tool_errors: [protocol]}
+  slow: {kind: latency, calls: [1], median: 100ms, spread: 0}
+"""
+#: Outcomes of the careless agent's pairs, and of the careful one's.
+CARELESS = {"lost-answers": "damaged", "refused": "failed", "slow": "coped"}
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    ("careful", "outcomes"), [(False, CARELESS), (True, dict.fromkeys(CARELESS, "coped"))], ids=["careless", "careful"]
+)
+def test_calls_of_tools_meet_faults_as_those_of_services_do(tmp_path: Path, careful: bool, outcomes: dict[str, str]) -> None:
+    booked = {"database": "main-db", "table": "ledger", "op": "insert", "key": {}, "values": {"amount": 5}}
+    project = make_project(
+        tmp_path / "p",
+        agent=TOOL_AGENT,
+        tickets=[ticket("T-0", "", [booked])],
+        agent_spec={"environment": {"CAREFUL": "yes" if careful else "no"}},
+        scenario={"checks": [{"kind": "state", "ignore": ["ledger.id"]}]},
+    )
+    (project.root / "service" / "desk.py").write_text(TOOL_SERVER)
+    (project.root / "chaos.yaml").write_text(TOOL_CHAOS)
+    topology = yaml.safe_load((project.root / "topology.yaml").read_text())
+    desk = {"protocol": "mcp", "mcp": {"transport": "stdio"}, "command": ["${python}", "-B", "desk.py"], "directory": "service"}
+    desk |= {"environment": {"DATABASE_URL": "${main-db.url}"}, "depends_on": ["main-db"]}
+    (project.root / "topology.yaml").write_text(yaml.safe_dump(topology | {"services": {"desk": desk}}))
+    boundary = {"apiVersion": "podctl/v1", "kind": "Boundary", "name": "b"}
+    tools = {"desk": {"book": "ai-writable", "entries": "read"}}
+    (project.root / "boundary.yaml").write_text(yaml.safe_dump(boundary | {"tools": tools}))
+    done = project.podctl("chaos", "scenario.yaml", "--file", "chaos.yaml", timeout=200)
+    run = project.run()
+    assert all(attempt.passed for attempt in run.plain.attempts), done.stdout + done.stderr
+    assert all(attempt.tries == 1 and attempt.cause.counts for attempt in run.attempts)
+    cases = {score.name: score.cases[0] for score in scores(run)}
+    assert {name: case.outcome for name, case in cases.items()} == outcomes, done.stdout + done.stderr
+    assert all(len(met) == 1 for attempt, met in faults_of(project, run).items() if attempt != "0001-1")
+    if not careful:
+        assert cases["lost-answers"].why == "CALL desk.book did its work 2 times"
+        assert cases["refused"].why.startswith("exit code 1: OSError: {'jsonrpc'"), "not the frame of its group"

@@ -74,3 +74,69 @@ class Handler(BaseHTTPRequestHandler):
         pass
 HTTPServer((os.environ["HOST"], 8080), Handler).serve_forever()
 """
+
+#: Books by a tool, and looks with another; what it is told of tools that fail it takes for an answer, unless it is careful.
+TOOL_AGENT = r"""
+import json, os, urllib.request
+
+careful = os.environ["CAREFUL"] == "yes"
+session = {}
+
+def ask(method, params=None, id=1):
+    body = {"jsonrpc": "2.0", "method": method, "params": params or {}} | ({} if id is None else {"id": id})
+    headers = {"Content-Type": "application/json", **session}
+    request = urllib.request.Request(os.environ["DESK_URL"], json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        if "Mcp-Session-Id" in answer.headers:
+            session["Mcp-Session-Id"] = answer.headers["Mcp-Session-Id"]
+        return json.loads(answer.read() or b"{}")
+
+def call(tool, **arguments):
+    answer = ask("tools/call", {"name": tool, "arguments": arguments})
+    if "error" in answer or answer["result"].get("isError"):
+        raise OSError(str(answer))
+    return json.loads(answer["result"]["content"][0]["text"])
+
+def entries():
+    for _ in range(5):
+        try:
+            return call("entries")
+        except (OSError, ValueError) as error:
+            if not careful:
+                raise ExceptionGroup("tools", [error])
+    raise SystemExit("the tools do not answer")
+
+ask("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}})
+ask("notifications/initialized", id=None)
+before = entries()
+for _ in range(5):
+    try:
+        call("book", amount=5)
+        break
+    except (OSError, ValueError):
+        if careful and entries() > before:
+            break
+else:
+    raise SystemExit("could not book")
+json.dump({"status": "done", "output": {}}, open(os.environ["PODCTL_RESULT"], "w"))
+"""
+
+TOOL_SERVER = r"""
+import json, os, sys
+import psycopg
+database = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["method"] == "initialize":
+        said = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "desk", "version": "1"}}
+    elif asked["method"] == "tools/list":
+        said = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("book", "entries")]}
+    elif asked["method"] == "tools/call":
+        if asked["params"]["name"] == "book":
+            database.execute("insert into ledger (amount) values (%s)", (asked["params"]["arguments"]["amount"],))
+        count = database.execute("select count(*) from ledger").fetchone()[0]
+        said = {"content": [{"type": "text", "text": json.dumps(count)}]}
+    else:
+        continue
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": said}), flush=True)
+"""

@@ -1,7 +1,8 @@
-"""An MCP server by hand, so that it may answer as no library would: each tool is named after how it answers."""
+"""An MCP server by hand, so that it may answer as no library would: each tool is named after how it answers. And an agent by hand."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import threading
 import time
@@ -10,6 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from podctl.boundary.policies import policies_of
+from podctl.spec.models import Boundary
 
 SCHEMA = {"type": "object"}
 
@@ -114,6 +118,10 @@ def raw_server() -> Iterator[RawServer]:
                 for message in (asked, answer):
                     self.wfile.write(b"event: message\ndata: " + json.dumps(message).encode() + b"\n\n")
                 self.close_connection = True
+            elif name in ("counts", "adds"):
+                said = {"asked": len(found.calls)}
+                content = [{"type": "text", "text": json.dumps(said)}, {"type": "text", "text": "more"}]
+                self.result(id, {"content": content, "structuredContent": said})
             elif name == "refuses":
                 told = {"code": -32099, "message": "not today", "data": {"why": "sunday"}}
                 self.say(json.dumps({"jsonrpc": "2.0", "id": id, "error": told}).encode())
@@ -147,3 +155,36 @@ def raw_server() -> Iterator[RawServer]:
 
 
 INFO = {"name": "raw", "version": "1"}
+
+
+def boundary(**servers: Any) -> Any:
+    value = {"apiVersion": "podctl/v1", "kind": "Boundary", "name": "b", "tools": servers}
+    return policies_of(Boundary.model_validate(value))
+
+
+class Agent:
+    """Speaks to the door by hand."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.begin()
+
+    def begin(self) -> None:
+        self.session = ""
+        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+        status, _ = self.send(json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}).encode())
+        assert status == 200
+
+    def send(self, body: bytes, method: str = "POST", path: str = "/mcp", **headers: str) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        given = {"Content-Type": "application/json"} | ({"Mcp-Session-Id": self.session} if self.session else {})
+        connection.request(method, path, body, given | {name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        data = answer.read()
+        self.session = answer.headers.get("Mcp-Session-Id", self.session)
+        connection.close()
+        return answer.status, json.loads(data) if data else None
+
+    def call(self, name: str, id: Any = 1, **arguments: Any) -> tuple[int, Any]:
+        params = {"name": name, "arguments": arguments}
+        return self.send(json.dumps({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).encode())

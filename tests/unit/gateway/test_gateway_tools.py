@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import socket
 import subprocess
@@ -19,23 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
-from raw_tools import INFO, raw_server
+from raw_tools import INFO, Agent, boundary, raw_server
 
 import podctl.backends
-from podctl.boundary.policies import policies_of
 from podctl.gateway import jsonrpc
 from podctl.gateway.contract import Approving
 from podctl.spec.approvals import Approvals
-from podctl.spec.models import Boundary, ToolRoute, ToolServer
+from podctl.spec.models import ToolLimits, ToolRoute, ToolServer
 
 SERVER = Path(__file__).parents[2] / "support" / "tool_server.py"
 BRIDGE = Path(podctl.backends.__file__).parent / "stdio.py"
 OPEN = ("find_customer", "echo", "fail", "wait")
-
-
-def boundary(**servers: Any) -> Any:
-    value = {"apiVersion": "podctl/v1", "kind": "Boundary", "name": "b", "tools": servers}
-    return policies_of(Boundary.model_validate(value))
 
 
 POLICIES = boundary(crm={**dict.fromkeys(OPEN, "read"), "add_note": "ai-writable", "refund": "recommend"})
@@ -160,6 +153,30 @@ def test_calls_are_bounded_in_time_and_number(tmp_path: Path, crm: tuple[tuple[s
         _, records = await rig.close()
         states = [record.data["status"] for record in records if record.kind == "tool.call"]
         assert states == ["timeout", "ok", "limit"]
+
+    asyncio.run(rigged(tmp_path, work))
+
+
+@pytest.mark.parametrize("crm", ["http"], indirect=True)
+def test_a_tool_has_limits_of_its_own_within_its_servers(tmp_path: Path, crm: tuple[tuple[str, int], ToolServer]) -> None:
+    address, server = crm
+    limits = {"wait": ToolLimits(seconds=0.3), "echo": ToolLimits(calls=1), "ecko": ToolLimits(calls=0)}
+
+    async def work(rig: Rig) -> None:
+        await rig.open_pod({"crm": ("mcp", address)})
+        await rig.open(policies=POLICIES, servers={"crm": server.model_copy(update={"limits": limits})})
+        async with Client(f"http://127.0.0.1:{rig.ports['crm']}/mcp") as client:
+            began = time.monotonic()
+            assert text(await client.call_tool("wait", {"seconds": 3})) == "podctl_timeout: crm: no answer within 0.3 s"
+            assert time.monotonic() - began < 2
+            assert text(await client.call_tool("echo", {"value": 1})) == "1"
+            over = text(await client.call_tool("echo", {"value": 1}))
+            assert over == "podctl_limit: an attempt may call crm.echo 1 times"
+            assert not (await client.call_tool("find_customer", {"email": "x"})).is_error
+        totals, records = await rig.close()
+        assert [record.data["status"] for record in records if record.kind == "tool.call"] == ["timeout", "ok", "limit", "ok"]
+        [listed] = totals.tool_lists
+        assert listed.findings == ("has a limit for ecko, a tool that it does not list",), "a typing error is told"
 
     asyncio.run(rigged(tmp_path, work))
 
@@ -384,34 +401,6 @@ def test_a_server_that_is_not_there_is_said_to_be_down(tmp_path: Path) -> None:
 
 
 # ---- hostile agents ----
-
-
-class Agent:
-    """Speaks to the door by hand."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.begin()
-
-    def begin(self) -> None:
-        self.session = ""
-        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
-        status, _ = self.send(json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}).encode())
-        assert status == 200
-
-    def send(self, body: bytes, method: str = "POST", path: str = "/mcp", **headers: str) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        given = {"Content-Type": "application/json"} | ({"Mcp-Session-Id": self.session} if self.session else {})
-        connection.request(method, path, body, given | {name.replace("_", "-"): value for name, value in headers.items()})
-        answer = connection.getresponse()
-        data = answer.read()
-        self.session = answer.headers.get("Mcp-Session-Id", self.session)
-        connection.close()
-        return answer.status, json.loads(data) if data else None
-
-    def call(self, name: str, id: Any = 1) -> tuple[int, Any]:
-        params = {"name": name, "arguments": {}}
-        return self.send(json.dumps({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).encode())
 
 
 TWICE = [
