@@ -34,6 +34,7 @@ NAMES = (
     "growth",
     "gateway",
     "boundary",
+    "tools",
     "capture",
     "data",
     "masking",

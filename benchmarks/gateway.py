@@ -54,7 +54,7 @@ Found = dict[tuple[str, str, str], list[Load]]
 
 
 def measure(effort: Effort) -> list[Row]:
-    with _upstream() as (port, dialer), peers(effort.directory, port) as others:
+    with upstream() as (port, dialer), peers(effort.directory, port) as others:
         found = asyncio.run(_measure(effort, port, dialer, others))
     return [*_added(found, others), *_streams(found, others)]
 
@@ -63,7 +63,7 @@ async def _measure(effort: Effort, port: int, dialer: socket.socket, others: dic
     price = Price(input=Decimal(2), output=Decimal(10))
     config = Upstream(mode="live", openai_url=f"http://127.0.0.1:{port}/v1", prices={"bench": price})
     gateway = await Gateway.start(GatewayConfig(upstream=config))
-    doors = [Door("gateway", "gateway", _listener()), Door("http", "orders-api", _listener(), ("127.0.0.1", port))]
+    doors = [Door("gateway", "gateway", listener()), Door("http", "orders-api", listener(), ("127.0.0.1", port))]
     model, service = (door.listener.getsockname() for door in doors)
     await gateway.open_pod("bench", doors, dialer)
     found: Found = defaultdict(list)
@@ -122,23 +122,23 @@ def _besides(others: Mapping[str, object], figures: Callable[[str], list[float]]
     return ", ".join(f"{name} {what}" for name, what in told.items())
 
 
-def _listener() -> socket.socket:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(128)
-    return listener
+def listener() -> socket.socket:
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(128)
+    return sock
 
 
 @contextlib.contextmanager
-def _upstream() -> Iterator[tuple[int, socket.socket]]:
+def upstream() -> Iterator[tuple[int, socket.socket]]:
     """Its port, and the gateway's end of its dialer."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with _listener() as listener, theirs:
-        fds = (listener.fileno(), theirs.fileno())
+    with listener() as sock, theirs:
+        fds = (sock.fileno(), theirs.fileno())
         command = [sys.executable, "-m", "benchmarks.upstream", *map(str, fds)]
         root = Path(__file__).resolve().parents[1]
         process = subprocess.Popen(command, cwd=root, env=environment(), pass_fds=fds, stdin=subprocess.DEVNULL)
-        port = int(listener.getsockname()[1])
+        port = int(sock.getsockname()[1])
     try:
         yield port, ours
     finally:

@@ -6,6 +6,7 @@ import selectors
 import socket
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -23,8 +24,9 @@ class Load:
 
 
 class _Connection:
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], request: bytes) -> None:
         self.address = address
+        self.request = request
         self.connect()
 
     def connect(self) -> None:
@@ -34,10 +36,10 @@ class _Connection:
         self.began = self.first = 0.0
         self.due = 0.0
 
-    def send(self, request: bytes) -> None:
+    def send(self) -> None:
         self.answer, self.first = b"", 0.0
         self.began = time.perf_counter()
-        self.socket.sendall(request)
+        self.socket.sendall(self.request)
 
     def read(self) -> bool:
         """True once the answer is whole. Raises `RuntimeError` when it is not a 200, or broke off."""
@@ -55,12 +57,15 @@ class _Connection:
         return bool(found) and len(body) >= int(lower[at + 16 :].split(b"\r\n", 1)[0])
 
 
-def load(address: tuple[str, int], request: bytes, connections: int, duration: float, pace: float | None = None) -> Load:
+def load(
+    address: tuple[str, int], request: bytes | Sequence[bytes], connections: int, duration: float, pace: float | None = None
+) -> Load:
     """For ``duration`` seconds; each connection sends its next request when it has its answer, and with ``pace`` no earlier
-    than so many seconds after the last one, the connections spread evenly."""
+    than so many seconds after the last one, the connections spread evenly. ``request``: of all, or each connection's own."""
+    requests = [request] * connections if isinstance(request, bytes) else request
     found = Load()
     chosen = selectors.EpollSelector()
-    opened = [_Connection(address) for _ in range(connections)]
+    opened = [_Connection(address, own) for own in requests[:connections]]
     start = time.perf_counter()
     for number, connection in enumerate(opened):
         connection.due = start + (pace or 0) * number / connections
@@ -73,7 +78,7 @@ def load(address: tuple[str, int], request: bytes, connections: int, duration: f
             for connection in [] if over else [one for one in idle if one.due <= now]:
                 idle.remove(connection)
                 connection.due = max(connection.due + (pace or 0), now)
-                connection.send(request)
+                connection.send()
                 busy += 1
             if over and not busy:
                 break

@@ -1,6 +1,6 @@
 """A trivial HTTP server in a process of its own: ``python -m benchmarks.upstream LISTENER [DIALER]``, both descriptors.
 
-GET answers two bytes. A POST is a model call: its answer is JSON, or, when the request asks for a stream, server-sent events
+GET answers two bytes. A POST of JSON-RPC is answered as an MCP server does that has one tool. Any other POST is a model call: its answer is JSON, or, when the request asks for a stream, server-sent events
 of which the first leaves at once and each other ``GAP_S`` later. On DIALER it hands out sockets as the init of a pod does.
 """
 
@@ -40,6 +40,23 @@ _LAST = _event([{"index": 0, "delta": {}, "finish_reason": "stop"}]) + _event([]
 _LAST += b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
 
+_HELLO = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "bench", "version": "1"}}
+_TOOL = {"name": "look", "description": "Look.", "inputSchema": {"type": "object", "properties": {"order": {"type": "string"}}}}
+_RESULTS = {
+    "initialize": _HELLO,
+    "tools/list": {"tools": [_TOOL]},
+    "tools/call": {"content": [{"type": "text", "text": "Order A1007 left on Monday. " * 8}]},
+}
+
+
+def _tools(asked: dict[str, object]) -> bytes:
+    if "id" not in asked:
+        return b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
+    result = _RESULTS.get(str(asked["method"]))
+    said = {"error": {"code": -32601, "message": "not here"}} if result is None else {"result": result}
+    return _whole(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **said}).encode())
+
+
 class Answering(asyncio.Protocol):
     """Requests of at most one at a time on a connection, each with a content-length or without a body."""
 
@@ -59,8 +76,12 @@ class Answering(asyncio.Protocol):
         if (b"\ntransfer-encoding: chunked" in lower and not body.endswith(b"0\r\n\r\n")) or len(body) < length:
             return
         self.buffer = b""
-        if not head.startswith(b"POST"):
+        if head.startswith(b"GET /mcp"):
+            self.transport.write(b"HTTP/1.1 405 No\r\ncontent-length: 0\r\n\r\n")
+        elif not head.startswith(b"POST"):
             self.transport.write(_PLAIN)
+        elif head.startswith(b"POST /mcp"):
+            self.transport.write(_tools(json.loads(body)))
         elif b'"stream": true' in body:
             self.transport.write(_STREAM_HEAD + _PART)
             asyncio.get_running_loop().call_later(GAP_S, self.go_on, CHUNKS - 1)
