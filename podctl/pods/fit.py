@@ -13,6 +13,8 @@ def refuse_unfit(topology: Topology, backend: str, runs_images: bool) -> None:
     if not unfit:
         return
     listed = "\n".join(f"{name}: image {topology.services[name].image}" for name in unfit)
+    tools = [topology.services[name].protocol == "mcp" for name in unfit]
+    stubbed = "" if all(tools) else f"or mode: stubbed with routes:{' where it is no MCP server' if any(tools) else ''}, "
     what = f"service {unfit[0]} runs" if len(unfit) == 1 else f"{len(unfit)} services run"
     raise SpecError(
         f"{what} from an image, which the {backend} backend cannot",
@@ -20,5 +22,5 @@ def refuse_unfit(topology: Topology, backend: str, runs_images: bool) -> None:
         cause=listed,
         unchanged="nothing was made",
         hint="run with --backend docker; or, for each of them, in the topology: give a command: in place of the image:, "
-        "or mode: stubbed with routes:, or mode: left-out with a reason:",
+        f"{stubbed}or mode: left-out with a reason:",
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
+import sysconfig
 import tarfile
+from importlib import metadata
 from pathlib import Path
 
 import docker
@@ -82,6 +85,40 @@ def give(client: docker.DockerClient) -> dict[str, str]:
         client.api.import_image_from_data(data, repository=f"podctl-tests-{part}", tag="1", changes=changes)
         names[part] = f"podctl-tests-{part}:1"
     return names
+
+
+def give_tools(client: docker.DockerClient) -> str:
+    """An image of an MCP server as people write them, with the official package."""
+    server = Path(__file__).parent / "tool_server.py"
+    data = _with_packages(_with(engine_image.root(), {"/srv/tools.py": server.read_text()}), "mcp", "cryptography")
+    entry = f'ENTRYPOINT ["{engine_image.PYTHON}", "-B", "/srv/tools.py", "http", "8080", "0.0.0.0"]'
+    client.api.import_image_from_data(data, repository="podctl-tests-tools", tag="1", changes=[entry, "USER 4712"])
+    return "podctl-tests-tools:1"
+
+
+def _with_packages(archive: bytes, *names: str) -> bytes:
+    """Packages that are installed here, and all that they need but by extras."""
+    found: dict[str, list[Path]] = {}
+    asked = list(names)
+    while asked:
+        one = asked.pop()
+        try:
+            package = metadata.distribution(one)
+        except metadata.PackageNotFoundError:
+            continue  # of another platform
+        if package.name not in found:
+            found[package.name] = [Path(str(file)) for file in package.files or () if not str(file).startswith("..")]
+            asked += [re.split(r"[^\w.-]", line)[0] for line in package.requires or () if "extra ==" not in line]
+    root = Path(str(metadata.distribution(names[0]).locate_file("")))
+    files = {root / file for files in found.values() for file in files if "__pycache__" not in file.parts}
+    wanted = {str(path): path.resolve() for path in engine_image.libraries([file for file in files if file.suffix == ".so"])}
+    wanted |= {f"{sysconfig.get_paths()['stdlib']}/site-packages/{file.relative_to(root)}": file for file in files}
+    made = io.BytesIO(archive)
+    with tarfile.open(fileobj=made, mode="a") as tar:
+        there = {f"/{name}" for name in tar.getnames()}
+        for name in wanted.keys() - there:
+            tar.add(wanted[name], name)
+    return made.getvalue()
 
 
 def _with(archive: bytes, files: dict[str, str]) -> bytes:

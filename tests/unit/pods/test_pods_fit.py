@@ -42,6 +42,17 @@ def test_each_service_of_an_image_is_named_with_the_choices(tmp_path: Path) -> N
     assert "--backend docker" in said and "command:" in said and "stubbed" in said and "left-out" in said
 
 
+@pytest.mark.parametrize(
+    ("others", "stubbed"), [("", None), ("  web: {image: x}\n", "stubbed with routes: where it is no MCP server,")]
+)
+def test_a_tool_server_is_not_told_to_be_stubbed(tmp_path: Path, others: str, stubbed: str | None) -> None:
+    value = topology(tmp_path, f"services:\n  crm: {{image: 'shop/crm:1', protocol: mcp}}\n{others}")
+    with pytest.raises(SpecError) as refused:
+        refuse_unfit(value, "kubernetes", runs_images=False)
+    said = refused.value.render()
+    assert "crm: image shop/crm:1" in said and ("stubbed" not in said if stubbed is None else stubbed in said)
+
+
 def test_plan_says_so_before_a_run_and_by_the_backend(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", agent="", tickets=[ticket("1")], scenario={"checks": [{"kind": "state"}]})
     (project.root / "topology.yaml").write_text(HEAD + IMAGES)
