@@ -13,10 +13,10 @@ from podctl.errors import SpecError
 from podctl.spec import placeholders
 from podctl.spec.capture import Capture
 from podctl.spec.chaos import Chaos
-from podctl.spec.checks_approvals import check_rules
+from podctl.spec.checks_approvals import check_rules, seconds_at
 from podctl.spec.checks_boundary import check_boundary_file
 from podctl.spec.ladder import Ladder
-from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
+from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, ToolServer, Topology
 from podctl.spec.problems import Mark, Problem, printable, shown
 from podctl.spec.shape import closest
 from podctl.spec.source import Document, Item, stat_kind
@@ -236,6 +236,24 @@ def _tool_server(label: str, mode: str | None, service: Item, report: Report) ->
         if image is not None and image.value is not None:
             hint = "give it a command: in place of the image:, or transport: http"
             report.add(image.at, f"`{label}` speaks MCP on its standard input, and runs from an image", hint)
+    if settings is not None:
+        _tool_limits(settings, report)
+
+
+def _tool_limits(settings: Item, report: Report) -> None:
+    """A tool's that is more than its server's would limit nothing."""
+    whole, calls = ToolServer(), settings.get("calls")
+    most_calls = calls.value if calls is not None and isinstance(calls.value, int) else whole.calls
+    most_seconds = seconds_at(settings.get("seconds"), whole.seconds)
+    for name, (_, limits) in settings.mapping("limits").items():
+        own_calls, own_seconds = limits.get("calls"), limits.get("seconds")
+        if own_calls is not None and isinstance(own_calls.value, int) and own_calls.value > most_calls:
+            report.add(
+                own_calls.at, f"{name} may have more calls than its server's {most_calls}", "raise the server's calls too"
+            )
+        if own_seconds is not None and seconds_at(own_seconds, 0.0) > most_seconds:
+            said = f"{name} may take longer than its server's {most_seconds:g} s"
+            report.add(own_seconds.at, said, "raise the server's seconds too")
 
 
 def _listens(label: str, service: Item, report: Report) -> None:

@@ -22,7 +22,7 @@ _LISTED = 5
 def check_rules(root: Item, approvals: Item, add: Add) -> None:
     """What the scenario's file alone tells."""
     limits = root.get("limits")
-    wall = _seconds(None if limits is None else limits.get("wall"), Limits().wall)
+    wall = seconds_at(None if limits is None else limits.get("wall"), Limits().wall)
     waits = approvals.text("wait", "") == "real"
     everything: dict[str, int] = {}  # what rules without a condition cover -> their lines
     for item in approvals.list("rules"):
@@ -35,7 +35,7 @@ def check_rules(root: Item, approvals: Item, add: Add) -> None:
                     "nobody is listed who could answer",
                     "add approvals.people: a name, and a file with their public key",
                 )
-            _in_time(timeout or item, _seconds(timeout, _TIMEOUT), "a person may take", wall, add)
+            _in_time(timeout or item, seconds_at(timeout, _TIMEOUT), "a person may take", wall, add)
         elif timeout is not None:
             add(
                 timeout.at, "`timeout` is how long a person has, and this rule asks none", "leave it out, or say answer: person"
@@ -43,7 +43,7 @@ def check_rules(root: Item, approvals: Item, add: Add) -> None:
         delay = item.get("delay")
         if waits and delay is not None:
             usual = delay.get("median") or delay.get("least") or delay
-            _in_time(delay, _seconds(usual, 0.0), "an answer takes", wall, add)
+            _in_time(delay, seconds_at(usual, 0.0), "an answer takes", wall, add)
         _same_kind(item, of, add)
         before = next((line for covered, line in everything.items() if covered in ("*", of)), None)
         if before is not None:
@@ -112,7 +112,7 @@ def _in_time(item: Item, takes: float, what: str, wall: float, add: Add) -> None
 _TIMEOUT = float(ApprovalRule.model_fields["timeout"].default)
 
 
-def _seconds(item: Item | None, otherwise: float) -> float:
+def seconds_at(item: Item | None, otherwise: float) -> float:
     """What stands there; ``otherwise`` also for what is no duration, of which the shape tells."""
     if item is None:
         return otherwise

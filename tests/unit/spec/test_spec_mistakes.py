@@ -84,6 +84,16 @@ BAD: dict[str, tuple[type[Model], str, str]] = {
         T + "services:\n  api:\n    mode: stubbed\n    protocol: ▲mcp\n    routes: [{path: /mcp}]\n",
         "a stub does not speak MCP",
     ),
+    "a tool with more calls than its server": (
+        Topology,
+        SERVICE + "    protocol: mcp\n    mcp: {limits: {x: {calls: ▲1001}}}\n",
+        "more calls than its server's 1000",
+    ),
+    "a tool with more time than its server": (
+        Topology,
+        SERVICE + "    protocol: mcp\n    mcp: {seconds: 5s, limits: {x: {calls: 1, seconds: ▲10s}}}\n",
+        "longer than its server's 5 s",
+    ),
     "tools at two ports": (Topology, SERVICE + "    protocol: mcp\n    ports: ▲[1, 2]\n", "has 2 ports"),
     "standard input of an image": (
         Topology,
