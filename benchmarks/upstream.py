@@ -49,12 +49,13 @@ _RESULTS = {
 }
 
 
-def _tools(asked: dict[str, object]) -> bytes:
+def tools(asked: dict[str, object]) -> bytes:
+    """What an MCP server answers to a message, as JSON; nothing to a notification."""
     if "id" not in asked:
-        return b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
+        return b""
     result = _RESULTS.get(str(asked["method"]))
     said = {"error": {"code": -32601, "message": "not here"}} if result is None else {"result": result}
-    return _whole(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **said}).encode())
+    return json.dumps({"jsonrpc": "2.0", "id": asked["id"], **said}).encode()
 
 
 class Answering(asyncio.Protocol):
@@ -81,7 +82,8 @@ class Answering(asyncio.Protocol):
         elif not head.startswith(b"POST"):
             self.transport.write(_PLAIN)
         elif head.startswith(b"POST /mcp"):
-            self.transport.write(_tools(json.loads(body)))
+            told = tools(json.loads(body))
+            self.transport.write(_whole(told) if told else b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
         elif b'"stream": true' in body:
             self.transport.write(_STREAM_HEAD + _PART)
             asyncio.get_running_loop().call_later(GAP_S, self.go_on, CHUNKS - 1)
