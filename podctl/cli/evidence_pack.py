@@ -234,7 +234,7 @@ def _evidence(reader: StoreReader, result: RunResult) -> tuple[int, int, int]:
 
 def _bundle(info: RunInfo, named: Path | None, store: StorePlace) -> tuple[Bundle | None, str]:
     """The specs, if they can be had; or why not."""
-    from podctl.cli.learn import scenario_file
+    from podctl.controller.learning import scenario_file
     from podctl.spec.load import load_bundle
 
     path = scenario_file(info, named, store)

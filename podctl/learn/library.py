@@ -84,6 +84,16 @@ def write_case(suite: Path, case: Case) -> Path:
     return path
 
 
+def write_reviewed(suite: Path, case: Case) -> Path:
+    """Raises `SpecError`; the case's file is then as it was."""
+    try:
+        return write_case(suite, case)
+    except ValueError as error:
+        raise SpecError(
+            f"case {case.name} cannot be written: {error}", code="case-unwritable", unchanged="its file is as it was"
+        ) from None
+
+
 def open_case(file: Path) -> tuple[Path, Suite, Case]:
     """A case's file, with its suite, of which nothing else is looked at. Raises `SpecError`."""
     suite = file.absolute().parent.parent / "suite.yaml"

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from podctl.errors import SpecError
+from podctl.evidence.safe import printable
 from podctl.learn.choosing import ALIKE, Chosen, alike
 from podctl.learn.freezing import State
 from podctl.mirror.secrets import without_known
@@ -67,6 +69,15 @@ def case_of(chosen: Chosen, ticket: Ticket, state: State, seen: Seen) -> Case:
             learned=seen.learned,
             by=seen.by,
         ),
+    )
+
+
+def unfit(ticket: str, error: ValueError) -> SpecError:
+    return SpecError(
+        f"ticket {printable(ticket, 400)} cannot be a case: {printable(str(error), 400)}",
+        code="case-unfit",
+        unchanged="what was proposed before it stays",
+        hint="name others by --ticket",
     )
 
 

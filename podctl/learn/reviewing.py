@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +12,13 @@ from podctl.errors import SpecError
 from podctl.evidence.reading import read_attempt, verify
 from podctl.evidence.results import AttemptResult
 from podctl.evidence.safe import printable, printable_value
+from podctl.evidence.store_read import StoreReader
 from podctl.grading.checks import lookup
 from podctl.grading.result import parse_result
 from podctl.learn.freezing import as_done, changes_planted
 from podctl.learn.proposing import cleaned
-from podctl.signing import SigningKey
+from podctl.signing import PublicKey, SigningKey
+from podctl.spec.load import load_model
 from podctl.spec.models import OutputCheck, Scenario, StateCheck
 from podctl.spec.suite import Case, Review, Suite, review_statement
 from podctl.stats.units import plural
@@ -107,6 +109,22 @@ def with_done(case: Case, scenario: Scenario, attempt: AttemptResult, directory:
     return case.model_copy(update={"reference": json.loads(json.dumps(reference))})
 
 
+def with_what_was_done(case: Case, suite: Suite, store: Callable[[], StoreReader]) -> Case:
+    """`with_done`, from the store that has the case's run, which is opened for a case that has one. Raises `SpecError`, and what ``store``
+    does."""
+    origin = case.origin
+    if not origin.run:
+        raise SpecError(
+            f"case {case.name} is an incident that no run saw: nothing was done that could be right",
+            code="case-as-done",
+            unchanged="it was left as it is",
+            hint="write its reference into the file",
+        )
+    reader = store()
+    attempt = reader.load_attempt(origin.run, origin.attempt)
+    return with_done(case, load_model(suite.scenario, Scenario), attempt, reader.evidence_directory(origin.run, origin.attempt))
+
+
 def _output(scenario: Scenario, directory: Path, case: Case) -> dict[str, Any]:
     """What the scenario's output checks compare, from the attempt's result.json."""
     asked = [check for check in scenario.checks if isinstance(check, OutputCheck) and check.reference is not None]
@@ -162,8 +180,6 @@ def reviewed(
 
 
 def _why_not(suite: Suite, by: str, key: SigningKey | None) -> str:
-    from podctl.signing import PublicKey
-
     if not suite.reviewers:
         return ""
     if by not in suite.reviewers:
