@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from xml.etree import ElementTree
 
+from podctl.evidence.approvals import in_all
 from podctl.evidence.results import AttemptResult
 from podctl.reports.model import Outcome, Report, by_first_seen, outcome
 from podctl.reports.text import visible
@@ -40,6 +42,7 @@ def render_junit(report: Report) -> str:
                 "agent_digest": info.agent_digest,
                 "verdict": report.run.verdict,
                 "simulated": str(report.simulated).lower(),
+                **_approvals(one for repeats in strata[stratum].values() for one in repeats),
             },
         )
         counts: dict[Outcome, int] = defaultdict(int)
@@ -75,6 +78,12 @@ def _faults(root: ElementTree.Element, scenario: str, score: FaultScore) -> dict
         counts[result] += 1
     _count(suite, counts, 0.0)
     return counts
+
+
+def _approvals(attempts: Iterable[AttemptResult]) -> dict[str, str]:
+    """What became of what the suite's attempts proposed; nothing where nobody answers proposals."""
+    counts = in_all(one.approvals for one in attempts)
+    return {} if counts is None else {f"approvals.{name}": f"{value:g}" for name, value in asdict(counts).items()}
 
 
 def _case(suite: ElementTree.Element, class_name: str, ticket: str, repeats: Sequence[AttemptResult]) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from podctl.reports import attack
+from podctl.reports import attack, chaos
 from podctl.reports.model import Report, diff_rows
 from podctl.reports.text import visible
 from podctl.reports.wording import (
@@ -23,6 +23,8 @@ from podctl.stats.units import dollars, interval_text, percent, plural, seconds
 #: GitHub refuses comments above 65,536 characters.
 MAX_CHARACTERS = 60_000
 _LISTED = 200
+#: Pairs of a chaos campaign that are told one by one.
+_PAIRS = 20
 _ROOM_FOR_ENDING = 400
 
 
@@ -119,6 +121,7 @@ def _lines(report: Report) -> Iterator[str]:
             for outcome, where, planted, told in attack.case_rows(report.attack.cases)
         )
         yield ""
+    yield from _under_faults(report)
     yield from _comparison(report)
     yield from _failures(report)
     if summary.infrastructure:
@@ -146,6 +149,21 @@ def _sentence(report: Report) -> str:
     if report.summary.seconds_per_ticket is not None:
         text += f", {seconds(report.summary.seconds_per_ticket)} a ticket"
     return text + "."
+
+
+def _under_faults(report: Report) -> Iterator[str]:
+    if not report.chaos:
+        return
+    yield "#### Under faults"
+    yield ""
+    yield from _table(chaos.HEAD, ((quoted(name, 40), *map(prose, cells)) for name, *cells in chaos.rows(report.chaos)))
+    lost = report.chaos_lost
+    yield from (
+        f"- {one.outcome} under {quoted(name, 40)}: {quoted(one.ticket, 60)}: {quoted(one.why)}" for name, one in lost[:_PAIRS]
+    )
+    if len(lost) > _PAIRS:
+        yield f"- {plural(len(lost) - _PAIRS, 'more pair')} in the full report"
+    yield ""
 
 
 def _comparison(report: Report) -> Iterator[str]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from podctl.evidence.results import Verdict
-from podctl.reports import attack
+from podctl.reports import attack, chaos
 from podctl.reports.model import Report
 from podctl.reports.text import encodable, visible
 from podctl.reports.wording import (
@@ -74,8 +74,8 @@ def render_terminal(
     if report.chaos:
         page.line("under faults, against the same tickets without them:")
         page.table(
-            ("fault", "coped", "degraded", "failed", "harm", "not met", "came through", "points lost"),
-            _chaos(report),
+            chaos.HEAD,
+            ((visible(name, 40), *cells) for name, *cells in chaos.rows(report.chaos)),
             numbers=7,
         )
         for fault, case in report.chaos_lost[:_LISTED]:
@@ -184,16 +184,6 @@ def _findings(report: Report) -> Iterator[tuple[Cell, ...]]:
 def _tried(report: Report) -> Iterator[tuple[Cell, ...]]:
     for one in report.tried[:_LISTED]:
         yield visible(one.what, 60), visible(one.rule, 60), one.level, _named(one.tickets), str(one.count)
-
-
-def _chaos(report: Report) -> Iterator[tuple[Cell, ...]]:
-    for score in report.chaos:
-        came = "unknown" if score.interval is None else f"{percent(score.survived or 0.0)} ({interval_text(score.interval)})"
-        fall = "unknown"
-        if score.drop is not None and score.low is not None and score.high is not None:
-            fall = f"{100 * score.drop:.0f} ({100 * score.low:.0f} to {100 * score.high:.0f})".replace("-", "−")
-        counts = (str(score.counts[one]) for one in ("coped", "degraded", "failed", "damaged", "not met"))
-        yield visible(score.name, 40), *counts, came, fall
 
 
 def _let_out(report: Report) -> Iterator[tuple[Cell, ...]]:

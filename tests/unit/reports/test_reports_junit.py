@@ -8,6 +8,7 @@ from example_run import attempt, example_comparison, example_run, info, run_sayi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from podctl.evidence.approvals import ApprovalCounts
 from podctl.evidence.causes import Cause
 from podctl.evidence.results import AttemptResult, RunResult
 from podctl.reports.junit import render_junit
@@ -62,6 +63,20 @@ def test_one_case_a_ticket_with_repeats_as_properties() -> None:
     properties = {p.get("name"): p.get("value") for p in cases[0].iter("property")}
     assert list(properties) == ["repeat.0", "repeat.1", "repeat.2"]
     assert "wrong result" in str(properties["repeat.1"])
+
+
+def test_what_became_of_proposals_is_counted_by_suite() -> None:
+    first, second = (
+        ApprovalCounts(proposed=2, approved=1, denied=1, executed=1),
+        ApprovalCounts(proposed=1, timed_out=1, delay_s=2.5),
+    )
+    root = junit(attempt("A", approvals=first), attempt("B", approvals=second, position=2))
+    properties = {p.get("name"): p.get("value") for p in root.findall("testsuite/properties/property")}
+    found = {
+        name: properties[f"approvals.{name}"] for name in ("proposed", "approved", "denied", "timed_out", "executed", "delay_s")
+    }
+    assert list(found.values()) == ["3", "1", "1", "1", "1", "2.5"]
+    assert "approvals" not in ElementTree.tostring(junit(attempt("A")), encoding="unicode")
 
 
 def test_suites_are_strata_and_their_counts_add_up() -> None:

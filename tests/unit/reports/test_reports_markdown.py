@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podctl.evidence.approvals import ApprovalCounts
-from podctl.evidence.results import RunResult
+from podctl.evidence.causes import Cause
+from podctl.evidence.results import Campaign, FaultsMet, RunResult, Variant
 from podctl.reports.markdown import MAX_CHARACTERS, marker, prose, quoted, render_markdown
 from podctl.reports.model import build_report
 
@@ -98,6 +99,34 @@ def test_it_never_grows_over_the_limit(text: str) -> None:
     assert len(page.encode()) <= 2**18  # a job summary may have four times that
     assert page.rstrip().endswith("in the full report._")
     assert page.splitlines()[0] == marker(run.info.scenario)
+
+
+def under_faults(text: str) -> RunResult:
+    """A chaos campaign of two tickets: one fails under a fault, one copes; every string is ``text``."""
+    variant = Variant(text, "errors", 1, {})
+    made = []
+    for ticket, passed in (("a", False), ("b", True)):
+        plain = replace(attempts(1)[0], id=f"{ticket}-1", ticket=f"{text}{ticket}", passed=True, cause=Cause.COMPLETED)
+        of = replace(variant, data={"of": plain.id})
+        met = replace(plain, id=f"{ticket}-2", passed=passed, variant=of, faults=FaultsMet({"errors": 1}), detail=text)
+        made += [plain, met]
+    return RunResult(info(campaign=Campaign("chaos", text, 1, "d")), "finished", tuple(made), "pass")
+
+
+def test_a_campaign_of_faults_has_a_row_a_fault_and_a_line_a_pair_that_was_lost() -> None:
+    page = render_markdown(build_report(under_faults("hung up")))
+    assert "| `hung up` | 1 | 0 | 1 | 0 | 0 | 50 % (" in page
+    assert "- failed under `hung up`: `hung upa`: `hung up`" in page
+
+
+@settings(max_examples=20, deadline=None)
+@given(NASTY)
+def test_no_text_of_a_campaign_leaves_its_cell(text: str) -> None:
+    page, benign = (render_markdown(build_report(under_faults(one))) for one in (text, "x@"))
+    assert page.count("\n") == benign.count("\n")
+    lines = page.splitlines()
+    for line in lines[lines.index("#### Under faults") + 1 :]:
+        assert line.count("|") in (0, 9) and not set("@<>[]#") & set(without_code(line)), line
 
 
 def test_flips_failures_and_infrastructure_are_listed() -> None:
