@@ -176,6 +176,10 @@ class _Expanding:
     def _values(self, document: Document, item: Item, scope: _Scope, key: str) -> dict[str, _Value] | None:
         """Each parameter's value, said or its default; None when something is wrong with them."""
         declared = document.root.mapping("parameters")
+        told = item.get("with")
+        if told is not None and told.entries is None:
+            self._say(scope, told.at, f"expected a mapping of parameters under `with`, found {describe(told)}")
+            return None
         given = item.mapping("with")
         before = len(self.problems)
         for name, (at, _) in given.items():

@@ -123,22 +123,85 @@ SECTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("section", "accepted"), SECTIONS)
-def test_schema_and_loader_agree(section: str, accepted: bool, tmp_path: Path) -> None:
-    scaffold(tmp_path)
-    lines = (tmp_path / "scenario.yaml").read_text().splitlines()
+def with_section(project: Path, section: str) -> tuple[Any, bool]:
+    """The first project's scenario with this section in place of its own, and whether the loader takes it."""
+    path = project / "scenario.yaml"
+    lines = path.read_text().splitlines()
     key = section.split(":")[0]
     start = next((index for index, line in enumerate(lines) if line.startswith(f"{key}:")), len(lines))
     end = next((index for index in range(start + 1, len(lines)) if not lines[index].startswith(" ")), len(lines))
-    path = tmp_path / "scenario.yaml"
     path.write_text("\n".join([*lines[:start], section, *lines[end:]]) + "\n")
     try:
         load_model(path, Scenario)
-        loaded = True
     except SpecMistakes:
-        loaded = False
+        return read(path).root.value, False
+    return read(path).root.value, True
+
+
+@pytest.mark.parametrize(("section", "accepted"), SECTIONS)
+def test_schema_and_loader_agree(section: str, accepted: bool, tmp_path: Path) -> None:
+    scaffold(tmp_path)
+    value, loaded = with_section(tmp_path, section)
     schema = json_schema("Scenario")
-    assert (loaded, valid(read(path).root.value, schema, schema)) == (accepted, accepted)
+    assert (loaded, valid(value, schema, schema)) == (accepted, accepted)
+
+
+COMPONENTS = {
+    "gate": "{pass_rate: 0.5}",
+    "check": "{kind: output, name: action, path: output.action, reference: action}",
+    "checks": "[{kind: output, name: action, path: output.action, reference: action}]",
+    "prices": "{big: {input: 1, output: 2}}",
+    "whole": "{limits: {wall: 30s}}",
+}
+USES = [
+    ("gate: {use: gate.yaml}", True),
+    ("gate: {use: gate.yml.txt}", False),
+    ("gate: {with: {a: 1}}", False),
+    ("gate: {use: gate.yaml, pass_rate: 0.9}", True),
+    ("gate: {use: gate.yaml, pass_rat: 0.9}", False),
+    ("gate: {use: gate.yaml, with: 5}", False),
+    ("checks: [{use: check.yaml}]", True),
+    ("checks: [{use: checks.yaml}, {kind: output, name: other, path: output.other, reference: other}]", True),
+    ("checks: [{use: check.yaml, name: other}]", True),
+    ("checks: {use: checks.yaml}", True),
+    ("checks: {use: checks.yaml, name: other}", False),
+    ("checks: [use]", False),
+    ("model: {prices: {use: prices.yaml}}", True),
+    ("model: {prices: {use: prices.yaml, small: {input: 1, output: 2}}}", True),
+    ("model: {prices: {use: prices.yaml, small: {input: 1}}}", False),
+    ("model: {prices: {big: {use: prices.yaml}}}", None),
+    ("sample: {include: {use: checks.yaml}}", False),
+    ("use: whole.yaml", True),
+    ("use: 5", False),
+]
+
+
+@pytest.mark.parametrize(("section", "accepted"), USES)
+def test_what_a_component_may_stand_for_fits(section: str, accepted: bool | None, tmp_path: Path) -> None:
+    """None: the schema cannot know what is in the component."""
+    scaffold(tmp_path)
+    for name, content in COMPONENTS.items():
+        text = f"apiVersion: podctl/v1\nkind: Component\nname: {name}\ncontent: {content}\n"
+        (tmp_path / f"{name}.yaml").write_text(text)
+    value, loaded = with_section(tmp_path, section)
+    fits = [valid(value, schema, schema) for schema in (json_schema("Scenario"), json_schema())]
+    assert (loaded, fits) == (bool(accepted), [accepted is not False] * 2)
+
+
+def test_the_example_projects_fit_with_their_components() -> None:
+    root = Path(__file__).parents[3]
+    schema, used = json_schema(), 0
+    for path in sorted([*root.glob("scenarios/*.yaml"), *root.glob("fixtures/**/*.yaml")]):
+        value = read(path).root.value
+        if isinstance(value, dict) and value.get("apiVersion") == "podctl/v1":
+            used += "use:" in path.read_text()
+            assert valid(value, schema, schema), path
+    assert used >= 3
+
+
+@pytest.mark.parametrize("kind", ["Component", "Suite", "Case"])
+def test_files_that_are_read_without_components_may_not_use_any(kind: str) -> None:
+    assert '"use"' not in json.dumps(json_schema(kind))
 
 
 @pytest.mark.parametrize("kind", [None, *KINDS])
