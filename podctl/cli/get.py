@@ -53,7 +53,7 @@ def _runs(_: str | None, store: StorePlace, output: str) -> None:
             summary.status,
             _verdict(summary),
             f"{summary.passed}/{summary.ended}",
-            f"{summary.ended}/{summary.planned}",
+            _done(summary),
             dollars(summary.spent_dollars) + (" simulated" if summary.info.simulated else ""),
         )
         for summary in summaries
@@ -63,6 +63,11 @@ def _runs(_: str | None, store: StorePlace, output: str) -> None:
         click.echo("no runs yet: podctl run SCENARIO, or podctl demo", err=True)
     else:
         table(headings, rows)
+
+
+def _done(summary: RunSummary) -> str:
+    plain = f"{summary.ended}/{summary.planned}"
+    return f"{plain} and {summary.variants_ended}/{summary.variants_planned} varied" if summary.variants_planned else plain
 
 
 def _verdict(summary: RunSummary) -> str:

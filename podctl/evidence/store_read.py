@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -157,19 +158,28 @@ class StoreReader:
         """Newest first."""
         with self._reading() as query:
             rows = query("SELECT id, info, status, owner, verdict, spent_dollars FROM runs ORDER BY started_ns DESC, id DESC")
-            counts = query("SELECT run, state, passed, count(*) FROM attempts GROUP BY run, state, passed")
+            counts = query(
+                "SELECT run, variant IS NULL, state, passed, count(*) FROM attempts GROUP BY run, variant IS NULL, state, passed"
+            )
             spent = {
                 run: _dollars(query, run) if status == "running" else decimal(dollars)
                 for run, _info, status, _owner, _verdict, dollars in rows
             }
-        summed: dict[str, list[int]] = {row[0]: [0, 0, 0] for row in rows}
-        for run, state, passed, number in counts:
-            totals = summed[run]
-            totals[0] += number
-            totals[1] += number if state == "ended" else 0
-            totals[2] += number if state == "ended" and passed else 0
+        summed: dict[str, Counter[str]] = {row[0]: Counter() for row in rows}
+        for run, plain, state, passed, number in counts:
+            totals, of = summed[run], "" if plain else "variants_"
+            totals[f"{of}planned"] += number
+            totals[f"{of}ended"] += number if state == "ended" else 0
+            totals["passed"] += number if plain and state == "ended" and passed else 0
+        names = ("planned", "ended", "passed", "variants_planned", "variants_ended")
         return [
-            RunSummary(codec.from_json(RunInfo, json.loads(info)), status_of(status, owner), verdict, spent[run], *summed[run])
+            RunSummary(
+                codec.from_json(RunInfo, json.loads(info)),
+                status_of(status, owner),
+                verdict,
+                spent[run],
+                **{name: summed[run][name] for name in names},
+            )
             for run, info, status, owner, verdict, _dollars_text in rows
         ]
 

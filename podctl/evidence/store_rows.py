@@ -88,6 +88,8 @@ class AttemptSummary:
 
 @dataclass(frozen=True)
 class RunSummary:
+    """Attempts of a campaign that are not plain stand apart: of ``planned``, ``ended`` and ``passed`` they are none."""
+
     info: RunInfo
     status: Status
     verdict: Verdict
@@ -95,6 +97,8 @@ class RunSummary:
     planned: int
     ended: int
     passed: int
+    variants_planned: int = 0
+    variants_ended: int = 0
 
 
 def dump(value: Any) -> str:

@@ -35,6 +35,7 @@ from podctl.evidence.results import (
     RunInfo,
     RunResult,
     TicketFlip,
+    Variant,
     weakest,
 )
 from podctl.evidence.schema import metadata
@@ -137,6 +138,23 @@ def test_a_run_comes_back_exactly(store: Store) -> None:
     (summary,) = store.list_runs()
     assert (summary.info, summary.status, summary.verdict) == (whole.info, "finished", "fail")
     assert (summary.planned, summary.ended, summary.passed) == (2, 2, 1)
+
+
+def test_a_campaign_s_variants_are_listed_apart_from_what_was_asked_of_the_agent(store: Store) -> None:
+    variant = Variant("errors", "errors", 1, {"of": "0000-1"})
+    store.create_run(
+        info(), [*planned(2), *(Planned(f"0000-{at}", "T-0", "billing", 0, at, variant) for at in (2, 3, 4))], Owner.current()
+    )
+    for attempt in (
+        result(),
+        result(id="0000-2", repeat=2, variant=variant),
+        result(id="0000-3", repeat=3, variant=variant, passed=False),
+    ):
+        store.start_try("r-1", attempt.id, 1)
+        store.finish_try("r-1", attempt.id, 1, attempt, Decimal(0))
+    (summary,) = store.list_runs()
+    assert (summary.planned, summary.ended, summary.passed) == (2, 1, 1)
+    assert (summary.variants_planned, summary.variants_ended) == (3, 2)
 
 
 def test_planned_attempts_keep_hostile_ticket_names(store: Store) -> None:
