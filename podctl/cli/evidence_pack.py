@@ -158,7 +158,7 @@ def _facts(
     signing: SigningKey | None,
     policy: Path | None,
 ) -> Any:
-    from podctl.controller.run import BOUNDARY
+    from podctl.controller.run import BOUNDARY, SEEDS
     from podctl.evidence.audit_check import check_log, check_run, entries_of
     from podctl.review.facts import Facts
 
@@ -186,6 +186,7 @@ def _facts(
         escape,
         day,
         info.settings.get(BOUNDARY, {}),
+        info.settings.get(SEEDS, {}),
     )
 
 
@@ -275,6 +276,7 @@ def _neighbours(path: Path, load: Any, model: Any) -> list[Any]:
 def _seeds(bundle: Bundle, info: RunInfo) -> tuple[SeedFact, ...] | None:
     from podctl.review.facts import SeedFact
     from podctl.spec.resolved import part_digests
+    from podctl.stats.units import plural
 
     try:
         if part_digests(bundle)["topology"] != info.digests.get("topology"):
@@ -286,12 +288,12 @@ def _seeds(bundle: Bundle, info: RunInfo) -> tuple[SeedFact, ...] | None:
         if database.mode != "mirrored":
             continue
         seed = database.seed
-        if seed.captured is None:
-            files = len(seed.sql) + len(seed.csv)
-            source = f"filled from {files} files of the project" if files else "empty"
-            found.append(SeedFact(name, source, "" if files else "no rows at all"))
-            continue
-        found.append(_captured(name, seed.captured))
+        if seed.captured is not None:
+            found.append(_captured(name, seed.captured))
+        if files := len(seed.sql) + len(seed.csv):
+            found.append(SeedFact(name, f"filled from {plural(files, 'file')} of the project", stated=True))
+        elif seed.captured is None:
+            found.append(SeedFact(name, "empty", "no rows at all"))
     return tuple(found)
 
 

@@ -57,6 +57,8 @@ from podctl.tickets.types import Ticket
 
 #: Where a run's settings have its whole boundary. Of runs that do not, boundaries did not decide on services.
 BOUNDARY = "boundary_spec"
+#: Where they have what was said of the rows in seeds.
+SEEDS = "seeds"
 #: How often files of attempts that are being made are sent to a store that machines share, in seconds.
 _KEEP_S = 1.0
 
@@ -585,9 +587,21 @@ def printed_settings(bundle: Bundle) -> dict[str, Any]:
     return {key: scenario[key] for key in ("limits", "checks", "gate", "sample", "run", "model")} | {
         "boundary": whole["boundary"].get("databases", {}),
         BOUNDARY: whole["boundary"],
+        **_said_of_seeds(bundle),
         "scenario": _relative(bundle.path),
         **({} if bundle.cases is None else {"suite": _relative(bundle.scenario.tickets)}),
     }
+
+
+def _said_of_seeds(bundle: Bundle) -> dict[str, Any]:
+    """`SEEDS`: database -> what the topology says of its rows, and in which file."""
+    file = _relative(bundle.scenario.topology)
+    said = {
+        name: {**database.seed.data.model_dump(), "file": file}
+        for name, database in sorted(bundle.topology.databases.items())
+        if database.mode == "mirrored" and database.seed.data is not None
+    }
+    return {SEEDS: said} if said else {}
 
 
 def _relative(path: Path) -> str:

@@ -41,12 +41,14 @@ class Made:
 
 @dataclass(frozen=True)
 class SeedFact:
-    """Where a database's rows are from. ``masked``: how, as somebody signed; empty where nobody did; ``problem``: why that does not count."""
+    """Where a database's rows are from. ``masked``: how, as somebody signed; empty where nobody did; ``problem``: why that does not count.
+    ``stated``: rows of which somebody's word is all there is, in `Facts.said_of_seeds`."""
 
     database: str
     source: str
     masked: str = ""
     problem: str = ""
+    stated: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Facts:
     """``entries``: the audit log's of the run. ``made`` and ``seeds`` are None where the files are not what ran; ``why`` says it.
 
     ``reasons``: attempts with a declared decision; ``undoable``: attempts with row changes, and those of which all can be taken back.
+    ``said_of_seeds``: database -> ``are``, ``by``, ``reason`` and ``file`` of what the run's topology said of its rows.
     ``said``: promotions and waivers of the agent's digest by people of the ladder; ``key_id``: who signs the store's log.
     """
 
@@ -82,3 +85,4 @@ class Facts:
     escape: Sequence[Tried] | None = None
     escape_day: str = ""
     boundary: Mapping[str, Any] = field(default_factory=dict)
+    said_of_seeds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

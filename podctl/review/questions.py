@@ -342,14 +342,34 @@ def _where(facts: Facts) -> Said:
 def _data(facts: Facts) -> Said:
     if facts.seeds is None:
         yield f"what databases were filled with cannot be looked at: {facts.why}", False
+        yield from (_stated(f"{name}:", one) for name, one in facts.said_of_seeds.items())
         return
     for seed in facts.seeds:
-        if seed.masked and not seed.problem:
+        if seed.stated and (said := facts.said_of_seeds.get(seed.database)):
+            yield _stated(f"{seed.database}: {seed.source},", said)
+        elif seed.masked and not seed.problem:
             yield f"{seed.database}: {seed.source}, {seed.masked}", True
         else:
             yield f"{seed.database}: {seed.source}; {seed.problem or 'nobody has stated whether these are real data'}", False
     if not facts.seeds:
         yield "it has no database", True
+
+
+_ARE = {
+    "synthetic": "made up",
+    "masked": "production's, with what identifies people replaced",
+    "real": "production's as they are, not masked",
+}
+
+
+def _stated(what: str, said: Mapping[str, str]) -> tuple[str, bool]:
+    """In the topology's words. That rows are real is no answer that anybody can leave it at."""
+    are = _ARE.get(said.get("are", ""), "unknown")
+    by, file, reason = (printable(said.get(name, ""), most) for name, most in (("by", 100), ("file", 300), ("reason", 500)))
+    return f"{what} rows stated to be {are} (by {by}, in {file}; nothing proves it): {reason}", said.get("are") in (
+        "synthetic",
+        "masked",
+    )
 
 
 def _made(facts: Facts) -> Said:

@@ -132,6 +132,9 @@ def present(root: Item) -> dict[str, bool]:
     return {name: item.text("mode", "mirrored") != "left-out" for name, (_, item) in both.items()}
 
 
+_CAPTURED_SAYS = "how a captured seed is masked stands in its own signed statement"
+
+
 def _topology(root: Item, report: Report) -> None:
     databases, services = root.mapping("databases"), root.mapping("services")
     for name, (at, _) in [*databases.items(), *services.items()]:
@@ -150,6 +153,8 @@ def _topology(root: Item, report: Report) -> None:
                 report.path(script, "file")
             for _, table in seed.mapping("csv").values():
                 report.path(table, "file")
+            if (said := seed.get("data")) is not None and not seed.list("sql") and not seed.mapping("csv"):
+                report.add(said.at, "`data` speaks of `sql` and `csv`, and there are none", _CAPTURED_SAYS)
     known = present(root)
     stands_for = _placeholder_names(root, known)
     for name, (at, service) in services.items():

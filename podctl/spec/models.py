@@ -32,14 +32,25 @@ Hostname = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}$")]
 # ---- topology -----------------------------------------------------------------------
 
 
+class SeedData(Model):
+    """What somebody says of the rows in a seed's SQL and CSV files. It is repeated with who says it, and proves nothing."""
+
+    are: Literal["synthetic", "masked", "real"] = Field(
+        description="made up; production's with what identifies people replaced; production's as they are"
+    )
+    by: Annotated[str, Field(pattern=r"^[^\n]{1,100}$", description="who says so")]
+    reason: Annotated[str, Field(pattern=r"^[^\n]{1,500}$", description="how they know")]
+
+
 class Seed(Model):
     """How a database's template is filled: what was captured, then SQL files in order, then one CSV file a table."""
 
-    YOUNGER: ClassVar[frozenset[str]] = frozenset({"captured"})
+    YOUNGER: ClassVar[frozenset[str]] = frozenset({"captured", "data"})
 
     captured: Path | None = Field(None, description="a directory that podctl data capture made")
     sql: tuple[Path, ...] = ()
     csv: dict[str, Path] = Field(default_factory=dict, description="table -> CSV file with a header row")
+    data: SeedData | None = Field(None, description="what is said of the rows in `sql` and `csv`")
 
 
 class Database(Model):

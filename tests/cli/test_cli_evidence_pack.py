@@ -15,9 +15,12 @@ from certified import keep, of_this_agent, run
 from click.testing import CliRunner, Result
 
 from podctl.cli.main import podctl
+from podctl.controller.run import printed_settings
 from podctl.errors import PodctlError
 from podctl.evidence.results import FidelityPart
 from podctl.signing import make_key
+from podctl.spec.load import load_bundle
+from podctl.spec.resolved import boundary_digest, part_digests
 from podctl.spec.scaffold import scaffold
 
 
@@ -191,6 +194,40 @@ def test_nothing_leads_out_of_a_pack(key: str, tmp_path: Path) -> None:
             json.dumps({"format": "podctl evidence pack 1", "run": "r", "agent": "a", "files": {"../x": "0" * 64}}),
         )
     assert isinstance(do("evidence-pack", "verify", "z.zip").exception, PodctlError)
+
+
+def data_answer(pack: str) -> tuple[str, list[str]]:
+    review = json.loads((Path(pack) / "security-review.json").read_text())
+    [told] = [one for one in review["answers"] if one["name"] == "data"]
+    return told["state"], [*told["answer"], *told["missing"]]
+
+
+@pytest.mark.parametrize(
+    ("are", "state", "told"),
+    [
+        (
+            "synthetic",
+            "answered",
+            "rows stated to be made up (by ana\\x1b[2J, in topology.yaml; nothing proves it): a script makes them",
+        ),
+        ("real", "missing", "rows stated to be production's as they are, not masked (by"),
+    ],
+)
+def test_what_the_topology_says_of_its_data_is_told_as_somebody_s_word(key: str, are: str, state: str, told: str) -> None:
+    topology = yaml.safe_load(Path("topology.yaml").read_text())
+    topology["databases"]["shop-db"]["seed"]["data"] = {"are": are, "by": "ana\x1b[2J", "reason": "a script makes them"}
+    Path("topology.yaml").write_text(yaml.safe_dump(topology))
+    bundle = load_bundle(Path("scenario.yaml"))
+    digests = {"topology": part_digests(bundle)["topology"], "boundary": boundary_digest(bundle.boundary)}
+    keep(Path(), run(**{**of_this_agent(Path()), "id": "run-2", "digests": digests, "settings": printed_settings(bundle)}))
+    done("evidence-pack", "run-2", "-o", "p")
+    found, lines = data_answer("p")
+    assert found == state and len(lines) == 1 and told in lines[0], lines
+    Path("topology.yaml").write_text(Path("topology.yaml").read_text().replace("by: ", "by: not "))
+    done("evidence-pack", "run-2", "-o", "q")
+    found, lines = data_answer("q")
+    assert any("cannot be looked at" in line for line in lines)
+    assert any(told[:30] in line for line in lines), "what the run was made with is what counts"
 
 
 def test_a_key_in_a_label_stops_the_pack(key: str) -> None:

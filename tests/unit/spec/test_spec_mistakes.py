@@ -22,6 +22,17 @@ C = S + "checks: [{kind: state}]\n"
 SERVICE = T + "services:\n  api:\n    command: [run]\n"
 
 BAD: dict[str, tuple[type[Model], str, str]] = {
+    # seeds
+    "data of no files": (
+        Topology,
+        T + "databases:\n  db: {name: x, seed: {data: ▲{are: synthetic, by: ana, reason: made up}}}\n",
+        "`data` speaks of `sql` and `csv`, and there are none",
+    ),
+    "data that nobody speaks for": (
+        Topology,
+        T + 'databases:\n  db: {name: x, seed: {sql: [there], data: {are: synthetic, by: ▲"", reason: made up}}}\n',
+        "expected text that matches",
+    ),
     # the writing
     "tab": (Topology, T + "databases:\n▲\tdb: {}\n", "a tab in the indentation"),
     "tab after a colon": (Topology, T + "description:▲\tx\n", "'\\t'"),
