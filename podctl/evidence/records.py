@@ -19,7 +19,7 @@ KINDS: dict[str, Layer] = {
     "row.change": "execution",  # database, table, op, key{}, old{}, new{}, user, xid, statement, trigger?, text{old,new}?
     "http.call": "execution",  # service, method, path, status, ms, request_bytes, response_bytes, request_body, response_body, policy, level, injected?, decoy?
     "model.call": "execution",  # provider, model, response_model, stream, status, tokens{}, long_cache_write, dollars, price_source, ms, first_byte_ms, request_digest, source, simulated, finish_reasons, tool_calls[], messages, error
-    "tool.call": "execution",  # tool, arguments, result, ms, span_id; of an MCP server: server, status, error, policy, level, injected?, decoy?, fault?
+    "tool.call": "execution",  # tool, arguments, result, ms, span_id; of an MCP server: server, status, error, policy, level, injected?, decoy?, fault?, cut? (not all of the arguments are kept)
     "tools.listed": "execution",  # server, info, tools[{name, level, digest, description, findings[]}], changed[], left_out[], limits_of_none[]; or error
     "decoy.call": "execution",  # service, method, path: a route that is not there was called, and answered all the same
     "boundary.attempt": "execution",  # via (sql|http|tcp|model|mcp), target, detail, sqlstate, policy, level, reason

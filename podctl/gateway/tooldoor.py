@@ -166,6 +166,8 @@ async def _called(named: str, given: Mapping[str, Any], use: ServerUse, session:
     began = time.monotonic()
     tool, arguments = use.routed(named, given)
     call: dict[str, Any] = {"server": use.server, "tool": clipped(tool, 200), "arguments": kept(arguments)}
+    if call["arguments"] != arguments:
+        call["cut"] = True
     if tool != named:
         call["asked"] = clipped(named, 200)
     decided = use.decide(tool)

@@ -1,4 +1,4 @@
-"""What an agent left of one attempt, looked through: files, listening sockets, rows and request bodies.
+"""What an agent left of one attempt, looked through: files, listening sockets, rows, and what it sent to services and tools.
 
 Nothing of it is executed, imported or opened by its name. What cannot be looked at is said (`Scan.unseen`), never passed over.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from podctl.backends.base import Exit
 from podctl.evidence.log import parse_line, stream_path
+from podctl.evidence.records import Record
 from podctl.evidence.scanned import Scan, ScanFinding, scan_of
 from podctl.scans.leavings import LeftFile, Listening
 from podctl.scans.python import bandit, is_python, looks_like_python
@@ -25,6 +26,8 @@ from podctl.scans.settings import lines_of, place_of
 _TEXT, _TEXTS, _STREAM = 4 * 2**20, 5_000, 32 * 2**20
 #: A shorter text can hold none of what is looked for.
 _SHORTEST = 8
+#: Kinds of records that have what an agent sent, as they stand in a line.
+_SENT = (b'"http.call"', b'"tool.call"', b'"approval.proposed"')
 
 
 @dataclass
@@ -61,7 +64,21 @@ class _Looking:
         if looks_like_python(text):
             self.python.setdefault(where, text.encode("utf-8", "replace"))
 
-    def body(self, body: Mapping[str, Any], where: str, size: Any) -> None:
+    def sent(self, record: Record) -> None:
+        data = record.data
+        if record.kind == "http.call" and (body := data.get("request_body")):
+            self._body(body, f"request to {data.get('service')}", data.get("request_bytes"))
+        elif record.kind == "tool.call" and "server" in data:  # others are what it says of itself
+            where = f"call of {data.get('server')}.{data.get('tool')}"
+            if data.get("cut"):
+                self.unseen.append(f"{where}: some of its arguments")
+            for text in _texts(data.get("arguments")):
+                self.text(text, where)
+        elif record.kind == "approval.proposed":
+            for text in _texts([data.get("arguments"), data.get("body")]):
+                self.text(text, f"proposal to {data.get('target')}")
+
+    def _body(self, body: Mapping[str, Any], where: str, size: Any) -> None:
         """``body`` as `podctl.gateway.bounds.body_text` makes it; ``size``: bytes that were sent."""
         data = body["text"].encode() if "text" in body else base64.b64decode(body["base64"])
         if body.get("truncated"):
@@ -107,11 +124,11 @@ def _look(
         for column, value in new.items():
             if isinstance(value, str) and value != old.get(column):
                 looking.text(value, f"row of {change.get('database')}.{change.get('table')}, {column}")
-    _look_at_bodies(looking, directory)
+    _look_at_what_was_sent(looking, directory)
 
 
-def _look_at_bodies(looking: _Looking, directory: Path) -> None:
-    """At what was sent to services, as far as the gateway's records keep it."""
+def _look_at_what_was_sent(looking: _Looking, directory: Path) -> None:
+    """At bodies, tools' arguments and proposals, as far as the gateway's records keep them."""
     path = stream_path(directory, "gateway")
     if not path.exists():
         return
@@ -120,8 +137,17 @@ def _look_at_bodies(looking: _Looking, directory: Path) -> None:
             if stream.tell() > _STREAM:
                 looking.unseen.append(f"bodies: none after the first {_STREAM:,} bytes of the gateway's records")
                 return
-            if b'"http.call"' in line and b'"request_body"' in line:
-                data = parse_line(line, path, number).data
-                body = data.get("request_body")
-                if body:
-                    looking.body(body, f"request to {data.get('service')}", data.get("request_bytes"))
+            if any(kind in line for kind in _SENT):
+                looking.sent(parse_line(line, path, number))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Of a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)

@@ -77,7 +77,7 @@ def test_tools_are_listed_decided_called_and_recorded(tmp_path: Path, crm: tuple
             assert text(await client.call_tool("add_note", {"customer": 7, "text": "HONEY4711abcdefgh"})) == "1 notes"
             proposed = await client.call_tool("refund", {"customer": 7, "cents": 100})
             shut = await client.call_tool("close_account", {"customer": 7})
-            failed = await client.call_tool("fail", {"why": "x"})
+            failed = await client.call_tool("fail", {"why": "x" * 9_000})
             assert proposed.is_error and text(proposed).startswith("podctl_recommend") and "CALL crm.refund" in text(proposed)
             assert shut.is_error and text(shut).startswith("podctl_human_only")
             assert failed.is_error and text(failed).startswith("Error executing tool")
@@ -93,6 +93,7 @@ def test_tools_are_listed_decided_called_and_recorded(tmp_path: Path, crm: tuple
             ("close_account", "refused", "human-only"),
         ]
         assert calls[0]["policy"] == "CALL crm.find_customer" and calls[0]["arguments"] == {"email": "a@b.c"}
+        assert [call["tool"] for call in calls if call.get("cut")] == ["fail"], "not all of its arguments are kept"
         assert calls[0]["result"]["structuredContent"] == {"id": 7, "email": "a@b.c"} and calls[0]["ms"] > 0
         (listed_once,) = [record.data for record in records if record.kind == "tools.listed"]
         assert {tool["name"] for tool in listed_once["tools"]} > {"close_account", "(instructions)"}

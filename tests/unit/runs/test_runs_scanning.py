@@ -20,10 +20,10 @@ def call(data: bytes, size: int | None = None) -> dict[str, Any]:
     return {"service": "orders-api", "request_bytes": whole, "request_body": body_text(data, whole)}
 
 
-def scanned(directory: Path, *calls: Mapping[str, Any]) -> Scan:
+def scanned(directory: Path, *calls: Mapping[str, Any], kind: str = "http.call") -> Scan:
     writer = RecordWriter.open(stream_path(directory, "gateway"), "gateway")
     for one in calls:
-        writer.append("http.call", "agent", dict(one))
+        writer.append(kind, "agent", dict(one))
     writer.close()
     return asyncio.run(scan(None, {}, [], directory, ()))
 
@@ -49,3 +49,18 @@ def test_bodies_beyond_what_is_read_are_told(tmp_path: Path) -> None:
     found = scanned(tmp_path, call(DANGEROUS), *padding, call(b"chmod 777 /srv"))
     assert [one.rule for one in found.findings] == ["config.remote-script"]
     assert of_bodies(found) == ["bodies: none after the first 33,554,432 bytes of the gateway's records"]
+
+
+def test_what_tools_were_given_and_people_were_asked_for_is_looked_at(tmp_path: Path) -> None:
+    script = {"steps": [{"run": DANGEROUS.decode()}]}
+    called = scanned(tmp_path / "a", {"server": "desk", "tool": "write", "arguments": script, "cut": True}, kind="tool.call")
+    assert [(one.rule, one.where) for one in called.findings] == [("config.remote-script", "call of desk.write")]
+    assert of_bodies(called) == ["call of desk.write: some of its arguments"]
+    assert scanned(tmp_path / "c", {"tool": "write", "arguments": script}, kind="tool.call").findings == (), "its own telemetry"
+    proposed = [
+        {"target": "desk.write", "arguments": script, "body": None},
+        {"target": "jobs", "arguments": {"method": "POST"}, "body": "chmod 777 /srv"},
+    ]
+    found = scanned(tmp_path / "b", *proposed, kind="approval.proposed")
+    assert [one.where for one in found.findings] == ["proposal to desk.write", "proposal to jobs"]
+    assert of_bodies(found) == []
