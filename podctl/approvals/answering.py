@@ -35,14 +35,16 @@ class Answer:
     timeout_s: float = 0.0
 
 
-def answer(spec: Approvals, rule: str, values: Mapping[str, Any], seed: str) -> Answer:
+def answer(spec: Approvals, rule: str, values: Mapping[str, Any], seed: str, parts: tuple[str, ...] = ()) -> Answer:
     """The answer of the first rule that covers what the boundary's ``rule`` recommends.
 
-    ``values``: ``ticket``, and ``body`` or ``arguments``, as JSON; one that could not be read is not there. The same ``seed`` draws the same.
+    ``values``: ``ticket``, and ``body``, ``arguments``, or ``key``, ``values`` and ``row``, as JSON; one that could not be read is not there.
+    The same ``seed`` draws the same. ``parts``: names of what is recommended of it, such as ``UPDATE shop-db.orders.status``, where a rule
+    may be about less than ``rule``: one that denies covers it by any of them, every other by all.
     """
     random = Random(seed)
     for number, one in enumerate(spec.rules, 1):
-        covers = _covers(one, rule, values)
+        covers = _covers(one, rule, values, parts)
         # What cannot be told does not approve, and does not go past a rule that denies.
         if covers or (covers is None and one.answer == "deny"):
             return _answer(one, f"rule {number}", random)
@@ -67,9 +69,11 @@ def _drawn(delay: float | Delay | None, random: Random) -> float:
     return random.uniform(delay.least or 0.0, delay.most or 0.0)
 
 
-def _covers(rule: ApprovalRule, named: str, values: Mapping[str, Any]) -> bool | None:
+def _covers(rule: ApprovalRule, named: str, values: Mapping[str, Any], parts: tuple[str, ...]) -> bool | None:
     """None: a condition asks for what cannot be told."""
-    if not fnmatchcase(named, rule.of):
+    enough = any if rule.answer == "deny" else all
+    by_parts = bool(parts) and enough(fnmatchcase(part, rule.of) for part in parts)
+    if not (fnmatchcase(named, rule.of) or by_parts):
         return False
     held = [_holds(wanted, place, values) for place, wanted in rule.when.items()]
     if False in held:

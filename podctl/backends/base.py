@@ -41,8 +41,12 @@ class PodDatabase(GradedDatabase, Protocol):
     async def grant_agent(self, role: str, rules: Mapping[str, TableRule]) -> str:
         """Make the role with exactly these rights; returns its password."""
 
+    async def grant_approved(self, rules: Mapping[str, TableRule]) -> str:
+        """Make the role that writes what is approved, with these rights; how the gateway connects as it, password and all. Raises
+        `EnvironmentProblem` where there are no sessions."""
+
     async def revoke_agent(self, role: str) -> None:
-        """End the role's sessions and drop it."""
+        """End the role's sessions and drop it; nothing to do where there is none."""
 
     async def changes(self) -> list[dict[str, Any]]:
         """Row changes since the last reset or call, in commit order, as ``row.change`` data."""

@@ -94,6 +94,11 @@ class MemoryDatabase:
         self.roles[role] = rules
         return "memory"
 
+    async def grant_approved(self, rules: Mapping[str, TableRule]) -> str:
+        raise EnvironmentProblem(
+            "the memory backend has no sessions", code="memory-sql", hint="recommend no write to a database"
+        )
+
     async def revoke_agent(self, role: str) -> None:
         self.roles.pop(role, None)
 

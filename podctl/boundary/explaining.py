@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from podctl.boundary.policies import UNLISTED, Decider, policies_of
+from podctl.boundary.rows import rules_for, shown, strictest
 from podctl.boundary.targets import Ambiguous, read_target
-from podctl.spec.boundary import LEVELS, METHODS, VERBS, WRITES, Boundary, Level
+from podctl.spec.boundary import METHODS, VERBS, WRITES, Boundary, Level
 from podctl.spec.boundary_rules import Rule, rules_of
 from podctl.spec.cedar import Extra
 
@@ -76,22 +77,14 @@ class Boundaries:
 
     def write(self, verb: str, database: str, named: str) -> Answer:
         """``named`` is a table, or a table and a column; without a column, every column."""
-        tables = {
-            rule.object.removeprefix("public."): None for rule in self.rules if rule.kind == "table" and rule.owner == database
-        }
-        named = named.removeprefix("public.")
+        tables = {shown(rule.object) for rule in self.rules if rule.kind == "table" and rule.owner == database}
+        named = shown(named)
         table, column = (named, "") if named in tables else (named.rpartition(".")[0] or named, named.rpartition(".")[2])
-        about = [
-            rule
-            for rule in self.rules
-            if rule.kind == "table" and rule.owner == database and rule.object.removeprefix("public.") == table
-        ]
         if table not in tables or table == named:
             column = ""
-        rules = [rule for rule in about if verb in rule.verbs]
-        shut = [rule for rule in about if rule.verbs == WRITES]
-        if shut and verb != "read":
-            return _strictest(shut)
+        rules = rules_for(self.rules, verb, database, table)
+        if any(rule.verbs == WRITES for rule in rules):
+            return _strictest(rules)
         if column:
             return _strictest(rule for rule in rules if rule.columns is None or column in rule.columns)
         whole = [rule for rule in rules if rule.columns is None]
@@ -108,7 +101,7 @@ HOW = (
 
 
 def _strictest(rules: Iterable[Rule]) -> Answer:
-    found = max(rules, key=lambda rule: LEVELS.index(rule.level), default=None)
+    found = strictest(rules)
     return Answer("human-only") if found is None else Answer(found.level, found.name)
 
 

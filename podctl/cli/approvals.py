@@ -215,14 +215,20 @@ def _state(question: Question) -> str:
 
 
 def _what(question: Question) -> str:
+    from podctl.evidence.rowproposals import write_line
+
     asked = question.asked
     # A tool's arguments are the agent's to name: one called `method` says nothing of what is proposed.
     arguments = {} if asked.get("kind") == "tool" else asked.get("arguments") or {}
+    if asked.get("kind") == "sql":
+        return _line(write_line(asked.get("target"), arguments), _WIDTH)
     verb = arguments.get("method", "CALL" if asked.get("kind") == "tool" else asked.get("kind"))
     return _line(f"{verb} {asked.get('target')} {arguments.get('path', '')}".strip(), _WIDTH)
 
 
 def _shown(question: Question) -> list[str]:
+    from podctl.evidence.rowproposals import column_lines
+
     asked = question.asked
     arguments = dict(asked.get("arguments") or {})
     body = asked.get("body")
@@ -237,6 +243,10 @@ def _shown(question: Question) -> list[str]:
         f"            digest {_line(setting.get('agent'), 80)}",
         f"  may answer {_line(', '.join(asked.get('people') or {}), 300)}",
     ]
+    if asked.get("kind") == "sql":
+        for name, told in column_lines(arguments, whole=True).items():
+            lines += _block(_line(name, 80), told)
+        arguments = {"row version": arguments["version"]} if "version" in arguments else {}
     for name, value in sorted(arguments.items()):
         if asked.get("kind") == "tool" or name not in ("method", "path"):
             lines += _block(

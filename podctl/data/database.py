@@ -14,8 +14,10 @@ from typing import Any
 
 import psycopg
 from psycopg import generators
+from psycopg.conninfo import make_conninfo
 from psycopg.pq import ExecStatus
 
+from podctl.approvals.rows import APPROVED_ROLE
 from podctl.data.catalog import Catalog, Kind, read_catalog
 from podctl.data.changes import CaptureProblem, ChangeAssembler, read_changes
 from podctl.data.connect import Connection, connect, first_line, server_failed
@@ -25,6 +27,7 @@ from podctl.data.roles import (
     apply,
     drop_role,
     grants_for_agent,
+    grants_for_approved,
     open_to_services,
     scram_verifier,
     service_role,
@@ -105,7 +108,7 @@ class PostgresDatabase:
         self = PostgresDatabase(name, conninfo, template, database, log)
         self._admin = await connect(conninfo, "postgres")
         try:
-            self._log = StatementLog(self._log_path, ignored=[self._admin.info.user])
+            self._log = StatementLog(self._log_path, ignored=[self._admin.info.user, APPROVED_ROLE])
             for service in services:
                 password = secrets.token_urlsafe(24)
                 role = service_role(service)
@@ -161,15 +164,24 @@ class PostgresDatabase:
 
     async def grant_agent(self, role: str, rules: Mapping[str, TableRule]) -> str:
         """Make the agent's role with exactly these rights; returns its password. Raises `BoundaryProblem`."""
+        password = await self._make_role(role, grants_for_agent(role, rules, self.catalog))
+        self._log.agents.add(role)
+        return password
+
+    async def grant_approved(self, rules: Mapping[str, TableRule]) -> str:
+        """Make the role that writes what is approved, with these rights (`podctl.boundary.rows.approvable`); how to connect as it, password
+        and all. `revoke_agent` removes it. Raises `BoundaryProblem`."""
+        password = await self._make_role(APPROVED_ROLE, grants_for_approved(rules, self.catalog))
+        return make_conninfo(self.conninfo, dbname=self.database, user=APPROVED_ROLE, password=password)
+
+    async def _make_role(self, role: str, grants: list[str]) -> str:
         password = secrets.token_urlsafe(24)
         verifier = await asyncio.to_thread(scram_verifier, password)
-        grants = grants_for_agent(role, rules, self.catalog)
         # In the session that stays: a new one, as the clone's is, would first learn what roles are, which takes longer.
         await drop_role(self._admin_connection(), role, await self._clone_connection())
         await apply(self._admin_connection(), statements_for_agent(role, verifier, self.database))
         if grants:
             await apply(await self._clone_connection(), grants)
-        self._log.agents.add(role)
         return password
 
     async def rest(self) -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
+from podctl.approvals.rows import APPROVED_ROLE
 from podctl.data.catalog import Catalog, Column, Table
 from podctl.data.connect import Connection, end_sessions, first_line
 from podctl.data.lockdown import SERVICE_GROUP
@@ -22,6 +23,8 @@ from podctl.errors import EnvironmentProblem, SpecError
 from podctl.spec.models import TableRule
 
 Privilege = Literal["read", "insert", "update"]
+#: System columns by which `podctl.gateway.rowdoor` tells versions of rows.
+_VERSION = ("tableoid", "ctid", "xmin")
 _SQL_PRIVILEGE: dict[Privilege, str] = {"read": "SELECT", "insert": "INSERT", "update": "UPDATE"}
 
 
@@ -101,6 +104,22 @@ def grants_for_agent(role: str, rules: Mapping[str, TableRule], catalog: Catalog
     for sequence in sequences:
         statements.append(_render("GRANT USAGE ON SEQUENCE {name} TO {role}", name=sql.Identifier(*sequence), role=name))
     return statements + grants
+
+
+def grants_for_approved(rules: Mapping[str, TableRule], catalog: Catalog) -> list[str]:
+    """The same for `APPROVED_ROLE`, which also reads what tells one row, and one version of it, from every other. Raises `BoundaryProblem`."""
+    name = sql.Identifier(APPROVED_ROLE)
+    statements = grants_for_agent(APPROVED_ROLE, rules, catalog)
+    for table_name in rules:
+        table = _table(catalog, table_name)
+        if table.relkind == "v":
+            continue  # of whose rows there are no versions
+        columns = sql.SQL(", ").join(map(sql.Identifier, (*_VERSION, *table.primary_key)))
+        target = sql.Identifier(table.schema, table.name)
+        statements.append(
+            _render("GRANT SELECT ({columns}) ON TABLE {target} TO {role}", columns=columns, target=target, role=name)
+        )
+    return statements
 
 
 def grants_as_written(role: str, rules: Mapping[str, TableRule]) -> list[str]:

@@ -22,7 +22,7 @@ from podctl.faults import point
 from podctl.spec.models import Seed
 
 #: Part of a template's name; raise it when capture or lock-down change.
-TEMPLATE_FORMAT = 3
+TEMPLATE_FORMAT = 4
 
 
 @dataclass(frozen=True)

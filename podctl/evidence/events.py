@@ -10,6 +10,7 @@ from typing import Any
 from podctl.evidence import processes
 from podctl.evidence.calls import dollars_of, is_start, items, mapping, number, tokens_of
 from podctl.evidence.records import Record, Tokens
+from podctl.evidence.rowproposals import column_lines, write_line
 from podctl.evidence.safe import printable, printable_value
 
 _TEXT = 2000  # characters of one value kept; the width of the page cuts further
@@ -143,6 +144,9 @@ def _row(record: Record) -> Said:
     old, new = mapping(data.get("old")), mapping(data.get("new"))
     row = f"{text(data.get('op'))} {text(data.get('database'))}.{text(data.get('table'))} {pairs(mapping(data.get('key')))}"
     by = f" (by {text(data.get('user'))})" if data.get("user") else ""
+    if data.get("approval"):
+        approval = mapping(data["approval"])
+        by = f" (proposal {text(str(approval.get('proposal'))[:12])}, by {text(approval.get('by'))})"
     if data.get("op") == "update":
         changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
         return Said("row", row + by, tuple(f"~ {text(name)}: {_shown(old, name)} → {_shown(new, name)}" for name in changed))
@@ -238,9 +242,13 @@ def _boundary(record: Record) -> Said:
 def _proposed(record: Record) -> Said:
     data, arguments = record.data, mapping(record.data.get("arguments"))
     what = " ".join(text(part) for part in (arguments.get("method"), data.get("target"), arguments.get("path")) if part)
+    if data.get("kind") == "sql":
+        what = text(write_line(data.get("target"), arguments))
     more = [f"rule: {text(data.get('policy'))} (recommend)", f"why: {text(data.get('reason'))} [declared]"]
     if data.get("body"):
         more.append(f"body: {text(data.get('body'))}")
+    if data.get("kind") == "sql":
+        more += [f"{text(name)}: {text(told)}" for name, told in column_lines(arguments).items()]
     return Said("approval", f"{_proposal(data)} proposed: {what}", tuple(more))
 
 
@@ -266,6 +274,8 @@ def _returned(record: Record) -> Said:
     data = record.data
     failed = (f"failed: {text(data.get('error'))}",) if data.get("error") else ()
     status = "" if data.get("status") is None else f"status {text(data.get('status'))}"
+    if data.get("rows") is not None:
+        status = f"rows written: {text(data.get('rows'))}"
     return Said("approval", listed(f"{_proposal(data)} came back", status, duration(data.get("ms"))), failed)
 
 

@@ -16,7 +16,7 @@ KINDS: dict[str, Layer] = {
     "process.exec": "execution",  # pid, argv[], exe, cut: another program in the same process
     "process.exit": "execution",  # name, exit_code, signal; pid, ms, cpu_s, executed
     "sql.statement": "execution",  # database, user, statement, params, ms, sqlstate, error
-    "row.change": "execution",  # database, table, op, key{}, old{}, new{}, user, xid, statement, trigger?, text{old,new}?
+    "row.change": "execution",  # database, table, op, key{}, old{}, new{}, user, xid, statement, trigger?, text{old,new}?, approval{proposal,by}?
     "http.call": "execution",  # service, method, path, status, ms, request_bytes, response_bytes, request_body, response_body, policy, level, injected?, decoy?
     "model.call": "execution",  # provider, model, response_model, stream, status, tokens{}, long_cache_write, dollars, price_source, ms, first_byte_ms, request_digest, source, simulated, finish_reasons, tool_calls[], messages, error
     "tool.call": "execution",  # tool, arguments, result, ms, span_id; of an MCP server: server, status, error, policy, level, injected?, decoy?, fault?, cut? (not all of the arguments are kept)
@@ -28,7 +28,7 @@ KINDS: dict[str, Layer] = {
     "approval.answered": "execution",  # id, action, answer (approved|denied|timed-out), by, key, simulated, delay_s, waited_s, attention_s, reason
     "approval.refused": "execution",  # id, action, reason: an answer that is none, such as a forged one; the proposal still waits
     "approval.executed": "execution",  # id, action: written before it is carried out
-    "approval.returned": "execution",  # id, action, status, ms, response_bytes, response_body, error
+    "approval.returned": "execution",  # id, action, ms, error; status, response_bytes, response_body of a request; rows, row{}, statement of a row
     "honeytoken": "execution",  # place, sink, form: a planted value was found where it was let out
     "fault": "execution",  # of a chaos campaign: name, kind, door, call, ms, status, how, performed, what; on the call itself under "fault"
     "scan.finding": "execution",  # rule, severity, where, line?, what: of what the agent left

@@ -30,6 +30,7 @@ from podctl.honey.search import Hit, Watch, record, said
 
 if TYPE_CHECKING:
     from podctl.gateway.desk import Desk
+    from podctl.gateway.rowdoor import RowDoor
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -77,6 +78,8 @@ class Attempt:
         self.totals = Totals(approvals=None if granted.approvals is None else ApprovalCounts())
         #: Takes proposals; None where nobody answers them.
         self.desk: Desk | None = None
+        #: Made with the first proposal of a row.
+        self.rows: RowDoor | None = None
         self.model_tasks: set[asyncio.Task[Any]] = set()
         self.other_tasks: set[asyncio.Task[Any]] = set()
         self.planted = Planted(granted.variant)
@@ -139,7 +142,7 @@ class Attempt:
         self.record("gateway.refused", {"what": what, "reason": reason})
 
     def way_out(
-        self, via: Literal["http", "tcp", "model", "mcp"], target: str, detail: str, decided: Decision | None = None
+        self, via: Literal["http", "tcp", "model", "mcp", "sql"], target: str, detail: str, decided: Decision | None = None
     ) -> None:
         """The agent reached for something outside its boundary, and was refused."""
         self.count(boundary_attempts=1)

@@ -20,6 +20,7 @@ from podctl.evidence.uses import with_uses
 from podctl.honey.search import said
 from podctl.signing import PublicKey
 from podctl.spec.approvals import Approvals
+from podctl.spec.boundary import Boundary
 from podctl.spec.models import ToolRoute, ToolServer, Upstream
 
 #: ``http``, ``mcp`` and ``raw`` lead to services, ``tcp`` to a database: what an agent may do there its role says.
@@ -126,7 +127,8 @@ class AttemptPass:
     what services are asked. ``servers`` are the MCP servers, ``routing`` what the agent's file says of their tools. ``agent`` is its name, to policies; ``who`` is put on every record
     (`podctl.evidence.identity.who`). ``honeytokens``, place -> value, are looked for
     in what the agent sends. ``variant`` is what a campaign does to the attempt, of which the gateway does what it knows by its key.
-    ``approvals`` None: nobody answers what it proposes.
+    ``approvals`` None: nobody answers what it proposes. ``tables`` is what the boundary says of databases, by which proposals of rows are judged,
+    ``places`` where those that something is recommended of are written once it is approved: database -> how to connect, with a password.
     """
 
     attempt: str
@@ -146,6 +148,8 @@ class AttemptPass:
     servers: Mapping[str, ToolServer] = field(default_factory=dict)
     routing: Mapping[str, ToolRoute] = field(default_factory=dict)
     approvals: Approving | None = None
+    tables: Boundary | None = None
+    places: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -160,6 +164,8 @@ class AttemptPass:
             "servers": {name: server.model_dump(mode="json") for name, server in self.servers.items()},
             "routing": {name: route.model_dump(mode="json") for name, route in self.routing.items()},
             "approvals": None if self.approvals is None else self.approvals.to_json(),
+            "tables": None if self.tables is None else self.tables.model_dump(mode="json"),
+            "places": dict(self.places),
         }
 
     @staticmethod
@@ -174,6 +180,7 @@ class AttemptPass:
                 "servers": {name: ToolServer.model_validate(told) for name, told in value["servers"].items()},
                 "routing": {name: ToolRoute.model_validate(told) for name, told in value["routing"].items()},
                 "approvals": None if value["approvals"] is None else Approving.from_json(value["approvals"]),
+                "tables": None if value["tables"] is None else Boundary.model_validate(value["tables"]),
             }
         )
 

@@ -40,17 +40,15 @@ class Returned:
     error: str | None = None
 
 
-CarryOut = Callable[[], Awaitable[Returned]]
-
-
 @dataclass
 class Proposal:
-    """``state``: waiting, approved, executed, failed, denied or timed-out; ``returned`` and ``reason`` are for the agent."""
+    """``state``: waiting, approved, executed, failed, denied or timed-out; ``returned`` and ``reason`` are for the agent. ``by``: who answered."""
 
     id: str
     digest: str
     state: str = "waiting"
     reason: str = ""
+    by: str = ""
     returned: Mapping[str, Any] | None = None
     granted: asyncio.Future[tuple[str, str, Grant]] | None = None  # name, key id, grant
     until: float = 0.0  # when a person's time is over, in seconds since the epoch
@@ -60,6 +58,9 @@ class Proposal:
     def to_json(self) -> dict[str, Any]:
         told = {"id": self.id, "state": self.state, "action": self.digest, "reason": self.reason}
         return told if self.returned is None else told | {"returned": dict(self.returned)}
+
+
+CarryOut = Callable[[Proposal], Awaitable[Returned]]
 
 
 class Desk:
@@ -83,11 +84,12 @@ class Desk:
         values: Mapping[str, Any],
         carry_out: CarryOut,
         body: str | None = None,
+        parts: tuple[str, ...] = (),
     ) -> Proposal:
         """Take in what the boundary's ``rule`` recommends, and see to its answer.
 
-        ``reason`` is the agent's, ``values`` what rules may ask about (``body`` or ``arguments``), ``body`` what the action's arguments have
-        the digest of, as ``body_sha256``. ``carry_out`` is called once and at most once, after the approval; what it raises is a failure.
+        ``reason`` is the agent's, ``values`` what rules may ask about (`podctl.spec.approvals.Place`), ``body`` what the action's arguments have
+        the digest of, as ``body_sha256``, ``parts`` what of ``rule`` it is, as `answer` takes them. ``carry_out`` is called once and at most once, after the approval; what it raises is a failure.
         Raises `Full`, `NotJson`, and `EvidenceProblem` when it could not be recorded.
         """
         if len(self._proposals) >= MOST:
@@ -104,7 +106,7 @@ class Desk:
         self._record("approval.proposed", proposal, told, actor="agent")
         self._proposals[proposal.id] = proposal
         seed = f"{self._approving.seed}:{len(self._proposals)}"
-        answered = answer(self._approving.spec, rule, {**values, "ticket": self._approving.ticket}, seed)
+        answered = answer(self._approving.spec, rule, {**values, "ticket": self._approving.ticket}, seed, parts)
         if answered.answer == "ask" and self._approving.nobody:
             answered = Answer("denied", "nobody", f"nobody can be asked: {self._approving.nobody}")
         task = asyncio.create_task(self._see_to(proposal, answered, told, carry_out))
@@ -203,14 +205,14 @@ class Desk:
 
     def _answered(self, proposal: Proposal, what: str, how: Mapping[str, Any], actor: str = "gateway") -> None:
         self._record("approval.answered", proposal, {"answer": what, **how}, actor=actor)
-        proposal.state, proposal.reason = what, str(how.get("reason", ""))
+        proposal.state, proposal.reason, proposal.by = what, str(how.get("reason", "")), str(how.get("by", ""))
 
     async def _carry_out(self, proposal: Proposal, carry_out: CarryOut) -> None:
         self._record("approval.executed", proposal, {})
         began = time.monotonic()
         returned = Returned({}, {}, "cut: the attempt ended")
         try:
-            returned = await carry_out()
+            returned = await carry_out(proposal)
         except Exception as error:  # whatever a door meets
             returned = Returned({}, {}, f"it could not be carried out: {type(error).__name__}: {error}"[:500])
         finally:

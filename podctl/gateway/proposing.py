@@ -1,4 +1,4 @@
-"""Proposals of requests to services, over HTTP at the gateway's own door: ``POST /approvals``, ``GET /approvals/ID``."""
+"""Proposals over HTTP at the gateway's own door, ``POST /approvals`` and ``GET /approvals/ID``: of requests to services here, of rows beside it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Any
 from aiohttp import web
 
 from podctl.approvals.actions import Action
+from podctl.approvals.rows import KNOWN as ROW_KEYS
+from podctl.approvals.rows import RowAsked, Unfit, parse_row
 from podctl.boundary.policies import Decision
 from podctl.boundary.targets import Ambiguous, read_target
 from podctl.gateway.attempts import Attempt
@@ -21,6 +23,7 @@ from podctl.gateway.bounds import clipped
 from podctl.gateway.desk import MOST, Desk, Full, Proposal
 from podctl.gateway.proxy import AMBIGUOUS, ServiceDoor, refuse
 from podctl.gateway.replies import TooLong, evidence_full, read_capped, refusal
+from podctl.gateway.rowproposals import propose_row
 from podctl.strictjson import NotJson, read_json
 
 PATH = "/approvals"
@@ -64,14 +67,18 @@ class Request:
         return Action("http", self.service, {"method": self.method, "path": self.path, "headers": dict(self.headers), **body})
 
 
-def parse(data: bytes) -> Request:
-    """Raises `Malformed`. ``body`` is text, sent as it is, or an object or a list, sent as compact JSON."""
+def parse(data: bytes) -> Request | RowAsked:
+    """Raises `Malformed` and `Unfit`. ``body`` is text, sent as it is, or an object or a list, sent as compact JSON."""
     try:
         value = read_json(data)
     except NotJson as why:
         raise Malformed(f"a proposal is one JSON value, and this {why}") from None
+    if isinstance(value, dict) and "database" in value:
+        return parse_row(data)
     if not isinstance(value, dict) or value.keys() - _KNOWN:
-        raise Malformed(f"a proposal is one JSON object of {', '.join(sorted(_KNOWN))}")
+        raise Malformed(
+            f"a proposal is one JSON object of {', '.join(sorted(_KNOWN))}, or for a database of {', '.join(sorted(ROW_KEYS))}"
+        )
     for name in ("service", "method", "path", "reason"):
         if not isinstance(value.get(name), str) or not value[name]:
             raise Malformed(f"{name} is a text, and has to be there")
@@ -125,16 +132,22 @@ async def receive(request: web.BaseRequest, path: str, attempt: Attempt, doors: 
         data = await read_capped(request, CAP, attempt.bodies)
         attempt.look("proposal", data)
         attempt.look_at_head("proposal", request)
-        return await _propose(request, parse(data), attempt, desk, doors)
+        asked = parse(data)
+        if isinstance(asked, RowAsked):
+            proposed = await propose_row(asked, attempt, desk)
+        else:
+            proposed = _propose(asked, attempt, desk, doors)
+        return await _told(request, proposed) if isinstance(proposed, Proposal) else proposed
+    except Full:
+        return refusal(429, "podctl_limit", f"an attempt may propose {MOST} times")
     except TooLong:
         return refusal(413, "podctl_too_large", f"a proposal has at most {CAP:,} bytes")
-    except Malformed as why:
+    except (Malformed, Unfit) as why:
         return refusal(400, "podctl_malformed", str(why))
 
 
-async def _propose(
-    request: web.BaseRequest, asked: Request, attempt: Attempt, desk: Desk, doors: Mapping[str, object]
-) -> web.StreamResponse:
+def _propose(asked: Request, attempt: Attempt, desk: Desk, doors: Mapping[str, object]) -> Proposal | web.Response:
+    """The proposal, or why there is none. Raises `Full` and `EvidenceProblem`."""
     door = doors.get(asked.service)
     allowed = attempt.granted.services
     if not isinstance(door, ServiceDoor) or (allowed and asked.service not in allowed):
@@ -152,18 +165,14 @@ async def _propose(
         values["body"] = read_json(body)
     except NotJson:
         pass  # no rule can tell what it says
-    try:
-        proposal = desk.propose(
-            asked.action,
-            rule=decided.policy,
-            reason=asked.reason,
-            values=values,
-            body=None if asked.body is None else asked.body.decode(),
-            carry_out=partial(door.carry_out, asked.method, asked.path, asked.headers, asked.body),
-        )
-    except Full:
-        return refusal(429, "podctl_limit", f"an attempt may propose {MOST} times")
-    return await _told(request, proposal)
+    return desk.propose(
+        asked.action,
+        rule=decided.policy,
+        reason=asked.reason,
+        values=values,
+        body=None if asked.body is None else asked.body.decode(),
+        carry_out=partial(door.carry_out, asked.method, asked.path, asked.headers, asked.body),
+    )
 
 
 def _decided(asked: Request, attempt: Attempt) -> Decision:

@@ -16,7 +16,7 @@ from podctl.boundary.targets import Ambiguous, read_target
 from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import body_text, clipped
 from podctl.gateway.contract import Target
-from podctl.gateway.desk import Returned
+from podctl.gateway.desk import Proposal, Returned
 from podctl.gateway.dialer import Dialer
 from podctl.gateway.faults import HELD_BYTES, STALE_BYTES, Answer, Injected, broken_body, drips, hang_up, service_error
 from podctl.gateway.link import ServiceLink
@@ -158,7 +158,9 @@ class ServiceDoor:
                 stream.cut()
             return stream.response
 
-    async def carry_out(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Returned:
+    async def carry_out(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, proposal: Proposal
+    ) -> Returned:
         """An approved request, sent as it was approved. Raises what a connection may."""
         received = Copy()
         async with await self._link.send(method, path, {"Host": self._host, **headers}, body) as response:

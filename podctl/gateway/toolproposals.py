@@ -75,7 +75,7 @@ async def propose(
 ) -> dict[str, Any]:
     """The proposal as the agent is told of it. ``call`` is made once it is approved. Raises `Malformed`."""
 
-    async def carry_out() -> Returned:
+    async def carry_out(proposal: Proposal) -> Returned:
         result = await call()
         failed = "the tool failed" if result.get("isError") is True else None
         return Returned({"result": clipped(json.dumps(result), 16 * 1024)}, {"result": result}, failed)

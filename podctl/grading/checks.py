@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from podctl.approvals.rows import APPROVED_ROLE
 from podctl.evidence.results import CheckResult, DiffEntry
 from podctl.grading.netdiff import net_changes
 from podctl.grading.problems import GraderProblem
@@ -51,6 +52,8 @@ class GradeContext:
         """The evidence's actor of a database role."""
         if user in self.agents:
             return "agent"
+        if user == APPROVED_ROLE:
+            return "gateway"
         return f"service:{user.removeprefix('svc_')}" if user.startswith("svc_") else "podctl"
 
 

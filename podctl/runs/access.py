@@ -6,11 +6,13 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from podctl.agents import contract
 from podctl.agents.identity import AgentIdentity
 from podctl.backends.base import Backend
 from podctl.boundary.policies import Policy, policies_of
+from podctl.boundary.rows import approvable
 from podctl.evidence.identity import spiffe_id, who
 from podctl.evidence.results import Variant
 from podctl.faults import point
@@ -21,6 +23,9 @@ from podctl.spec.bundle import Bundle
 from podctl.spec.checks_boundary import extra_of
 from podctl.spec.resolved import boundary_digest
 from podctl.spec.topology import databases, tool_servers
+
+#: What a boundary says of everything but databases, left out.
+_NO_TABLES: Mapping[str, Any] = {"services": {}, "tools": {}, "infrastructure": {}, "cedar": None, "exceptions": ()}
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,10 @@ async def give_access(
     for name in databases(bundle.topology):
         rules = bundle.boundary.rights(name)
         credentials[name] = (role, await backend.database(pod, name).grant_agent(role, rules))
+    places = {}
+    if approvals is not None:
+        proposable = {name: approvable(bundle.boundary, name) for name in databases(bundle.topology)}
+        places = {name: await backend.database(pod, name).grant_approved(rules) for name, rules in proposable.items() if rules}
     point("attempt.granted")
     key = f"pod-{secrets.token_urlsafe(24)}"
     await gateway.open_attempt(
@@ -90,6 +99,8 @@ async def give_access(
             who=identified,
             variant={} if variant is None else variant.data,
             approvals=approvals,
+            tables=bundle.boundary.model_copy(update=_NO_TABLES),
+            places=places,
         )
     )
     point("attempt.opened")

@@ -12,6 +12,7 @@ from typing import Any
 
 from podctl.agents import contract
 from podctl.agents.identity import AgentIdentity
+from podctl.approvals.rows import APPROVED_ROLE, marked
 from podctl.attack.judging import judged
 from podctl.attack.planning import ATTACKED, TWIN
 from podctl.backends.base import Backend, Command, Exit
@@ -269,7 +270,8 @@ class Attempt:
         self._look_at_leavings(writer, exit_)
         await self._check_pod()
         for name in databases(self._bundle.topology):
-            await self._backend.database(self._spec.id, name).revoke_agent(self._role)
+            for role in (self._role, APPROVED_ROLE):
+                await self._backend.database(self._spec.id, name).revoke_agent(role)
         point("attempt.revoked")
         for stream in ("stdout", "stderr"):
             keep_file(self._directory / stream, getattr(exit_, stream))
@@ -298,7 +300,7 @@ class Attempt:
 
     async def _look_through(self, writer: RecordWriter, exit_: Exit, changes: Sequence[Mapping[str, Any]]) -> None:
         """Code and settings that it left, and secrets in them."""
-        own = [change for change in changes if change.get("user") == self._role]
+        own = [change for change in changes if change.get("user") in (self._role, APPROVED_ROLE)]
         self._scan = await scan(exit_, self._given, own, self._directory, self._secrets)
         for finding in self._scan.findings:
             writer.append("scan.finding", "agent", finding.data(), provenance="inferred")
@@ -345,6 +347,8 @@ class Attempt:
                 body = f"{database.statements_dropped} more statements were not kept"
                 writer.append("log", "podctl", {"severity": "WARN", "body": body})
             for change in await database.changes():
+                if change.get("user") == APPROVED_ROLE:
+                    change |= {"approval": marked(str(change.get("statement", "")))}
                 changes.append(change)
                 writer.append("row.change", self._actor(change.get("user")), change, t=change.get("committed"))
                 self._look(writer, f"row of {name}.{change.get('table')}", change.get("new"))
@@ -356,6 +360,8 @@ class Attempt:
     def _actor(self, user: str | None) -> str:
         if user == self._role:
             return "agent"
+        if user == APPROVED_ROLE:
+            return "gateway"
         if user and user.startswith("svc_"):
             return "service:" + user.removeprefix("svc_").replace("_", "-")
         return "rival" if user == RIVAL else "podctl"

@@ -11,7 +11,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from podctl.spec.base import Dollars, Model, Name, Seconds, Share
 
 Scalar = str | int | float | bool
-Place = Annotated[str, Field(pattern=r"^(body|arguments|ticket)(\.[^.\s]{1,100}){1,8}$")]
+Place = Annotated[str, Field(pattern=r"^(body|arguments|key|values|row|ticket)(\.[^.\s]{1,100}){1,8}$")]
 
 
 class Condition(Model):
@@ -64,12 +64,17 @@ class ApprovalRule(Model):
     ``draw`` approves a ``share`` of proposals, by the run's seed. All but ``person`` are simulated, and said so wherever they show.
     """
 
-    of: str = Field("*", description="the boundary's rule, as `podctl boundary explain` names it; * stands for any text")
+    of: str = Field(
+        "*",
+        description="the boundary's rule, as `podctl boundary explain` names it, with .COLUMN behind that of a table where it is about "
+        "some; * stands for any text",
+    )
     when: dict[
         Place, Annotated[Annotated[Scalar, Tag("plain")] | Annotated[Condition, Tag("mapping")], Discriminator(_mapping_or_not)]
     ] = Field(
         default_factory=dict,
-        description="body.FIELD of a request, arguments.NAME of a tool, ticket.FIELD -> its value, or a condition",
+        description="body.FIELD of a request, arguments.NAME of a tool, key.COLUMN, values.COLUMN and row.COLUMN (what stands there) of a "
+        "database's row, ticket.FIELD -> its value, or a condition",
     )
     answer: Literal["approve", "deny", "draw", "person"]
     share: Share | None = Field(None, description="of `draw`: how many it approves")

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from podctl.spec.approvals import ApprovalRule
 from podctl.spec.base import parse_duration
-from podctl.spec.boundary import Boundary
+from podctl.spec.boundary import WRITES, Boundary
 from podctl.spec.boundary_rules import Rule, rules_of
 from podctl.spec.models import Limits
 from podctl.spec.problems import Mark, Problem, printable
@@ -62,18 +62,29 @@ def check_recommended(scenario: Document, boundary: Boundary) -> Iterator[Proble
     if approvals is None:
         return
     rules = rules_of(boundary)
-    proposable = [rule.name for rule in rules if rule.level == "recommend" and rule.kind in ("route", "tool")]
-    if not proposable:
-        message = f"the boundary {boundary.name} recommends no route and no tool: there is nothing that an agent could propose"
+    recommended = [rule for rule in rules if rule.level == "recommend" and rule.kind in ("route", "tool", "table")]
+    if not recommended:
+        message = f"the boundary {boundary.name} recommends nothing: there is nothing that an agent could propose"
         yield scenario.problem(
-            approvals.at, message, "give a route of its services or a tool the level recommend, or leave approvals out"
+            approvals.at, message, "give a table, a route or a tool the level recommend, or leave approvals out"
         )
         return
     for item in approvals.list("rules"):
         of = item.get("of")
-        if of is None or not isinstance(of.value, str) or any(fnmatchcase(name, of.value) for name in proposable):
+        if of is None or not isinstance(of.value, str) or any(_covers(of.value, rule) for rule in recommended):
             continue
-        yield scenario.problem(of.at, *_uncovered(of.value, rules, proposable))
+        yield scenario.problem(of.at, *_uncovered(of.value, rules, [rule.name for rule in recommended]))
+
+
+def _covers(of: str, rule: Rule) -> bool:
+    """Whether a rule of approvals is about one of the boundary's, or about columns of its."""
+    if fnmatchcase(rule.name, of):
+        return True
+    if rule.kind != "table" or rule.verbs == ("delete",):
+        return False
+    if rule.columns is None:  # what columns there are the database knows
+        return of.startswith(f"{rule.name}.")
+    return any(fnmatchcase(f"{rule.name}.{column}", of) for column in rule.columns)
 
 
 def _uncovered(of: str, rules: list[Rule], proposable: list[str]) -> tuple[str, str]:
@@ -87,20 +98,32 @@ def _uncovered(of: str, rules: list[Rule], proposable: list[str]) -> tuple[str, 
         return f"`{shown}` is no rule of the boundary that recommends something", hint
     if other.level != "recommend":
         return f"`{shown}` is {other.level} in the boundary, so nobody is asked: only what is `recommend` is proposed", hint
-    return (
-        f"`{shown}` is about a database, whose writes cannot be proposed",
-        f"give the agent a route of a service instead; {hint}",
-    )
+    return f"`{shown}` is about infrastructure, of which nothing can be proposed", hint
+
+
+#: What kinds of proposals are called, and what they have that a rule may ask about.
+_HAS = {"a tool's call": ("arguments",), "a request": ("body",), "a write to a row": ("values", "key", "row")}
+
+
+def _kind(of: str) -> str:
+    """Empty where it can be of more than one."""
+    verb, _, rest = of.partition(" ")
+    if not rest or "*" in verb or rest == "*":
+        return ""
+    if verb == "CALL":
+        return "a tool's call"
+    return "a request" if " " in rest else "a write to a row" if verb in _VERBS else ""
 
 
 def _same_kind(item: Item, of: str, add: Add) -> None:
-    """A tool's call has arguments and no body, a request a body."""
-    wrong = "body" if of.startswith("CALL ") else "arguments" if " " in of and not of.startswith("*") else ""
+    """A tool's call has arguments, a request a body, a write values, a key, and the row as it stands."""
+    what = _kind(of)
+    has = _HAS.get(what, ())
     for place, (at, _) in item.mapping("when").items():
-        if wrong and place.partition(".")[0] == wrong:
-            right = "arguments" if wrong == "body" else "body"
-            what = "a tool's call has no body" if wrong == "body" else "a request has no arguments"
-            add(at, f"{what}: this can never be told", f"ask about {right}.{printable(place.partition('.')[2], 60)}")
+        root, _, name = place.partition(".")
+        if what and root not in (*has, "ticket"):
+            told = f"{what} has no {root}: this can never be told"
+            add(at, told, f"ask about {' or '.join(f'{one}.{printable(name, 60)}' for one in has)}")
 
 
 def _in_time(item: Item, takes: float, what: str, wall: float, add: Add) -> None:
@@ -109,6 +132,7 @@ def _in_time(item: Item, takes: float, what: str, wall: float, add: Add) -> None
         add(item.at, message, "the agent would never hear the answer: say less here, or more there")
 
 
+_VERBS = tuple(verb.upper() for verb in WRITES)
 _TIMEOUT = float(ApprovalRule.model_fields["timeout"].default)
 
 

@@ -18,6 +18,8 @@ ticket = json.load(open(os.environ["PODCTL_TICKET"]))
 number = int(ticket["id"])
 proposal = {"service": "counter", "method": "POST", "path": "/rename", "reason": "asked \x1b[2J for",
             "body": {"id": number, "label": ticket["text"], "amount": number}}
+if number > 10: proposal = {"database": "main-db", "table": "items", "operation": "update", "key": {"id": number},
+                            "values": {"label": ticket["text"]}, "reason": "asked \x1b[2J for"}
 request = urllib.request.Request(os.environ["PODCTL_APPROVALS"], json.dumps(proposal).encode(), {"Prefer": "wait=15"})
 with urllib.request.urlopen(request) as answer: told = json.load(answer)
 try: urllib.request.urlopen(os.environ["COUNTER_URL"] + "/rename", b"{}")
@@ -25,7 +27,7 @@ except urllib.error.HTTPError as error: told["direct"] = json.load(error)["error
 json.dump({"status": "done", "output": told}, open(os.environ["PODCTL_RESULT"], "w"))
 """
 BOUNDARY = {
-    "databases": {"main-db": {"items": {"read": True}}},
+    "databases": {"main-db": {"items": {"read": ["id", "label"], "recommend": {"update": ["label"]}}}},
     "services": {"counter": {"GET /**": "read", "POST /rename": "recommend"}},
 }
 SMALL = {
@@ -35,6 +37,9 @@ SMALL = {
     "delay": "4m",
     "attention": "90s",
 }
+
+
+OF_A_ROW = {"of": "UPDATE main-db.items.label", "when": {"row.label": "item 12", "key.id": 12}, "answer": "approve"}
 
 
 def project_with(root: Path, approvals: dict[str, Any], tickets: list[dict[str, Any]], **more: Any) -> Project:
@@ -47,15 +52,21 @@ def project_with(root: Path, approvals: dict[str, Any], tickets: list[dict[str, 
 
 def test_rules_answer_and_a_headless_run_asks_nobody(tmp_path: Path) -> None:
     (tmp_path / "alice.pub").write_text(SigningKey.new().public.pem)
-    approvals = {"people": {"alice": str(tmp_path / "alice.pub")}, "rules": [SMALL, {"answer": "person", "timeout": "10s"}]}
-    tickets = [ticket("3", "small", [relabel(3, "small")]), ticket("9", "large")]
+    approvals = {
+        "people": {"alice": str(tmp_path / "alice.pub")},
+        "rules": [SMALL, OF_A_ROW, {"answer": "person", "timeout": "10s"}],
+    }
+    tickets = [ticket("3", "small", [relabel(3, "small")]), ticket("9", "large"), ticket("12", "a row", [relabel(12, "a row")])]
     project = project_with(tmp_path / "p", approvals, tickets)
     planned = project.podctl("plan", "scenario.yaml").stdout
-    assert "  POST counter /rename: approve, by body.amount (simulated)\n  *: by people, within 10.0 s;" in planned
+    assert (
+        "  POST counter /rename: approve, by body.amount (simulated)\n" in planned
+        and "  *: by people, within 10.0 s;" in planned
+    )
     done = project.podctl("run", "scenario.yaml", "-q")
     assert done.returncode == 0, done.stdout + done.stderr
     attempts = project.attempts()
-    assert [attempts[one].passed for one in ("3", "9")] == [True, True]
+    assert [attempts[one].passed for one in ("3", "9", "12")] == [True, True, True]
     kinds = [
         record["kind"].removeprefix("approval.") for record in project.records("3") if record["kind"].startswith("approval")
     ]
@@ -65,9 +76,16 @@ def test_rules_answer_and_a_headless_run_asks_nobody(tmp_path: Path) -> None:
     counts = attempts["9"].approvals
     assert counts is not None and (counts.proposed, counts.denied, counts.executed) == (1, 1, 0)
     assert attempts["3"].boundary_attempts == attempts["9"].boundary_attempts == 1, "the direct request, each"
+    [proposed] = [record["data"] for record in project.records("12", "approval.proposed")]
+    [written] = project.records("12", "row.change")
+    assert written["actor"] == "gateway" and written["data"]["approval"] == {"proposal": proposed["id"], "by": "rule 2"}
+    assert proposed["arguments"]["row"] == {"id": "12", "label": "item 12"} and "hidden" not in json.dumps(proposed)
+    assert written["who"]["attempt"].endswith(attempts["12"].id) and not project.records("12", "boundary.attempt")[1:]
+    undone = project.podctl("undo", "latest", "12")
+    assert undone.returncode == 0 and "\"label\" = 'item 12'" in undone.stdout, undone.stdout + undone.stderr
     [told] = [record["data"] for record in project.records("9", "approval.answered")]
     assert told["reason"].startswith("nobody can be asked: this runs ")
-    summed = "2 proposals: 1 approved, 1 denied; 1 carried out; 1 answer simulated by rules; answers took 4 min 00 s in all;"
+    summed = "3 proposals: 2 approved, 1 denied; 2 carried out; 2 answers simulated by rules; answers took 4 min 00 s in all;"
     assert summed in " ".join(done.stdout.split())
     assert "no person is asked to approve anything, and what they would be asked is denied: this runs " in (
         " ".join(done.stdout.split())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from podctl.approvals.rows import APPROVED_ROLE
 from podctl.data.settings import settings_for
 
-#: podctl's sessions arrive from the server's own loopback: nobody else's superuser login is even tried.
-HBA = """\
+#: podctl's sessions arrive from the server's own loopback: nobody else's login as superuser, or as who writes what was approved, is even tried.
+HBA = f"""\
 local all all reject
-host all postgres 127.0.0.0/8 scram-sha-256
-host all postgres ::1/128 scram-sha-256
-host all postgres all reject
+host all postgres,{APPROVED_ROLE} 127.0.0.0/8 scram-sha-256
+host all postgres,{APPROVED_ROLE} ::1/128 scram-sha-256
+host all postgres,{APPROVED_ROLE} all reject
 host replication all all reject
 host all all all scram-sha-256
 """

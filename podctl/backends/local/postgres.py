@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from podctl.approvals.rows import APPROVED_ROLE
 from podctl.errors import EnvironmentProblem
 
 OLDEST = 15
 
-#: Nobody is trusted: the superuser only through the Unix socket, everybody else by password.
-HBA = """\
-local all postgres scram-sha-256
+#: Nobody is trusted: the superuser and who writes what was approved only through the Unix socket, everybody else by password.
+HBA = f"""\
+local all postgres,{APPROVED_ROLE} scram-sha-256
 local all all reject
-host all postgres 0.0.0.0/0 reject
+host all postgres,{APPROVED_ROLE} 0.0.0.0/0 reject
 host replication all 0.0.0.0/0 reject
 host all all 127.0.0.0/8 scram-sha-256
 """

@@ -54,8 +54,9 @@ def places(path: Path, **overrides: Path) -> list[tuple[str, int, int, str]]:
         ("{answer: deny}", 1, ""),
         ("{of: POST orders-api /refund, answer: deny}", 12, "did you mean `POST orders-api /refunds`?"),
         ("{of: GET orders-api /**, answer: deny}", 12, "is read in the boundary, so nobody is asked"),
-        ("{of: UPDATE shop-db.orders, answer: deny}", 12, "is about a database, whose writes cannot be proposed"),
-        ("{of: CALL *, answer: deny}", 12, "the boundary recommends `POST orders-api /refunds`"),
+        ("{of: UPDATE shop-db.orders.status, answer: deny}", 12, ""),
+        ("{of: UPDATE shop-db.orders.total, answer: deny}", 12, "did you mean `UPDATE shop-db.orders`?"),
+        ("{of: CALL *, answer: deny}", 12, "the boundary recommends `UPDATE shop-db.orders`, `POST orders-api /refunds`"),
     ],
 )
 def test_a_rule_of_approvals_answers_something_that_the_boundary_recommends(
@@ -65,7 +66,7 @@ def test_a_rule_of_approvals_answers_something_that_the_boundary_recommends(
         file.write(f"approvals:\n  rules:\n    - {rule}\n")
     line = len(Path("scenario.yaml").read_text().splitlines()) - 2
     [[*place, message]] = places(Path("scenario.yaml"))
-    assert place == ["scenario.yaml", line + 1, 3] and "recommends no route and no tool" in message
+    assert place == ["scenario.yaml", line + 1, 3] and "recommends nothing" in message
 
     head = "apiVersion: podctl/v1\nkind: Boundary\nname: b\n"
     databases = "databases: {shop-db: {orders: {read: true, recommend: {update: [status]}}}}\n"
