@@ -257,7 +257,8 @@ def _answered(record: Record) -> Said:
     delay = number(data.get("delay_s"))
     key = f" (key {text(data.get('key'))})" if data.get("key") else ""
     by = f"by {text(data.get('by'))}{key}" + (", simulated" if data.get("simulated") else "")
-    took = f"after {delay:,.3g} s" + ("" if data.get("waited") else ", only counted") if delay else ""
+    seconds = "" if not delay else f"{delay:,.0f}" if delay >= 100 else f"{delay:.3g}"
+    took = f"after {seconds} s" + ("" if data.get("waited") else ", only counted") if seconds else ""
     more = [line for line in (took, text(data.get("reason"))) if line]
     return Said("approval", f"{_proposal(data)} {text(data.get('answer')).replace('-', ' ')} {by}", tuple(more))
 
