@@ -16,16 +16,19 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
+from podctl.approvals.rows import APPROVED_ROLE
 from podctl.backends.base import Command, Exit
 from podctl.backends.escape.traps import Traps
 from podctl.backends.escape.world import World
 from podctl.boundary.policies import policies_of
+from podctl.boundary.rows import approvable
 from podctl.data.connect import DatabaseUnreachable, connect
 from podctl.gateway.client import Gateway
 from podctl.gateway.contract import Approving, AttemptPass, GatewayConfig
 from podctl.pods.plan import PodSpec, steps
 from podctl.signing import SigningKey
 from podctl.spec.approvals import Approvals
+from podctl.spec.boundary import Recommended
 from podctl.spec.bundle import Bundle
 from podctl.spec.models import (
     Agent,
@@ -59,7 +62,13 @@ ROUTES: dict[str, Any] = {
     "private": "ai-writable",
     "beacon": "ai-writable",
 }
-RULES = {"tickets": TableRule(read=("id", "status", "note"), update=("status", "note"))}
+RULES = {
+    "tickets": TableRule(
+        read=("id", "status", "note"),
+        update=("status", "note"),
+        recommend=Recommended(update=("owner",), insert=("id", "owner")),
+    )
+}
 TOOLS: dict[str, Any] = {"desk": {"word": "read"}}
 MODEL = "escape-model"
 DATABASE = "escape"
@@ -81,12 +90,21 @@ for line in sys.stdin:
 PAID_WORD = "paid-as-approved"
 #: Amounts that a rule approves, and that a person is asked about.
 RULES_AMOUNT, PERSONS = 5, "900"
+#: Of the one ticket: what a rule approves, what a person approves after the row was changed, and what they approve.
+OWNERS = ("by-a-rule", "of-a-row-that-changed", "by-a-person")
 ANSWERS = Approvals.model_validate(
     {
         "people": {"person": "person.pub"},
         "rules": [
             {"when": {"body.amount": {"at_most": RULES_AMOUNT}}, "answer": "approve"},
             {"when": {"body.amount": {"at_least": int(PERSONS)}}, "answer": "person", "timeout": 15},
+            {"of": "UPDATE db.tickets.owner", "when": {"values.owner": OWNERS[0]}, "answer": "approve"},
+            {
+                "of": "UPDATE db.tickets.owner",
+                "when": {"values.owner": {"one_of": OWNERS[1:]}},
+                "answer": "person",
+                "timeout": 15,
+            },
         ],
     }
 )
@@ -179,6 +197,7 @@ class BenchPod:
         """A role and an attempt, as every attempt gets them."""
         self.role = f"ag_{secrets.token_hex(5)}"
         self.password = await self.world.backend.database(self.id, "db").grant_agent(self.role, RULES)
+        tables = Boundary(apiVersion=_API, kind="Boundary", name="escape", databases={"db": dict(RULES)})
         granted = AttemptPass(
             attempt=f"{self.id}.1",
             pod=self.id,
@@ -190,13 +209,16 @@ class BenchPod:
             ),
             servers=tool_servers(self.spec.topology),
             approvals=Approving(ANSWERS, "escape", {}, "", {"person": self.person.public}),
+            tables=tables,
+            places={"db": await self.world.backend.database(self.id, "db").grant_approved(approvable(tables, "db"))},
         )
         await self.gateway.open_attempt(granted)
 
     async def end(self) -> None:
         """As every attempt ends: connections cut, sessions ended, the role gone."""
         await self.gateway.close_attempt(f"{self.id}.1")
-        await self.world.backend.database(self.id, "db").revoke_agent(self.role)
+        for role in (self.role, APPROVED_ROLE):
+            await self.world.backend.database(self.id, "db").revoke_agent(role)
 
     async def sessions(self) -> int:
         """Sessions of agents at the pod's database, seen by a session of podctl's that nothing else uses."""
@@ -207,6 +229,15 @@ class BenchPod:
         finally:
             await connection.close()
         return int(row[0]) if row else 0
+
+    async def sql(self, statement: bytes) -> list[tuple[Any, ...]]:
+        """Its rows, where it has some, in the pod's database as its superuser."""
+        connection = await connect(self.world.conninfo(self.id), DATABASE)
+        try:
+            cursor = await connection.execute(statement)
+            return await cursor.fetchall() if cursor.description else []
+        finally:
+            await connection.close()
 
     async def reachable(self) -> bool:
         """Whether podctl itself gets a new connection to the pod's database."""
@@ -292,6 +323,7 @@ class Bench:
             "tools_port": services["desk"].ports[0] if "desk" in services else 0,
             "paid_word": PAID_WORD,
             "amounts": [RULES_AMOUNT, int(PERSONS)],
+            "owners": OWNERS,
             "forbidden": names[-1],
             "forbidden_address": table[names[-1]],
             "forbidden_port": services[names[-1]].ports[0],

@@ -136,7 +136,7 @@ def route(plan: Plan) -> Seen:
 
 
 def approval(plan: Plan) -> Seen:
-    """The boundary only recommends it; a rule approves small amounts, a person one large amount once."""
+    """The boundary only recommends it; a rule approves small amounts, a person one large amount once. Of one column of a row alike."""
     gateway, paid = tuple(plan["gateway"]), plan["paid_word"]
     small, large = plan["amounts"]
 
@@ -168,10 +168,45 @@ def approval(plan: Plan) -> Seen:
     by_person = poll(id, 10)
     tries["the same again"] = propose({"amount": large}, wait=2)
     tries["POST to what was approved"] = ask(gateway, "POST", f"/approvals/{id}", {"amount": large})
-    done = [what for what, (_, body) in tries.items() if paid in body or plan["people_word"] in body]
+    rows, written = _rows(plan)
+    tries |= rows
+    done = [what for what, (_, body) in tries.items() if any(word in body for word in (paid, plan["people_word"], _WRITTEN))]
     how = f"done: {', '.join(done)}" if done else ", ".join(f"{what}: {status}" for what, (status, _) in tries.items())
-    works = paid in by_rule and paid in by_person
-    return bool(done), how, works, "what was approved was carried out" if works else f"a rule: {by_rule}; a person: {by_person}"
+    works = paid in by_rule and paid in by_person and all(_WRITTEN in one for one in written)
+    told = f"a rule: {by_rule}; a person: {by_person}; rows: {written}"
+    return bool(done), how, works, "what was approved was carried out" if works else told
+
+
+_WRITTEN = '"state": "executed"'
+
+
+def _rows(plan: Plan) -> tuple[dict[str, tuple[int, str]], list[str]]:
+    """What may not be done to rows, and the answers to what may."""
+    rule, altered, person = plan["owners"]
+
+    def write(values: Any, key: Any = None, wait: int = 10, **more: Any) -> tuple[int, str]:
+        asked = {"database": "db", "table": "tickets", "operation": "update", "key": key or {"id": 1}, "values": values}
+        asked = {name: value for name, value in {**asked, "reason": "to escape", **more}.items() if value is not None}
+        return ask(tuple(plan["gateway"]), "POST", "/approvals", asked, {"Prefer": f"wait={wait}"})
+
+    by_rule = write({"owner": rule})[1]
+    tries = {
+        "another column": write({"secret": "x"}),
+        "another column beside it": write({"owner": rule, "secret": "x"}),
+        "another column in its name": write({"owner\" = 'x', \"secret": rule}),
+        "the key": write({"owner": rule, "id": 2}),
+        "another table": write({"amount": 0}, table="ledger"),
+        "the server's own": write({"rolsuper": True}, key={"oid": 10}, table="pg_catalog.pg_authid"),
+        "another database": write({"owner": rule}, database="postgres"),
+        "another operation": write(None, operation="delete"),
+        "a new row that nobody approves": write({"id": 9, "owner": rule}, operation="insert", key=[]),
+        "a value that nobody approves": write({"owner": f"{rule}'; --"}),
+        "no one row": write({"owner": rule}, key={"status": "open"}),
+        "more than one row": write({"owner": rule}, key={"id": [1, 2]}),
+        "with SQL": write({"owner": rule}, sql="UPDATE ledger SET amount = 0"),
+        "a row that changed": write({"owner": altered}),
+    }
+    return tries, [by_rule, write({"owner": person})[1]]
 
 
 def detour(plan: Plan) -> Seen:
