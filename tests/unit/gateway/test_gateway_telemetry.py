@@ -153,10 +153,15 @@ def test_the_limit_of_spans_holds_and_is_reported_once(tmp_path: Path) -> None:
 
 def test_evidence_that_reached_its_bound_ends_the_attempt(tmp_path: Path) -> None:
     async def work(rig: Rig) -> None:
-        await rig.open_pod()
+        nobody = ("127.0.0.1", 1)
+        await rig.open_pod({"orders": ("http", nobody), "desk": ("mcp", nobody)})
         await rig.open(evidence_bytes=2000)
         statuses = [(await post(rig, "/v1/decisions", {"id": "x" * 500}))[0] for _ in range(10)]
         assert statuses[0] == 200 and statuses[-1] == 429
+        async with aiohttp.ClientSession() as http:
+            for door in ("orders", "desk"):
+                async with http.post(f"http://127.0.0.1:{rig.ports[door]}/mcp", json={}) as answer:
+                    assert answer.status == 429, "no door opens any more"
         assert [event["limit"] for event in rig.events] == ["output"]
         assert (tmp_path / "0001-1.gw").stat().st_size < 3000
 
