@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from podctl.spec.load import load_model
-from podctl.spec.models import Scenario
+from podctl.spec.models import Scenario, Topology
 from podctl.spec.problems import SpecMistakes
 from podctl.spec.scaffold import scaffold
 from podctl.spec.schema import json_schema
@@ -186,6 +186,23 @@ def test_what_a_component_may_stand_for_fits(section: str, accepted: bool | None
     value, loaded = with_section(tmp_path, section)
     fits = [valid(value, schema, schema) for schema in (json_schema("Scenario"), json_schema())]
     assert (loaded, fits) == (bool(accepted), [accepted is not False] * 2)
+
+
+@pytest.mark.parametrize(
+    ("services", "fits"),
+    [("{use: s.yaml}", True), ("{use: s.yaml, web: {command: [x]}}", True), ("{use: s.yaml, web: {command: 5}}", False)],
+)
+def test_names_beside_a_use_are_held_to_what_names_stand_for(services: str, fits: bool, tmp_path: Path) -> None:
+    head = "apiVersion: podctl/v1\n"
+    (tmp_path / "s.yaml").write_text(head + "kind: Component\nname: s\ncontent: {api: {command: [x]}}\n")
+    path = tmp_path / "topology.yaml"
+    path.write_text(head + f"kind: Topology\nname: t\nservices: {services}\n")
+    try:
+        loaded = bool(load_model(path, Topology))
+    except SpecMistakes:
+        loaded = False
+    schema = json_schema("Topology")
+    assert (loaded, valid(read(path).root.value, schema, schema)) == (fits, fits)
 
 
 def test_the_example_projects_fit_with_their_components() -> None:
