@@ -172,8 +172,9 @@ class RowDoor:
             return Returned({"rows": 0}, {"rows": 0}, CHANGED)
         except psycopg.OperationalError as error:
             lost = error.sqlstate is None or error.sqlstate.startswith("57P")
-            how = "the connection was lost: what became of it the row changes say" if lost else "nothing was done"
-            return Returned({} if lost else {"rows": 0}, {}, f"{how}: {_first_line(error)}")
+            if lost:
+                return Returned({}, {}, "the connection was lost: what became of it the row changes say")
+            return Returned({"rows": 0}, {"rows": 0}, f"nothing was done: {_first_line(error)}")
         except psycopg.Error as error:
             return Returned({"rows": 0}, {"rows": 0}, f"nothing was done: {_first_line(error)}")
         told = {name: value for name, value in row.items() if visible is True or (visible and name in visible)}
@@ -188,7 +189,8 @@ class RowDoor:
             try:
                 connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, cursor_factory=AsyncRawCursor)
             except psycopg.OperationalError as error:
-                raise Unreachable(f"nothing was done: {database} did not answer: {_first_line(error)}") from error
+                # Where a pod's sockets are on this machine is nothing for an agent.
+                raise Unreachable(f"nothing was done: {database} did not answer") from error
             async with connection:
                 # Of a row that somebody else writes meanwhile the server says so, instead of taking what they made of it.
                 await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
@@ -210,6 +212,8 @@ async def _looked(session: Connection, asked: RowAsked) -> RowWrite:
             raise Unfit(f"{asked.table}.{name} is computed by the database")
     key = await _read(session, shape, asked.key)
     values = await _read(session, shape, asked.values)
+    if sum(len((text or "").encode()) for text in values.values()) > _SHOWN:
+        raise Unfit(f"values have at most {_SHOWN:,} bytes together: whoever answers is shown all of them")
     table = f"{shape.schema}.{shape.name}".removeprefix("public.")
     row, version = Row(), ""
     if asked.operation != "insert":
@@ -336,7 +340,7 @@ async def _rows(session: Connection, query: str, *values: Any) -> list[tuple[Any
 
 def _refused(error: psycopg.Error) -> Exception:
     if isinstance(error, psycopg.OperationalError):
-        return Unreachable(f"nothing was proposed: {_first_line(error)}")
+        return Unreachable(f"nothing was proposed: {_first_line(error) if error.sqlstate else 'the connection was lost'}")
     return Unfit(_first_line(error))
 
 

@@ -30,6 +30,8 @@ async def propose_row(asked: RowAsked, attempt: Attempt, desk: Desk) -> Proposal
         which = f" {decided.detail}" if decided.detail else ""
         told = f"only people {asked.operation}{which} in {database}.{asked.table} ({decided.policy})"
         return refusal(403, "podctl_human_only", clipped(told, 600))
+    if database not in attempt.granted.places:  # one that the topology leaves out
+        return refusal(502, "podctl_database_down", f"there is no {database} in this pod")
     if attempt.rows is None:
         attempt.rows = RowDoor(attempt.granted.places)
     try:

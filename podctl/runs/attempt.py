@@ -270,7 +270,7 @@ class Attempt:
         self._look_at_leavings(writer, exit_)
         await self._check_pod()
         for name in databases(self._bundle.topology):
-            for role in (self._role, APPROVED_ROLE):
+            for role in (self._role, APPROVED_ROLE) if self._bundle.scenario.approvals is not None else (self._role,):
                 await self._backend.database(self._spec.id, name).revoke_agent(role)
         point("attempt.revoked")
         for stream in ("stdout", "stderr"):

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -25,9 +26,16 @@ from podctl.signing import SigningKey
 
 AGENT = """
 import json, os, urllib.request
-proposal = {"service": "counter", "method": "POST", "path": "/pay", "reason": "r", "body": {}}
+proposal = PROPOSAL
 request = urllib.request.Request(os.environ["PODCTL_APPROVALS"], json.dumps(proposal).encode(), {"Prefer": "wait=15"})
 json.dump({"status": "done", "output": json.load(urllib.request.urlopen(request))}, open(os.environ["PODCTL_RESULT"], "w"))
+"""
+REQUEST = {"service": "counter", "method": "POST", "path": "/pay", "reason": "r", "body": {}}
+ROW = {"database": "main-db", "table": "ledger", "operation": "insert", "values": {"amount": 1}, "reason": "r"}
+#: Writing a row of it is long, too.
+SLOW = """
+create function slow() returns trigger language plpgsql security definer as $$ begin perform pg_sleep(1.5); return new; end $$;
+create trigger slow after insert on ledger for each row execute function slow();
 """
 #: Each call pays once more, and is long in saying so.
 SERVICE = """
@@ -49,12 +57,16 @@ ALICE = SigningKey.new()
 PAID = [{"database": "main-db", "table": "ledger", "op": "insert", "key": {"id": 1}, "values": {"amount": 1}}]
 
 
-def project_of(root: Path) -> Project:
+def project_of(root: Path, proposal: dict[str, Any]) -> Project:
     approvals = {"people": {"alice": "alice.pub"}, "rules": [{"answer": "person", "timeout": "15s"}]}
     scenario = {"approvals": approvals, "run": {"pods": 1}, "gate": {"pass_rate": 1}}
-    project = make_project(root, agent=AGENT, tickets=[ticket("t1", changes=PAID)], scenario=scenario, service=SERVICE)
+    agent = AGENT.replace("PROPOSAL", repr(proposal))
+    project = make_project(root, agent=agent, tickets=[ticket("t1", changes=PAID)], scenario=scenario, service=SERVICE)
     (root / "alice.pub").write_text(ALICE.public.pem)
     boundary = yaml.safe_load((root / "boundary.yaml").read_text()) | {"services": {"counter": {"POST /pay": "recommend"}}}
+    boundary["databases"]["main-db"]["ledger"] = {"read": False, "recommend": {"insert": ["amount"]}}
+    if proposal == ROW:
+        (root / "schema.sql").write_text((root / "schema.sql").read_text() + SLOW)
     (root / "boundary.yaml").write_text(yaml.safe_dump(boundary))
     return project
 
@@ -96,22 +108,25 @@ def executed(project: Project) -> Counter[str]:
 
 
 @pytest.mark.parametrize(
-    "moment",
+    ("proposal", "who", "moment"),
     [
-        pytest.param("approval.asked", marks=pytest.mark.campaign),
-        pytest.param("approval.taken", marks=pytest.mark.campaign),
-        pytest.param("approval.granted", marks=pytest.mark.campaign),
-        "it is carried out",
+        pytest.param(REQUEST, "service:counter", "approval.asked", marks=pytest.mark.campaign),
+        pytest.param(REQUEST, "service:counter", "approval.taken", marks=pytest.mark.campaign),
+        pytest.param(REQUEST, "service:counter", "approval.granted", marks=pytest.mark.campaign),
+        (REQUEST, "service:counter", "it is carried out"),
+        pytest.param(ROW, "gateway", "approval.taken", marks=pytest.mark.campaign),
+        pytest.param(ROW, "gateway", "approval.granted", marks=pytest.mark.campaign),
+        pytest.param(ROW, "gateway", "it is carried out", marks=pytest.mark.campaign),
     ],
 )
-def test_what_was_approved_is_done_once(here: Ground, tmp_path: Path, moment: str) -> None:
-    project = project_of(tmp_path / "p")
+def test_what_was_approved_is_done_once(here: Ground, tmp_path: Path, proposal: dict[str, Any], who: str, moment: str) -> None:
+    project = project_of(tmp_path / "p", proposal)
     fault = {SETTING: f"kill:{moment}"} if moment.startswith("approval") else {}
     with approver(project):
         run = here.start(project, *RUN, **fault)
         if not fault:
             wait_until(lambda: bool(executed(project)), "nothing was carried out")
-            time.sleep(0.5)  # the service has paid, and not said so
+            time.sleep(0.5)  # the service has paid, and not said so; the row is written, and not for good
             run.send_signal(signal.SIGKILL)
         out, err = run.communicate(timeout=60)
         assert run.returncode == -signal.SIGKILL, out + err
@@ -119,7 +134,7 @@ def test_what_was_approved_is_done_once(here: Ground, tmp_path: Path, moment: st
         done = here.podctl(project, *RUN, "--resume", "latest")
         assert done.returncode == 0, done.stdout + done.stderr
     [paid] = [record for record in project.records("t1", "row.change") if record["data"]["table"] == "ledger"]
-    assert paid["actor"] == "service:counter" and project.attempts()["t1"].passed
+    assert paid["actor"] == who and project.attempts()["t1"].passed
     done_by = executed(project)
     assert set(done_by.values()) == {1} and len(done_by - before) == 1, "by a grant of its own"
     store = Store.open(project.store, SystemClock())

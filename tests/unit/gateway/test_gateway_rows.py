@@ -16,9 +16,8 @@ TABLES = {
     "orders": {"read": ["id", "status"], "update": ["note"], "recommend": {"update": ["status"], "delete": True}},
     "payments": "human-only",
 }
-BOUNDARY = Boundary.model_validate(
-    {"apiVersion": "podctl/v1", "kind": "Boundary", "name": "b", "databases": {"shop-db": TABLES}}
-)
+DATABASES = {"shop-db": TABLES, "left-out": TABLES}
+BOUNDARY = Boundary.model_validate({"apiVersion": "podctl/v1", "kind": "Boundary", "name": "b", "databases": DATABASES})
 
 
 def row(**more: Any) -> dict[str, Any]:
@@ -53,9 +52,14 @@ def test_only_what_is_recommended_of_a_database_can_be_proposed(tmp_path: Path) 
             (b'{"database": "shop-db", "database": "shop-db"}', 400, "podctl_malformed"),
         ):
             assert (await ask(rig, asked))[0] == status and (await ask(rig, asked))[1]["code"] == code
-        for asked in (row(), row(values={"status": "x", "note": "n"}), row(operation="delete", values=None)):
+        for asked in (
+            row(),
+            row(values={"status": "x", "note": "n"}),
+            row(operation="delete", values=None),
+            row(database="left-out"),
+        ):
             status, told = await ask(rig, asked)
-            assert (status, told["code"]) == (502, "podctl_database_down") and "never-told" not in told["message"]
+            assert (status, told["code"]) == (502, "podctl_database_down") and str(tmp_path) not in told["message"]
         totals = await rig.gateway.close_attempt("run.0001-1")
         assert totals.boundary_attempts == len(beyond) + 1
         assert {(one.what, one.rule) for one in totals.tried} == {(what, rule) for _, what, rule in beyond}

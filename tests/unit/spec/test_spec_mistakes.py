@@ -88,6 +88,16 @@ BAD: dict[str, tuple[type[Model], str, str]] = {
         C + "approvals:\n  rules: [{of: CALL desk.refund, answer: approve, when: {▲body.amount: 5}}]\n",
         "a tool's call has no body: this can never be told",
     ),
+    "the body of a row": (
+        Scenario,
+        C + "approvals:\n  rules: [{of: UPDATE shop-db.orders.status, answer: approve, when: {▲body.amount: 5}}]\n",
+        "a write to a row has no body: this can never be told",
+    ),
+    "the values of a request": (
+        Scenario,
+        C + "approvals:\n  rules: [{of: DELETE api /orders/7, answer: approve, when: {▲values.amount: 5}}]\n",
+        "a request has no values: this can never be told",
+    ),
     # servers of tools
     "mcp settings of no server": (Topology, SERVICE + "    mcp: ▲{calls: 1}\n", "no MCP server"),
     "a stub of tools": (
