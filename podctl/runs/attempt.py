@@ -300,7 +300,7 @@ class Attempt:
 
     async def _look_through(self, writer: RecordWriter, exit_: Exit, changes: Sequence[Mapping[str, Any]]) -> None:
         """Code and settings that it left, and secrets in them."""
-        own = [change for change in changes if change.get("user") in (self._role, APPROVED_ROLE)]
+        own = [change for change in changes if change.get("user") == self._role]
         self._scan = await scan(exit_, self._given, own, self._directory, self._secrets)
         for finding in self._scan.findings:
             writer.append("scan.finding", "agent", finding.data(), provenance="inferred")

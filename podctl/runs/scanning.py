@@ -75,7 +75,11 @@ class _Looking:
             for text in _texts(data.get("arguments")):
                 self.text(text, where)
         elif record.kind == "approval.proposed":
-            for text in _texts([data.get("arguments"), data.get("body")]):
+            # What stands in a row is not the agent's.
+            given = {
+                name: value for name, value in data.get("arguments", {}).items() if data.get("kind") != "sql" or name != "row"
+            }
+            for text in _texts([given, data.get("body")]):
                 self.text(text, f"proposal to {data.get('target')}")
 
     def _body(self, body: Mapping[str, Any], where: str, size: Any) -> None:

@@ -64,3 +64,8 @@ def test_what_tools_were_given_and_people_were_asked_for_is_looked_at(tmp_path: 
     found = scanned(tmp_path / "b", *proposed, kind="approval.proposed")
     assert [one.where for one in found.findings] == ["proposal to desk.write", "proposal to jobs"]
     assert of_bodies(found) == []
+    rows = [
+        {"kind": "sql", "target": f"{part}-db", "arguments": {part: {"note": DANGEROUS.decode()}}} for part in ("row", "values")
+    ]
+    found = scanned(tmp_path / "d", *rows, kind="approval.proposed")
+    assert [one.where for one in found.findings] == ["proposal to values-db"], "what stands in a row is not the agent's"
