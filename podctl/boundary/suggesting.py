@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import yaml
 
+from podctl.boundary.rows import shown
 from podctl.boundary.statements import EVERY, NotUnderstood, needs_of
 from podctl.boundary.targets import Ambiguous, read_target
 from podctl.spec.boundary import WRITES, Boundary, TableRule
@@ -72,6 +73,8 @@ class Observed:
             elif kind == "tool.call" and "server" in data:
                 if data.get("level") in ("read", "ai-writable"):
                     self._tools[str(data["server"]), str(data.get("tool"))].add(attempt, ticket)
+            elif kind == "approval.proposed" and data.get("kind") == "sql":
+                self._proposed(data)
             elif kind == "boundary.attempt":
                 what = f"{data.get('via')} {data.get('target')}: {' '.join(str(data.get('detail', '')).split())[:160]}"
                 self._refused[what].add(attempt, ticket)
@@ -95,6 +98,13 @@ class Observed:
                 self._needs[database, written[table], verb] |= columns or {""}
         for table in {table for table, _ in needs if table in written}:
             self._tables[database, written[table]].add(attempt, ticket)
+
+    def _proposed(self, data: Mapping[str, Any]) -> None:
+        """What is recommended stays; what was to be written beside it is needed, too."""
+        database, arguments = str(data.get("target")), data.get("arguments") or {}
+        for table in self._boundary.rights(database):
+            if shown(table) == arguments.get("table"):
+                self._needs[database, table, str(arguments.get("operation"))] |= set(arguments.get("values") or {})
 
     def _call(self, attempt: str, ticket: str, data: Mapping[str, Any]) -> None:
         rule = self._routes.get(str(data.get("policy")))
@@ -134,11 +144,14 @@ class Observed:
             rules = []
             for table, rule in self._boundary.rights(database).items():
                 seen = self._tables.get((database, table))
-                if seen is None:
+                if seen is None and rule.recommend is None:
                     continue
                 kept = self._kept.get((database, table), "")
-                shown = _rule(rule, None if kept else self._of(database, table))
-                rules += [f"    # {seen.told('statement')}{'; ' + kept if kept else ''}", f"    {json.dumps(table)}: {shown}"]
+                written = f"    {json.dumps(table)}: {_rule(rule, None if kept else self._of(database, table))}"
+                if seen is None:
+                    rules.append(f"{written}  # what is recommended, as it was")
+                else:
+                    rules += [f"    # {seen.told('statement')}{'; ' + kept if kept else ''}", written]
             lines += [f"  {database}:", *rules] if rules else []
         return ["databases:", *lines] if lines else []
 

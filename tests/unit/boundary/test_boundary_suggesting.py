@@ -11,7 +11,7 @@ import yaml
 from podctl.boundary.explaining import Boundaries, differences
 from podctl.boundary.statements import NotUnderstood, needs_of
 from podctl.boundary.suggesting import Observed
-from podctl.spec.models import Boundary
+from podctl.spec.boundary import Boundary, Recommended, TableRule
 
 
 @pytest.mark.parametrize(
@@ -163,3 +163,16 @@ def test_many_texts_at_one_place_are_a_name_and_few_are_not() -> None:
     }
     many, _ = suggested(*(http("GET", f"/orders/{name}") for name in ("ada", "bob", "cyd")))
     assert many.services["api"] == {"GET /orders/{order}": "read", "POST /orders/{id}/refund": "recommend"}
+
+
+def test_what_is_recommended_of_a_table_stays_and_what_was_to_be_written_beside_it() -> None:
+    grants = {"insert": ["by", "note"], "update": True, "recommend": {"insert": ["who"]}}
+    observed = Observed(boundary().model_copy(update={"databases": {"db": {"grants": TableRule.model_validate(grants)}}}))
+    proposed = {
+        "kind": "sql",
+        "target": "db",
+        "arguments": {"operation": "insert", "table": "grants", "values": {"who": "x", "by": "y"}},
+    }
+    observed.attempt("0001-1", "T-1", [("approval.proposed", "agent", proposed)])
+    left = Boundary.model_validate(yaml.safe_load(observed.text(["r-1"])))
+    assert left.rights("db") == {"grants": TableRule(read=False, insert=("by",), recommend=Recommended(insert=("who",)))}

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
+from podctl.approvals.actions import Setting, action_digest
 from podctl.approvals.rows import APPROVED_ROLE, Unfit, marked, parse_row
 from podctl.boundary.rows import approvable
 from podctl.data.database import PostgresDatabase
@@ -170,6 +171,10 @@ def test_a_row_that_changed_since_it_was_proposed_is_not_written(pod: Pod) -> No
             "also in what is shown to nobody"
         )
         assert pod.sql("SELECT paid FROM orders") == [(False,)]
+        setting = Setting("agent", "boundary", "pod", "attempt")
+        assert action_digest(update(pod, paid=True).action, setting) != action_digest(write.action, setting), (
+            "and needs a grant anew"
+        )
     assert pod.do(update(pod, paid=True)).error is None, "as it is now it may be"
 
 
