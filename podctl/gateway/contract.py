@@ -127,7 +127,7 @@ class AttemptPass:
     what services are asked. ``servers`` are the MCP servers, ``routing`` what the agent's file says of their tools. ``agent`` is its name, to policies; ``who`` is put on every record
     (`podctl.evidence.identity.who`). ``honeytokens``, place -> value, are looked for
     in what the agent sends. ``variant`` is what a campaign does to the attempt, of which the gateway does what it knows by its key.
-    ``approvals`` None: nobody answers what it proposes. ``tables`` is what the boundary says of databases, by which proposals of rows are judged,
+    ``approvals`` None: nobody answers what it proposes. ``tables`` is what the boundary says of databases, by which proposals of rows are judged (None: no row is open to any),
     ``places`` where those that something is recommended of are written once it is approved: database -> how to connect, with a password.
     """
 

@@ -28,7 +28,7 @@ _LATE_S = 2.0
 
 
 class Full(Exception):
-    """The attempt proposed as often as it may."""
+    """The attempt proposed as often as it may, or has ended."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Desk:
         self._approving = approving
         self._proposals: dict[str, Proposal] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def find(self, id: str) -> Proposal | None:
         return self._proposals.get(id)
@@ -92,7 +93,7 @@ class Desk:
         the digest of, as ``body_sha256``, ``parts`` what of ``rule`` it is, as `answer` takes them. ``carry_out`` is called once and at most once, after the approval; what it raises is a failure.
         Raises `Full`, `NotJson`, and `EvidenceProblem` when it could not be recorded.
         """
-        if len(self._proposals) >= MOST:
+        if self._closed or len(self._proposals) >= MOST:
             raise Full
         digest = action_digest(action, self._setting)
         proposal = Proposal(secrets.token_hex(16), digest)
@@ -132,7 +133,8 @@ class Desk:
         return ""
 
     async def close(self) -> None:
-        """Nothing waits any more, and nothing is carried out."""
+        """Nothing waits any more, nothing is carried out, and nothing more is taken in."""
+        self._closed = True
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()

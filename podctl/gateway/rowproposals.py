@@ -7,12 +7,11 @@ from functools import partial
 from aiohttp import web
 
 from podctl.approvals.rows import RowAsked
-from podctl.boundary.rows import decide_row, shown
+from podctl.boundary.rows import decide_row, rules_for
 from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import clipped
 from podctl.gateway.desk import Desk, Proposal
 from podctl.gateway.replies import refusal
-from podctl.spec.boundary import TableRule
 from podctl.spec.boundary_rules import rules_of
 
 
@@ -21,8 +20,8 @@ async def propose_row(asked: RowAsked, attempt: Attempt, desk: Desk) -> Proposal
     from podctl.gateway.rowdoor import NoRow, RowDoor, Unreachable  # PostgreSQL's driver: few attempts propose rows
 
     boundary, database = attempt.granted.tables, asked.database
-    assert boundary is not None, "who answers proposals has a boundary"
-    decided, columns = decide_row(rules_of(boundary), asked.operation, database, asked.table, tuple(asked.values))
+    rules = [] if boundary is None else rules_of(boundary)
+    decided, columns = decide_row(rules, asked.operation, database, asked.table, tuple(asked.values))
     if decided.allowed:
         return refusal(409, "podctl_not_needed", f"nobody has to approve this ({decided.policy}): write it yourself")
     if decided.level != "recommend":
@@ -40,12 +39,13 @@ async def propose_row(asked: RowAsked, attempt: Attempt, desk: Desk) -> Proposal
         return refusal(404, "podctl_no_row", f"{why}: nothing is proposed")
     except Unreachable as why:
         return refusal(502, "podctl_database_down", str(why))
-    rules = {shown(table): rule for table, rule in boundary.databases[database].items() if isinstance(rule, TableRule)}
+    reading = rules_for(rules, "read", database, write.table)
+    visible = any(one.columns is None for one in reading) or tuple(name for one in reading for name in one.columns or ())
     return desk.propose(
         write.action,
         rule=decided.policy,
         reason=asked.reason,
         values=write.told,
-        carry_out=partial(attempt.rows.carry_out, write, rules[write.table].read),
+        carry_out=partial(attempt.rows.carry_out, write, visible),
         parts=tuple(f"{decided.policy}.{column}" for column in columns),
     )

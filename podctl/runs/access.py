@@ -25,7 +25,7 @@ from podctl.spec.resolved import boundary_digest
 from podctl.spec.topology import databases, tool_servers
 
 #: What a boundary says of everything but databases, left out.
-_NO_TABLES: Mapping[str, Any] = {"services": {}, "tools": {}, "infrastructure": {}, "cedar": None, "exceptions": ()}
+_ONLY_TABLES: Mapping[str, Any] = {"services": {}, "tools": {}, "infrastructure": {}, "cedar": None, "exceptions": ()}
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ async def give_access(
             who=identified,
             variant={} if variant is None else variant.data,
             approvals=approvals,
-            tables=bundle.boundary.model_copy(update=_NO_TABLES),
+            tables=None if approvals is None else bundle.boundary.model_copy(update=_ONLY_TABLES),
             places=places,
         )
     )

@@ -18,9 +18,13 @@ from typing import Any
 import pytest
 from gateway_rig import Rig, rigged
 
+from podctl.approvals.actions import Action
 from podctl.approvals.grants import Grant, sign
 from podctl.boundary.policies import policies_of
-from podctl.gateway.contract import Approving
+from podctl.evidence.log import open_stream
+from podctl.gateway.attempts import Attempt, RunLedger
+from podctl.gateway.contract import Approving, AttemptPass
+from podctl.gateway.desk import Desk, Full, Proposal, Returned
 from podctl.signing import SigningKey
 from podctl.spec.approvals import Approvals
 from podctl.spec.boundary import Boundary
@@ -162,6 +166,30 @@ def test_what_a_rule_approves_the_gateway_sends_as_it_was_proposed(tmp_path: Pat
         assert (counts.delay_s, counts.attention_s, counts.people) == (300, 120, 0) and totals.boundary_attempts == 0
 
     rig_with(tmp_path, address, approving(SMALL), work)
+
+
+def test_an_attempt_that_ended_takes_nothing_more(tmp_path: Path) -> None:
+    """Whoever was still looking at what is proposed comes too late."""
+    done: list[Proposal] = []
+
+    async def carry_out(proposal: Proposal) -> Returned:
+        done.append(proposal)
+        return Returned({}, {})
+
+    async def work() -> None:
+        who = approving({"answer": "approve"})
+        fd = open_stream(tmp_path / "a.gw")
+        attempt = Attempt(AttemptPass("a", "p", "k", tmp_path / "a.gw", approvals=who), fd, RunLedger(None), lambda _: None)
+        desk = Desk(attempt, who)
+        asked: dict[str, Any] = {"rule": "r", "reason": "r", "values": {}, "carry_out": carry_out}
+        await desk.propose(Action("http", "s", {}), **asked).done.wait()
+        await desk.close()
+        with pytest.raises(Full):
+            desk.propose(Action("http", "s", {}), **asked)
+        attempt.close()
+
+    asyncio.run(work())
+    assert len(done) == 1
 
 
 def test_only_what_is_recommended_can_be_proposed(tmp_path: Path, seen: Any) -> None:
