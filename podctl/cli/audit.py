@@ -159,7 +159,7 @@ def verify_command(
         return _tell(found.log, [found.run], output, "the bundle's entries are")
     opened = open_store(store)
     wanted = [opened.find_run(run)] if run is not None else [one.info.id for one in reversed(opened.list_runs())]
-    log = check_log(opened, trusted, kept)
+    log = check_log(opened, trusted, kept, demanded=bool(keys))
     return _tell(
         log if run is None else replace(log, gone=()),
         [check_run(opened, one) for one in wanted],

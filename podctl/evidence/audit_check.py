@@ -87,14 +87,19 @@ class _Problems:
         return (*self.told, f"and {self.more:,} more") if self.more else tuple(self.told)
 
 
-def check_log(reader: StoreReader, keys: Sequence[PublicKey] = (), kept: Sequence[Checkpoint] = ()) -> LogCheck:
-    """``kept``: checkpoints that somebody took out of the store earlier. Memory does not grow with the log."""
+def check_log(
+    reader: StoreReader, keys: Sequence[PublicKey] = (), kept: Sequence[Checkpoint] = (), *, demanded: bool = False
+) -> LogCheck:
+    """``kept``: checkpoints that somebody took out of the store earlier. Memory does not grow with the log.
+
+    ``demanded``: that one of ``keys`` signed up to the last verdict is a requirement, and not only told.
+    """
     problems = _Problems()
     origin, size, peaks = reader.audit_head()
     checkpoints = reader.audit_checkpoints()
     wanted = {at for at, _, _ in checkpoints} | {one.size for one in kept}
     frontier, roots, fresh = Frontier(), {0: Frontier().root}, list[bytes]()
-    expected, begun = 0, set[str]()
+    expected, begun, judged = 0, set[str](), 0
     for position, run, entry, leaf in reader.audit_rows():
         if position > expected:
             problems.add(f"{_entries(expected, position)} gone")
@@ -108,6 +113,8 @@ def check_log(reader: StoreReader, keys: Sequence[PublicKey] = (), kept: Sequenc
             )
         elif said["kind"] in (*_BEGINS, "run.adopted"):
             begun.add(run)
+        elif said["kind"] == "run.judged":
+            judged = position + 1
         # Of what was changed the old leaf goes into the tree: one difference is told once, and later ones still are.
         fresh.append(_hash(leaf, found))
         if len(fresh) >= _PART or frontier.size + len(fresh) in wanted:
@@ -126,6 +133,9 @@ def check_log(reader: StoreReader, keys: Sequence[PublicKey] = (), kept: Sequenc
         if problem := kept_problem(one, origin, frontier.size, roots):
             problems.add(problem)
     signed, signer, claimed = _signatures(checkpoints, roots, origin, keys, problems)
+    # Who changed the store without the key could take the signatures out with it, and all would be whole and unsigned.
+    if demanded and (signer is None or signed < judged):
+        problems.add(f"{_entries(signed, max(judged, signed + 1))} not signed by a key that was named")
     return LogCheck(origin, frontier.size, frontier.root, problems.all(), signed, signer, claimed, gone)
 
 
@@ -248,12 +258,18 @@ def compare_run(
             named = data.get("files")
             files[attempt] = named if isinstance(named, dict) else {}
     problems = list(_run_problems(row, entries))
-    missing, checked = set(last), []
+    seen, checked = set[str](), []
     for name, state, root, result, opened in attempts:
-        missing.discard(name)
-        if state == "ended":
+        if name in seen:
+            problems.append(f"attempt {printable(name, 64)} is there twice")
+        seen.add(name)
+        # What ended stays so: who puts it back among what is to be made takes it out of every figure.
+        if name in last and state != "ended":
+            problem = f"the log says that it ended, and the store that it is {printable(state, 20)}"
+            checked.append(AttemptCheck(name, (problem,)))
+        elif state == "ended":
             checked.append(_check_attempt(name, root, result or "", opened, last.get(name), files.get(name)))
-    problems += [f"attempt {printable(name, 64)} is in the log and not in the store" for name in sorted(missing)]
+    problems += [f"attempt {printable(name, 64)} is in the log and not in the store" for name in sorted(last.keys() - seen)]
     return RunCheck(run, tuple(problems), tuple(checked))
 
 

@@ -110,6 +110,8 @@ ATTEMPT = "attempts/0001-1"
             "0001-1: its result in the store is not the one in the log",
         ),
         (lambda root: lines_of(root / "attempts.jsonl", lambda lines: lines.pop()), "attempt 0002-1 is in the log and not in the store"),
+        (lambda root: lines_of(root / "attempts.jsonl", lambda lines: lines[1].update(state="planned")), "0001-1: the log says that it ended"),
+        (lambda root: lines_of(root / "attempts.jsonl", lambda lines: lines.append(lines[1])), "attempt 0001-1 is there twice"),
         (lambda root: lines_of(root / "run.json", lambda lines: lines[0].update(verdict="fail")), "the verdict, its findings or notes"),
         (lambda root: (root / "run.json").write_text("[]"), "the verdict, its findings or notes"),
         (lambda root: (root / "other").write_text("x"), "other does not belong into a bundle"),
