@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ def certify_command(
     podctl certify latest --key release.pem --out certificate.json
     """
     from podctl.clock import SystemClock
-    from podctl.evidence.audit_check import check_run, entries_of
+    from podctl.evidence.audit_check import check_log, check_run, entries_of
     from podctl.evidence.audit_entries import who
     from podctl.trust.certificate import read_certificate
     from podctl.trust.dsse import IN_TOTO, open_envelope, seal
@@ -67,8 +68,9 @@ def certify_command(
     result = reader.load_run(reader.find_run(run))
     signing = signing_key(key)
     beside = [reader.load_run(reader.find_run(one)) for one in campaigns]
+    log = check_log(reader)  # what runs are held against
     for one in (result, *beside):
-        _refuse_damaged(check_run(reader, one.info.id))
+        _refuse_damaged(check_run(reader, one.info.id), log.problems)
     began = (entry["by"] for entry in entries_of(reader, result.info.id) if entry["kind"] in ("run.begun", "run.merged"))
     document = statement(
         result,
@@ -95,9 +97,9 @@ def certify_command(
     return 0
 
 
-def _refuse_damaged(check: RunCheck) -> None:
+def _refuse_damaged(check: RunCheck, of_log: Sequence[str]) -> None:
     """Raises `EnvironmentProblem`: nobody is to sign for what was changed since it was sealed."""
-    damaged = [*check.problems, *(f"{one.id}: {problem}" for one in check.attempts for problem in one.problems)]
+    damaged = [*of_log, *check.problems, *(f"{one.id}: {problem}" for one in check.attempts for problem in one.problems)]
     if damaged:
         raise EnvironmentProblem(
             f"run {check.run} cannot be certified: it is not what was sealed",

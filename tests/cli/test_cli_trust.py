@@ -250,12 +250,19 @@ def test_what_was_said_stands_in_the_audit_log_and_the_certificate_is_bound_to_i
     assert found.startedBy == found.certifiedBy == who()
 
 
-def test_a_run_whose_store_was_edited_is_not_certified(office: Office) -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE runs SET verdict = 'pass', findings = '[]'", "the verdict, its findings or notes are not what the log says"),
+        ("UPDATE audit SET entry = replace(entry, ' uid ', ' uid 9')", "entry 1 was changed"),
+    ],
+)
+def test_a_run_whose_store_was_edited_is_not_certified(office: Office, change: str, said: str) -> None:
     with sqlite3.connect(office.root / ".podctl" / "store.db") as connection:
-        connection.execute("UPDATE runs SET verdict = 'pass', findings = '[]'")
+        connection.execute(change)
     problem = office.refused("certify", "latest", "--key", office.key("release"), "--out", "c.json")
     assert problem.code == "evidence-damaged"
-    assert "the verdict, its findings or notes are not what the log says" in problem.cause
+    assert said in problem.cause
     assert not Path("c.json").exists()
 
 
