@@ -27,6 +27,8 @@ def check_boundary_file(document: Document) -> list[Problem]:
     rules = rules_of(boundary)
     problems += _levels(document, rules)
     problems += _never(document, rules)
+    problems += _tables_twice(document)
+    problems += _granted_and_recommended(document, rules)
     problems += _exceptions(document, boundary, rules)
     problems += check_presets(document, boundary)
     return problems + _extra(document, boundary, rules)
@@ -159,6 +161,38 @@ def _never(document: Document, rules: list[Rule]) -> Iterable[Problem]:
                     "the strictest rule decides; what no rule lists is human-only by itself",
                 )
                 break
+
+
+def _tables_twice(document: Document) -> Iterable[Problem]:
+    """Grants add up: of two rules for one table the laxer would decide."""
+    for database, (_, tables) in document.root.mapping("databases").items():
+        lines: dict[str, int] = {}
+        for table, (at, _) in (tables.entries or {}).items():
+            name = table.removeprefix("public.")
+            if name in lines:
+                what = f"{printable(database)}.{printable(name, 80)} stands at line {lines[name]} already: `public` is the schema of tables without one"
+                yield document.problem(at, what, "make one rule of the two")
+            lines[name] = at.line
+
+
+def _granted_and_recommended(document: Document, rules: Iterable[Rule]) -> Iterable[Problem]:
+    """What is granted nobody is asked about: PostgreSQL has no rule that takes a part of a grant back."""
+    granted = {
+        (rule.owner, rule.object, rule.verbs): rule for rule in rules if rule.kind == "table" and rule.level == "ai-writable"
+    }
+    for rule in rules:
+        other = granted.get((rule.owner, rule.object, rule.verbs))
+        if rule.kind != "table" or rule.level != "recommend" or other is None:
+            continue
+        mine, its = rule.columns, other.columns
+        both = [column for column in mine if its is None or column in its] if mine is not None else list(its or ())
+        if both or (mine is None and its is None):
+            of = f" of {', '.join(printable(column, 40) for column in both)}" if both else ""
+            what = f"`{printable(rule.name, 80)}`{of} is recommended, and at line {place(document, other).line} the agent may do it by itself"
+            hint = "leave it out of one of the two" + (
+                ": list columns, as true is every one" if rule.verbs != ("delete",) else ""
+            )
+            yield document.problem(place(document, rule), what, hint)
 
 
 def _covers(wide: Route, narrow: Route) -> bool:

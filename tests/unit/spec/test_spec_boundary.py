@@ -43,6 +43,11 @@ def mistakes(tmp_path: Path, text: str) -> list[tuple[int, str]]:
         ("services:\n  api:\n    '* /a': read\n", 6, "can write"),
         ("services:\n  api:\n    POST /a/b: ai-writable\n    POST /a/**: human-only\n", 6, "has no effect"),
         ("services:\n  api:\n    POST /a/{x}: recommend\n    '* /**': human-only\n", 6, "at line 7"),
+        ("databases:\n  db:\n    t: human-only\n    public.t: {update: true}\n", 7, "db.t stands at line 6 already"),
+        ("databases:\n  db:\n    t: {update: [a, b], recommend: {update: [b, c]}}\n", 6, "`UPDATE db.t` of b is recommended, and at line 6"),
+        ("databases:\n  db:\n    t: {insert: true, recommend: {insert: [b], delete: true}}\n", 6, "of b is recommended"),
+        ("databases:\n  db:\n    t: {update: [a], recommend: {update: true}}\n", 6, "of a is recommended"),
+        ("databases:\n  db:\n    t: {delete: true, recommend: {delete: true}}\n", 6, "`DELETE db.t` is recommended"),
         ("tools:\n  github: {'a b': ai-writable}\n", 5, "a tool's name"),
         ("infrastructure:\n  Deployment: read\n", 5, "in the plural"),
         ("infrastructure:\n  leases: {reads: read}\n", 5, "expected verbs of"),
@@ -59,6 +64,11 @@ def mistakes(tmp_path: Path, text: str) -> list[tuple[int, str]]:
 def test_mistakes_are_shown_where_they_stand(tmp_path: Path, text: str, line: int, said: str) -> None:
     found = mistakes(tmp_path, text)
     assert [at for at, _ in found] == [line] and said in found[0][1], found
+
+
+def test_what_is_apart_may_stand_beside_one_another(tmp_path: Path) -> None:
+    apart = "{read: true, update: [a], insert: true, recommend: {update: [b], delete: true}}"
+    assert mistakes(tmp_path, f"databases:\n  db:\n    t: {apart}\n    other.t: {apart}\n") == []
 
 
 def test_an_exception_lets_a_rule_stand_until_its_day(tmp_path: Path) -> None:
