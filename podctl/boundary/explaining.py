@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from podctl.boundary.policies import UNLISTED, Decider, policies_of
 from podctl.boundary.rows import rules_for, shown, strictest
@@ -19,6 +21,10 @@ OPENNESS: dict[Level, int] = {"human-only": 0, "recommend": 1, "read": 2, "ai-wr
 #: A name that no boundary has: what stands for every text where a rule does not say which.
 ANY = "any-other"
 _COMBINATIONS = 256
+#: Parts of a table's or column's name: in quotes as SQL has them, or as they are.
+_PART = r'"(?:[^"]|"")+"|[^".]+'
+_PARTS = re.compile(rf"(?:{_PART})(?:\.(?:{_PART}))*")
+_PLAIN = re.compile(r"[^\W\d][\w$-]*")
 
 
 class NotUnderstood(ValueError):
@@ -45,6 +51,8 @@ class Boundaries:
     def explain(self, asked: str) -> Answer:
         """Raises `NotUnderstood`."""
         words = asked.split()
+        if len(words) > 1 and (row := self._row(words[0].lower(), asked.split(maxsplit=1)[1].strip())) is not None:
+            return row
         if len(words) == 3:
             return self.call(words[0], words[1], words[2])
         if len(words) != 2:
@@ -53,11 +61,26 @@ class Boundaries:
         owner, _, rest = named.partition(".")
         if verb == "call" and rest:
             return self.use(owner, rest)
-        if verb in ("read", "insert") or (verb in WRITES and owner in self._boundary.databases):
-            return self.write(verb, owner, rest)
         if verb in VERBS:
             return self.act(verb, named)
         raise NotUnderstood(HOW)
+
+    def _row(self, verb: str, named: str) -> Answer | None:
+        """Of ``DATABASE.TABLE.COLUMN``; None where it is none of them. Raises `NotUnderstood`."""
+        owner, dot, rest = named.partition(".")
+        here = owner in self._boundary.databases
+        if not dot or " " in owner or not (verb in ("read", "insert") or (verb in WRITES and here)):
+            return None
+        if '"' not in rest:
+            return self.write(verb, owner, rest)
+        if not _PARTS.fullmatch(rest):
+            raise NotUnderstood(HOW)
+        parts = [part[1:-1].replace('""', '"') if part[0] == '"' else part for part in re.findall(_PART, rest)]
+        whole, table = shown(".".join(parts)), shown(".".join(parts[:-1]))
+        tables = self._tables(owner)
+        return (
+            self.row(verb, owner, table, parts[-1]) if table in tables and whole not in tables else self.row(verb, owner, whole)
+        )
 
     def call(self, method: str, service: str, target: str) -> Answer:
         try:
@@ -77,11 +100,20 @@ class Boundaries:
 
     def write(self, verb: str, database: str, named: str) -> Answer:
         """``named`` is a table, or a table and a column; without a column, every column."""
-        tables = {shown(rule.object) for rule in self.rules if rule.kind == "table" and rule.owner == database}
+        tables = self._tables(database)
         named = shown(named)
-        table, column = (named, "") if named in tables else (named.rpartition(".")[0] or named, named.rpartition(".")[2])
-        if table not in tables or table == named:
-            column = ""
+        table, _, column = named.rpartition(".")
+        return (
+            self.row(verb, database, table, column)
+            if table in tables and named not in tables
+            else self.row(verb, database, named)
+        )
+
+    def _tables(self, database: str) -> set[str]:
+        return {shown(rule.object) for rule in self.rules if rule.kind == "table" and rule.owner == database}
+
+    def row(self, verb: str, database: str, table: str, column: str = "") -> Answer:
+        """The same of names that are apart already, whatever characters they have."""
         rules = rules_for(self.rules, verb, database, table)
         if any(rule.verbs == WRITES for rule in rules):
             return _strictest(rules)
@@ -95,7 +127,7 @@ class Boundaries:
 
 
 HOW = (
-    "write one of: 'UPDATE DATABASE.TABLE.COLUMN' (or READ, INSERT, DELETE), 'POST SERVICE /PATH', 'CALL SERVER.TOOL', "
+    "write one of: 'UPDATE DATABASE.TABLE.COLUMN' (or READ, INSERT, DELETE; names that have a dot or a quote in \"quotes\"), 'POST SERVICE /PATH', 'CALL SERVER.TOOL', "
     "'patch RESOURCE.GROUP'"
 )
 
@@ -127,14 +159,15 @@ def differences(before: Boundaries, after: Boundaries) -> list[Difference]:
     A segment that a rule leaves open is tried as any text and as each text that other rules have at its place.
     """
     found = []
-    for asked in dict.fromkeys(_questions([*before.rules, *after.rules])):
-        then, now = before.explain(asked), after.explain(asked)
+    for asked, ask in dict(_questions([*before.rules, *after.rules])).items():
+        then, now = ask(before), ask(after)
         if OPENNESS[then.level] != OPENNESS[now.level]:
             found.append(Difference(asked, then, now))
     return found
 
 
-def _questions(rules: list[Rule]) -> Iterator[str]:
+def _questions(rules: list[Rule]) -> Iterator[tuple[str, Callable[[Boundaries], Answer]]]:
+    """Each as it is written for `Boundaries.explain`, and how to ask it: a table's name may be any text."""
     for rule in rules:
         if rule.kind == "table":
             verbs = ("read", *WRITES) if rule.verbs == WRITES else rule.verbs
@@ -143,14 +176,27 @@ def _questions(rules: list[Rule]) -> Iterator[str]:
             }
             for verb in verbs:
                 for column in ("",) if verb == "delete" else (*columns, ANY.replace("-", "_")):
-                    yield f"{verb} {rule.owner}.{rule.object}" + (f".{column}" if column else "")
+                    written = ".".join(
+                        [rule.owner, *map(_quoted, rule.object.split(".")), *([_quoted(column)] if column else [])]
+                    )
+                    yield (
+                        f"{verb} {written}",
+                        partial(Boundaries.row, verb=verb, database=rule.owner, table=rule.object, column=column),
+                    )
         elif rule.kind == "tool":
             for tool in (rule.object, ANY) if rule.object != "*" else (ANY,):
-                yield f"call {rule.owner}.{tool}"
+                yield f"call {rule.owner}.{tool}", partial(Boundaries.use, server=rule.owner, tool=tool)
         elif rule.kind == "infrastructure":
-            yield from (f"{verb} {rule.object}" for verb in rule.verbs)
+            for verb in rule.verbs:
+                yield f"{verb} {rule.object}", partial(Boundaries.act, verb=verb, kind=rule.object)
         else:
-            yield from _requests(rule, [one for one in rules if one.kind == "route" and one.owner == rule.owner])
+            for method, path in _requests(rule, [one for one in rules if one.kind == "route" and one.owner == rule.owner]):
+                yield f"{method} {rule.owner} {path}", partial(Boundaries.call, method=method, service=rule.owner, target=path)
+
+
+def _quoted(name: str) -> str:
+    """As `Boundaries.explain` reads it: in quotes where a character of it would be read otherwise."""
+    return name if _PLAIN.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 def partly_tried(before: Boundaries, after: Boundaries) -> list[str]:
@@ -178,10 +224,11 @@ def _choices(rule: Rule, others: list[Rule]) -> list[list[str]]:
     return [[text] if text is not None else [ANY, *at_place.get(i, {})] for i, text in enumerate(rule.route.segments)]
 
 
-def _requests(rule: Rule, others: list[Rule]) -> Iterator[str]:
+def _requests(rule: Rule, others: list[Rule]) -> Iterator[tuple[str, str]]:
+    """Method and path."""
     assert rule.route is not None
     endings = ["", f"/{ANY}", f"/{ANY}/{ANY}"] if rule.route.rest else ["/" if rule.route.slash else ""]
     for segments in itertools.islice(itertools.product(*_choices(rule, others)), _COMBINATIONS):
         for ending in endings:
             for method in rule.route.methods or METHODS:
-                yield f"{method} {rule.owner} {('/' + '/'.join(segments) + ending).replace('//', '/')}"
+                yield method, ("/" + "/".join(segments) + ending).replace("//", "/")

@@ -16,6 +16,7 @@ WRITTEN: dict[str, Any] = {
             "tickets": {"update": ["status", "note"], "insert": True, "recommend": {"delete": True, "update": ["owner"]}},
             "sales.orders": {"read": ["id"]},
             "ledger": "human-only",
+            "Order Lines": {"update": ["full name", "a.b", 'c"d'], "recommend": {"update": ["größe"]}},
         }
     },
     "services": {"api": {"GET /orders/{id}": "read", "POST /notes/**": "ai-writable", "POST /notes/locked": "human-only"}},
@@ -45,6 +46,13 @@ def boundary(**changed: Any) -> Boundary:
         ("update db.ledger.sum", "human-only", "WRITE db.ledger"),
         ("update db.nowhere.x", "human-only", ""),
         ("insert other.nowhere", "human-only", ""),
+        ("UPDATE db.Order Lines.full name", "ai-writable", "UPDATE db.Order Lines"),
+        ('UPDATE db."Order Lines"."full name"', "ai-writable", "UPDATE db.Order Lines"),
+        ('update db.public."Order Lines"."a.b"', "ai-writable", "UPDATE db.Order Lines"),
+        ('update db."Order Lines"."c""d"', "ai-writable", "UPDATE db.Order Lines"),
+        ("update db.Order Lines.größe", "recommend", "UPDATE db.Order Lines"),
+        ('update db."Order Lines".other', "human-only", ""),
+        ('read db."sales"."orders".id', "read", "READ db.sales.orders"),
         ("GET api /orders/7?x=1", "read", "GET api /orders/{id}"),
         ("POST api /notes/locked/", "human-only", "POST api /notes/locked"),
         ("POST api /notes/../x", "human-only", ""),
@@ -60,7 +68,9 @@ def test_the_deciding_rule(asked: str, level: str, rule: str) -> None:
     assert (answer.level, answer.rule) == (level, rule)
 
 
-@pytest.mark.parametrize("asked", ["", "x", "grant db.tickets", "update", "a b c d", "call github"])
+@pytest.mark.parametrize(
+    "asked", ["", "x", "grant db.tickets", "update", "a b c d", "call github", 'update db."x', 'update db."x"y']
+)
 def test_what_is_not_understood_is_said_with_how_to_write_it(asked: str) -> None:
     with pytest.raises(NotUnderstood, match=r"DATABASE\.TABLE"):
         Boundaries(boundary()).explain(asked)
@@ -72,6 +82,22 @@ def opened(before: Boundary, after: Boundary) -> set[str]:
 
 def closed(before: Boundary, after: Boundary) -> set[str]:
     return {one.asked for one in differences(Boundaries(before), Boundaries(after)) if not one.opens}
+
+
+def test_what_opens_of_oddly_named_tables_is_told_as_it_can_be_asked() -> None:
+    wider = {"Order Lines": {"update": True}, "crm.a-b": {"insert": ["x y"], "delete": True}}
+    after = boundary(databases={"db": {**WRITTEN["databases"]["db"], **wider}})
+    told = opened(boundary(), after)
+    assert told == {
+        'update db."Order Lines".größe',
+        'update db."Order Lines".any_other',
+        "read db.crm.a-b.any_other",
+        'read db.crm.a-b."x y"',
+        'insert db.crm.a-b."x y"',
+        "delete db.crm.a-b",
+    }
+    for asked in told:
+        assert Boundaries(after).explain(asked).level in ("read", "ai-writable")
 
 
 def test_nothing_differs_from_itself_written_otherwise() -> None:
