@@ -37,6 +37,9 @@ BOUNDARY = Boundary(
             "tickets": {"update": ["status"], "recommend": {"update": ["owner"], "delete": True}},
             "ledger": "human-only",
             "crm.calls": {},
+            "crm.deals": "human-only",
+            "Order Lines": "human-only",
+            "old.tickets": "human-only",
         }
     },
 )
@@ -51,6 +54,9 @@ BOUNDARY = Boundary(
         ("table tickets", "INSERT INTO tickets VALUES (1)", "unlisted", "human-only"),
         ("table tickets", "SELECT secret FROM tickets", "unlisted", "human-only"),
         ("table ledger", "SELECT 1 FROM ledger", "WRITE db.ledger", "human-only"),
+        ("table deals", "SELECT 1 FROM crm.deals", "WRITE db.crm.deals", "human-only"),
+        ("table Order Lines", 'SELECT 1 FROM "Order Lines"', "WRITE db.Order Lines", "human-only"),
+        ("table tickets", "DELETE FROM old.tickets", "WRITE db.old.tickets", "human-only"),
         ("table payments", "UPDATE payments SET a = 1", "unlisted", "human-only"),
         ("function pg_sleep", "SELECT pg_sleep(1)", "unlisted", "human-only"),
         ("", "", "unlisted", "human-only"),
