@@ -49,11 +49,16 @@ def needs_of(statement: str) -> Needs:
             raise NotUnderstood("a part of it")
         for name in tree.find_all(exp.Identifier):
             if not name.quoted:
-                name.set("this", name.name.lower())
+                name.set("this", _folded(name.name))
         _read(tree, needs)
         for writing in tree.find_all(exp.Insert, exp.Update, exp.Delete):
             _written(writing, needs)
     return needs
+
+
+def _folded(name: str) -> str:
+    """As PostgreSQL does in UTF-8: letters beyond ASCII stay."""
+    return "".join(character.lower() if character.isascii() else character for character in name)
 
 
 def _name(table: exp.Table) -> str:

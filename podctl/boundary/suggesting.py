@@ -23,6 +23,8 @@ from podctl.spec.boundary_rules import rules_of
 from podctl.spec.checks_boundary import named_by
 
 _PRIVILEGE = "42501"
+#: What is not the agent's to do stays as it is said.
+_SHUT = ("recommend", "human-only")
 #: Different texts at one place of otherwise like paths from which on the place is taken for a name.
 _MANY = 3
 _WORD = re.compile(r"[A-Za-z][A-Za-z_-]{0,39}|v[0-9]{1,2}")
@@ -88,7 +90,7 @@ class Observed:
             needs = needs_of(statement).columns
         except NotUnderstood as why:
             for table in known:
-                if re.search(rf"\b{re.escape(table.rpartition('.')[2])}\b", statement, re.IGNORECASE):
+                if _mentions(statement, table.rpartition(".")[2]):
                     self._kept[database, table] = f"a statement was not understood ({why}), so the rule is as it was"
                     self._tables[database, table].add(attempt, ticket)
             return
@@ -142,8 +144,11 @@ class Observed:
         lines = []
         for database in self._boundary.databases:
             rules = []
-            for table, rule in self._boundary.rights(database).items():
+            for table, rule in self._boundary.databases[database].items():
                 seen = self._tables.get((database, table))
+                if not isinstance(rule, TableRule):
+                    rules.append(f"    {json.dumps(table)}: {rule}  # as it was")
+                    continue
                 if seen is None and rule.recommend is None:
                     continue
                 kept = self._kept.get((database, table), "")
@@ -161,11 +166,12 @@ class Observed:
     def _services(self) -> list[str]:
         lines = []
         shut = {
-            service: [f"{_key(written)}: {level}" for written, level in rules.items() if level in ("recommend", "human-only")]
+            service: [f"{_key(written)}: {level}" for written, level in rules.items() if level in _SHUT]
             for service, rules in self._boundary.services.items()
             if isinstance(rules, dict)
         }
-        for service in dict.fromkeys(service for service, _, _ in self._calls):
+        kept = (service for service, rules in shut.items() if rules)
+        for service in dict.fromkeys([*(service for service, _, _ in self._calls), *kept]):
             rules: dict[str, _Seen] = defaultdict(_Seen)
             for (method, path), seen in self._generalised(service).items():
                 rules[f"{_key(f'{method} {path}')}: {'read' if method == 'GET' else 'ai-writable'}"] = seen
@@ -173,6 +179,8 @@ class Observed:
             for rule, seen in sorted(rules.items()):
                 lines += [f"    # {seen.told('call')}", f"    {rule}"]
             lines += [f"    {rule}  # as it was" for rule in shut.get(service, ())]
+        whole = [(name, level) for name, level in self._boundary.services.items() if level in _SHUT]
+        lines += [f"  {name}: {level}  # as it was" for name, level in whole]
         # Connections whose protocol is not read are no calls: what a whole service had it keeps.
         silent = [
             name
@@ -220,7 +228,7 @@ class Observed:
             for tool, seen in sorted(called.items()):
                 level = rules.get(tool) or rules.get("*")
                 told += [f"    # {seen.told('call')}", f"    {json.dumps(tool)}: {level}"]
-            shut = [(tool, level) for tool, level in rules.items() if level in ("recommend", "human-only")]
+            shut = [(tool, level) for tool, level in rules.items() if level in _SHUT]
             told += [f"    {json.dumps(tool)}: {level}  # as it was" for tool, level in shut]
             lines += [f"  {server}:", *told] if told else []
         return ["tools:", *lines] if lines else []
@@ -232,6 +240,11 @@ class Observed:
         for what, seen in sorted(self._refused.items(), key=lambda item: -item[1].count)[:50]:
             lines.append(f"#   {_visible(what)}: {seen.told('time')}")
         return lines
+
+
+def _mentions(statement: str, table: str) -> bool:
+    """Also within quotes, where a quote is written twice."""
+    return re.search(rf"(?<!\w){re.escape(table.replace(chr(34), chr(34) * 2))}(?!\w)", statement, re.IGNORECASE) is not None
 
 
 def _key(written: str) -> str:

@@ -19,6 +19,7 @@ from podctl.spec.boundary import Boundary, Recommended, TableRule
     [
         ("SELECT id, Status FROM Tickets t WHERE t.owner = $1", {("tickets", "read"): {"id", "status", "owner"}}),
         ('SELECT "Id" FROM public."Tickets"', {("Tickets", "read"): {"Id"}}),
+        ("SELECT GRÖßE FROM ÄT", {("Ät", "read"): {"grÖße"}}),
         ("SELECT count(*) FROM crm.calls", {("crm.calls", "read"): set()}),
         ("SELECT * FROM t", {("t", "read"): {"*"}}),
         ("SELECT a.*, b.x FROM a JOIN b ON a.id = b.id", {("a", "read"): {"*", "id"}, ("b", "read"): {"x", "id"}}),
@@ -67,6 +68,9 @@ def test_what_a_statement_needs(statement: str, needs: Mapping[tuple[str, str], 
 def test_what_is_not_understood_says_so(statement: str) -> None:
     with pytest.raises(NotUnderstood):
         needs_of(statement)
+
+
+HEAD: dict[str, Any] = {"apiVersion": "podctl/v1", "kind": "Boundary", "name": "b"}
 
 
 def boundary() -> Boundary:
@@ -152,6 +156,25 @@ def test_what_was_used_is_left_and_nothing_is_opened() -> None:
         and "#   sql table ledger: DELETE FROM ledger ?[31m: 1 time" in text
     )
     assert "not understood" in text and [one.of for one in tighter.exceptions] == ["db.tickets"]
+
+
+def test_what_is_not_the_agent_s_stays_so_also_where_nobody_came_near() -> None:
+    tables = {
+        "ledger": "human-only",
+        "grants": {"update": ["note"], "recommend": {"insert": ["who"]}},
+        'we"ird t!': {"delete": True},
+    }
+    services = {"pay": {"POST /refunds": "recommend", "GET /x": "read"}, "mail": "recommend", "hr": "human-only"}
+    before = boundary().model_copy(
+        update={"databases": Boundary(**HEAD, databases={"db": tables}).databases, "services": services}
+    )
+    observed = Observed(before)
+    observed.attempt("0001-1", "T-1", [sql('COPY "we""ird t!" TO STDOUT')])
+    after = Boundary.model_validate(yaml.safe_load(observed.text(["r-1"])))
+    assert after.services == {"pay": {"POST /refunds": "recommend"}, "mail": "recommend", "hr": "human-only"}
+    assert after.databases["db"]["ledger"] == "human-only" and after.rights("db")['we"ird t!'].delete
+    grants = after.rights("db")["grants"]
+    assert grants.recommend is not None and grants.recommend.insert == ("who",) and not (grants.read or grants.update)
 
 
 def test_many_texts_at_one_place_are_a_name_and_few_are_not() -> None:
