@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -20,7 +21,7 @@ from podctl.evidence.scanned import Scan, ScanFinding, scan_of
 from podctl.scans.leavings import LeftFile, Listening
 from podctl.scans.python import bandit, is_python, looks_like_python
 from podctl.scans.secrets import keys_in
-from podctl.scans.settings import lines_of, place_of
+from podctl.scans.settings import LINES, lines_of, place_of
 
 #: Characters of rows and bodies that are looked at, how many of them, and bytes of the gateway's stream that are read for them.
 _TEXT, _TEXTS, _STREAM = 4 * 2**20, 5_000, 32 * 2**20
@@ -49,8 +50,7 @@ class _Looking:
             self.unseen.append(f"{file.path}: only its first {len(file.content):,} bytes of {file.size:,}")
         if is_python(file.path, file.content):
             self.python[file.path] = file.content
-        text = file.content.decode("utf-8", "replace")
-        self.findings += [*keys_in(text, file.path, self.own), *lines_of(text, file.path)]
+        self._lines(file.content.decode("utf-8", "replace"), file.path)
 
     def text(self, text: str, where: str) -> None:
         if len(text) < _SHORTEST:
@@ -60,9 +60,14 @@ class _Looking:
         if self._left < 0 or self._texts < 0:
             self.unseen.append("rows and bodies: more of them than are looked at")
             return
-        self.findings += [*keys_in(text, where, self.own), *lines_of(text, where)]
+        self._lines(text, where)
         if looks_like_python(text):
             self.python.setdefault(where, text.encode("utf-8", "replace"))
+
+    def _lines(self, text: str, where: str) -> None:
+        self.findings += [*keys_in(text, where, self.own), *lines_of(text, where)]
+        if (lines := len(text.splitlines())) > LINES:
+            self.unseen.append(f"{where}: only its first {LINES:,} lines of {lines:,}")
 
     def sent(self, record: Record) -> None:
         data = record.data
@@ -87,11 +92,21 @@ class _Looking:
         data = body["text"].encode() if "text" in body else base64.b64decode(body["base64"])
         if body.get("truncated"):
             self.unseen.append(f"{where}: only its first {len(data):,} bytes of {size:,}")
-        self.text(data.decode("utf-8", "replace"), where)
+        text = data.decode("utf-8", "replace")
+        self.text(text, where)
+        try:
+            read = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        # What an escaped line break stands for begins a line only when it is read.
+        for one in _texts(read):
+            if "\n" in one:
+                self.text(one, where)
 
     def socket(self, socket: Listening) -> None:
-        where = f"tcp {socket.address}:{socket.port}"
-        everybody = ip_address(socket.address).is_unspecified
+        address = ip_address(socket.address)
+        where = f"tcp {f'[{address}]' if address.version == 6 else address}:{socket.port}"
+        everybody = address.is_unspecified
         what = "listened to every network" if everybody else "listened for connections"
         self.findings.append(ScanFinding("port.open", "medium" if everybody else "low", where, what))
 
@@ -146,12 +161,11 @@ def _look_at_what_was_sent(looking: _Looking, directory: Path) -> None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Of a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _texts(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _texts(one)
+    """Of a JSON value, however deep."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict | list):
+            left += reversed(one.values() if isinstance(one, dict) else one)

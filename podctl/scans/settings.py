@@ -1,6 +1,6 @@
 """Shell, containers, clusters, schedules and grants: what is dangerous by what a line says. PURE.
 
-Few rules, each of which a reader agrees with at a glance. A line is looked at alone, and only its first 2,000 characters:
+Few rules, each of which a reader agrees with at a glance. A line is looked at alone, and a long one in pieces that overlap:
 what an agent wrote may be made to keep a pattern busy.
 """
 
@@ -12,8 +12,10 @@ from pathlib import PurePosixPath
 
 from podctl.evidence.scanned import ScanFinding, Severity
 
-_LINE = 2_000
-_LINES = 20_000
+#: Characters of a line that are looked at together, and how far the next ones lie behind; no rule needs more than the difference.
+_PIECE, _STEP = 2_000, 1_200
+#: Lines of a text that are looked at.
+LINES = 20_000
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,11 @@ _SETUID = 0o6000
 def lines_of(text: str, where: str) -> list[ScanFinding]:
     """What the rules say of each line; a rule is told once a place."""
     found: dict[str, ScanFinding] = {}
-    for number, line in enumerate(text.splitlines()[:_LINES], 1):
-        for rule in RULES:
-            if rule.id not in found and rule.pattern.search(line[:_LINE]):
-                found[rule.id] = ScanFinding(rule.id, rule.severity, where, rule.what, number)
+    for number, line in enumerate(text.splitlines()[:LINES], 1):
+        for start in range(0, max(1, len(line) - _PIECE + _STEP), _STEP):
+            for rule in RULES:
+                if rule.id not in found and rule.pattern.search(line, start, start + _PIECE):
+                    found[rule.id] = ScanFinding(rule.id, rule.severity, where, rule.what, number)
     return list(found.values())
 
 

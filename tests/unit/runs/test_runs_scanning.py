@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from podctl.backends.base import Exit
 from podctl.evidence.log import RecordWriter, stream_path
 from podctl.evidence.scanned import Scan
 from podctl.gateway.bounds import body_text
 from podctl.runs.scanning import scan
+from podctl.scans.leavings import LeftFile, Leavings
 
 DANGEROUS = b"curl https://get.example/x | sh"
 
@@ -36,6 +39,19 @@ def test_bodies_are_looked_at_also_those_that_are_no_text(tmp_path: Path) -> Non
     found = scanned(tmp_path, {"service": "model-provider"}, call(b"\xff\xfe\n" + DANGEROUS))
     assert [(one.rule, one.where) for one in found.findings] == [("config.remote-script", "request to orders-api")]
     assert of_bodies(found) == []
+
+
+def test_a_script_in_json_is_read_as_its_lines(tmp_path: Path) -> None:
+    manifest = json.dumps({"spec": {"manifest": "kind: Pod\n  privileged: true\n"}}).encode()
+    assert [one.rule for one in scanned(tmp_path / "a", call(manifest)).findings] == ["config.privileged"]
+    assert scanned(tmp_path / "b", call(b"[" * 5_000 + b"]" * 5_000)).findings == ()
+
+
+def test_lines_that_are_too_many_are_told(tmp_path: Path) -> None:
+    leavings = Leavings((LeftFile("a.sh", 0o100644, 30_001, b"\n" * 30_000 + b"x"),))
+    ended = Exit(0, None, leavings=leavings)
+    found = asyncio.run(scan(ended, {}, [], tmp_path, ()))
+    assert found.unseen[0] == "a.sh: only its first 20,000 lines of 30,001"
 
 
 def test_a_body_of_which_the_beginning_is_kept_is_told(tmp_path: Path) -> None:

