@@ -157,6 +157,13 @@ def verify_command(
             raise PodctlError("a bundle is of one run: name no other", code="usage", exit_code=ExitCode.USAGE)
         found = check_bundle(bundle, trusted, kept)
         return _tell(found.log, [found.run], output, "the bundle's entries are")
+    if run is None and store.url is None and not (store.directory / "store.db").exists():
+        raise PodctlError(
+            f"there is no store in {store.directory}",
+            code="no-store",
+            exit_code=ExitCode.USAGE,
+            hint="--store says where runs are kept",
+        )
     opened = open_store(store)
     wanted = [opened.find_run(run)] if run is not None else [one.info.id for one in reversed(opened.list_runs())]
     log = check_log(opened, trusted, kept, demanded=bool(keys))

@@ -82,6 +82,7 @@ def test_from_a_key_to_a_bundle_that_is_verified_without_the_store(shop: Project
     ("arguments", "said"),
     [
         (("audit", "verify", "nothing"), "no-such-run"),
+        (("audit", "verify", "--store", "nowhere"), "[no-store]"),
         (("audit", "verify", "--bundle", "nothing"), "bundle-damaged"),
         (("audit", "verify", "latest", "--bundle", "x"), "[usage]"),
         (("audit", "verify", "--key", "scenario.yaml"), "is no Ed25519 public key"),
