@@ -165,6 +165,8 @@ def _asked(agent: str, now_s: float, given: dict[str, Any]) -> Asked:
 
     if given["policy"] and not given["level"]:
         raise SpecError("--policy without --level asks for nothing", code="usage", hint="--level, one of the ladder's")
+    if given["records"] and not given["level"]:
+        raise SpecError("--record without --level counts for nothing", code="usage", hint="--level, one of the ladder's")
     ladder, people = load_ladder(given["policy"]) if given["level"] else (None, {})
     if ladder is not None:
         known_level(ladder, given["level"])

@@ -289,7 +289,7 @@ def _revoked(kind: str, id: str, reason: str, by: str, now: str) -> Revoked:
         raise SpecError("nothing is revoked without a reason", code="usage", hint="--reason")
     if not set(id) <= set("0123456789abcdef") or len(id) != (16 if kind == "key" else 64):
         digits = "16 digits of a key's id" if kind == "key" else "64 digits of its digest"
-        what = f"{lines_shown(id)} is no id of a {kind}"
+        what = f"{lines_shown(id)} is no id of {'an' if kind == 'agent' else 'a'} {kind}"
         raise SpecError(what, code="usage", unchanged="nothing was revoked", hint=f"the {digits}")
     return _made(Revoked, {"kind": kind, "id": id, "reason": reason, "by": by, "at": now})
 

@@ -151,6 +151,7 @@ def test_each_thing_that_is_wrong_is_one_line_and_exits_with_100(office: Office)
         (("verify", "c.json", "--agent", "first-agent", "--key", "release.pub"), "no-agent"),
         (("verify", "c.json", "--agent", "agent.yaml", "--key", "none.pub"), "unreadable"),
         (("verify", "c.json", "--agent", "agent.yaml", "--key", "agent.yaml"), "key-damaged"),
+        (("verify", "c.json", "--agent", "agent.yaml", "--key", "release.pub", "--record", "agent.yaml"), "usage"),
         (("verify", "c.json", "--agent", "agent.yaml", "--key", "../keys/release.pem"), "key-private"),
         (("verify", "c.json", "--agent", "agent.yaml", "--key", "release.pub", "--level", "highest"), "no-level"),
         (
