@@ -18,7 +18,7 @@ import yaml
 from podctl.boundary.rows import shown
 from podctl.boundary.statements import EVERY, NotUnderstood, needs_of
 from podctl.boundary.targets import Ambiguous, read_target
-from podctl.spec.boundary import WRITES, Boundary, TableRule
+from podctl.spec.boundary import MAX_SEGMENTS, WRITES, Boundary, TableRule
 from podctl.spec.boundary_rules import rules_of
 from podctl.spec.checks_boundary import named_by
 
@@ -120,7 +120,7 @@ class Observed:
             return
         path = "/" + "/".join(asked.segments) + ("/" if asked.slash else "")
         self._calls[service, asked.method, path].add(attempt, ticket)
-        if rule is not None and rule.route is not None and not rule.route.rest:
+        if rule is not None and rule.route is not None and (not rule.route.rest or len(asked.segments) > MAX_SEGMENTS):
             self._rules[service, asked.method, path] = rule.object
 
     # ---- what comes of it ----

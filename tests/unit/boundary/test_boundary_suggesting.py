@@ -177,6 +177,11 @@ def test_what_is_not_the_agent_s_stays_so_also_where_nobody_came_near() -> None:
     assert grants.recommend is not None and grants.recommend.insert == ("who",) and not (grants.read or grants.update)
 
 
+def test_a_path_that_no_rule_could_have_leaves_its_rule() -> None:
+    tighter, _ = suggested(http("PUT", "/orders/" + "a/" * 40))
+    assert "PUT /orders/**" in tighter.services["api"]
+
+
 def test_many_texts_at_one_place_are_a_name_and_few_are_not() -> None:
     few, _ = suggested(http("GET", "/orders/open"), http("GET", "/orders/closed"))
     assert few.services["api"] == {
