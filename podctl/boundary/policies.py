@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from podctl.boundary.targets import Asked
-from podctl.spec.boundary import LEVELS, MAX_SEGMENTS, METHODS, Boundary, Level, Route
+from podctl.spec.boundary import LEVELS, MAX_SEGMENTS, METHODS, Boundary, Level, Route, parse_route
 from podctl.spec.boundary_rules import Rule, rules_of
 from podctl.spec.cedar import Extra
 
@@ -241,6 +241,16 @@ class Decider:
             return Decision(False, "human-only", UNLISTED)
         strictest = max(decided, key=lambda name: LEVELS.index(self._levels[name]))
         return Decision(allowed, self._levels[strictest], strictest)
+
+
+def is_written(rule: str, asked: Asked) -> bool:
+    """Whether the route's rule of this name says this very path. What it shuts is so in another case and with an ending, too: that is
+    no path that anybody has listed."""
+    methods, _, path = rule.split(" ", 2)
+    route = parse_route(f"{methods} {path}")
+    said, there = route.segments, asked.segments
+    long_enough = len(there) >= len(said) if route.rest else (len(there), asked.slash) == (len(said), route.slash)
+    return long_enough and all(text in (None, segment) for text, segment in zip(said, there, strict=False))
 
 
 def _concerns(policy: Policy, on: str, method: str) -> bool:

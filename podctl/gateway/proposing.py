@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from aiohttp import web
 from podctl.approvals.actions import Action
 from podctl.approvals.rows import KNOWN as ROW_KEYS
 from podctl.approvals.rows import RowAsked, Unfit, parse_row
-from podctl.boundary.policies import Decision
+from podctl.boundary.policies import Decision, is_written
 from podctl.boundary.targets import Ambiguous, read_target
 from podctl.gateway.attempts import Attempt
 from podctl.gateway.bounds import clipped
@@ -159,6 +159,11 @@ def _propose(asked: Request, attempt: Attempt, desk: Desk, doors: Mapping[str, o
     if decided.level != "recommend":
         attempt.way_out("http", asked.service, f"{asked.method} {clipped(asked.path, 400)}", decided)
         return refuse(asked.service, decided, {})
+    if not is_written(decided.policy, read_target(asked.method, asked.path)):
+        attempt.way_out(
+            "http", asked.service, f"{asked.method} {clipped(asked.path, 400)}", replace(decided, level="human-only")
+        )
+        return refusal(403, "podctl_human_only", f"only {decided.policy} can be proposed, exactly as the boundary has its path")
     body = asked.body or b""
     values: dict[str, Any] = {}
     try:

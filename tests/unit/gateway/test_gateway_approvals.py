@@ -201,6 +201,9 @@ def test_only_what_is_recommended_can_be_proposed(tmp_path: Path, seen: Any) -> 
             (refund(path="/notes"), 409, "podctl_not_needed"),
             (refund(path="/grants"), 403, "podctl_human_only"),
             (refund(path="/elsewhere"), 403, "podctl_human_only"),
+            (refund(path="/Refunds"), 403, "podctl_human_only"),
+            (refund(path="/refunds.all"), 403, "podctl_human_only"),
+            (refund(path="/refunds/"), 403, "podctl_human_only"),
             (refund(path="/x/../refunds"), 400, "podctl_ambiguous"),
             (refund(path="/refunds?_method=DELETE"), 400, "podctl_ambiguous"),
             (refund(path="//evil/refunds"), 400, "podctl_ambiguous"),
@@ -226,7 +229,7 @@ def test_only_what_is_recommended_can_be_proposed(tmp_path: Path, seen: Any) -> 
             assert (answer[0], answer[1].get("type")) == (status, kind), (proposal, answer)
         assert found.calls == [] and said(rig) == []
         totals = await rig.gateway.close_attempt("run.0001-1")
-        assert totals.boundary_attempts == 9 and totals.approvals is not None and totals.approvals.proposed == 0
+        assert totals.boundary_attempts == 12 and totals.approvals is not None and totals.approvals.proposed == 0
 
     rig_with(tmp_path, address, approving(anything), work, services=("payments",))
 
