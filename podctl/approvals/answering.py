@@ -7,12 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from random import Random
 from statistics import NormalDist
 from typing import Any, Literal
 
-from podctl.spec.approvals import ApprovalRule, Approvals, Condition, Delay
+from podctl.spec.approvals import ApprovalRule, Approvals, Condition, Delay, is_called
 
 #: A lognormal's p90 is this many standard deviations above its median, on the log scale.
 _P90 = NormalDist().inv_cdf(0.9)
@@ -20,6 +19,7 @@ _P90 = NormalDist().inv_cdf(0.9)
 _LONGEST_S = 7 * 86_400.0
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 _MISSING = object()
+_OF_A_ROW = ("key", "values", "row")
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def _drawn(delay: float | Delay | None, random: Random) -> float:
 def _covers(rule: ApprovalRule, named: str, values: Mapping[str, Any], parts: tuple[str, ...]) -> bool | None:
     """None: a condition asks for what cannot be told."""
     enough = any if rule.answer == "deny" else all
-    by_parts = bool(parts) and enough(fnmatchcase(part, rule.of) for part in parts)
-    if not (fnmatchcase(named, rule.of) or by_parts):
+    by_parts = bool(parts) and enough(is_called(part, rule.of) for part in parts)
+    if not (is_called(named, rule.of) or by_parts):
         return False
     held = [_holds(wanted, place, values) for place, wanted in rule.when.items()]
     if False in held:
@@ -86,6 +86,10 @@ def _holds(wanted: Any, place: str, values: Mapping[str, Any]) -> bool | None:
     if root not in values:
         return None
     found = values[root]
+    if root in _OF_A_ROW and isinstance(found, dict):
+        # A column's name may have dots; which there are the database knows, and no agent.
+        column = next((".".join(names[:end]) for end in range(len(names), 0, -1) if ".".join(names[:end]) in found), None)
+        found, names = (_MISSING, []) if column is None else (found[column], names[column.count(".") + 1 :])
     for name in names:
         found = found.get(name, _MISSING) if isinstance(found, dict) else _MISSING
     if not isinstance(wanted, Condition):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +12,12 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from podctl.spec.base import Dollars, Model, Name, Seconds, Share
 
 Scalar = str | int | float | bool
-Place = Annotated[str, Field(pattern=r"^(body|arguments|key|values|row|ticket)(\.[^.\s]{1,100}){1,8}$")]
+Place = Annotated[str, Field(pattern=r"^(body|arguments|key|values|row|ticket)(\.[^.\s]([^.\r\n]{0,98}[^.\s])?){1,8}$")]
+
+
+def is_called(name: str, of: str) -> bool:
+    """Whether ``of`` means ``name``: ``*`` in it is any text, and every other character itself, as names of tables may have any."""
+    return re.fullmatch(".*".join(map(re.escape, of.split("*"))), name, re.DOTALL) is not None
 
 
 class Condition(Model):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
 
-from podctl.spec.approvals import ApprovalRule
+from podctl.spec.approvals import ApprovalRule, is_called
 from podctl.spec.base import parse_duration
 from podctl.spec.boundary import WRITES, Boundary
 from podctl.spec.boundary_rules import Rule, rules_of
@@ -78,18 +77,18 @@ def check_recommended(scenario: Document, boundary: Boundary) -> Iterator[Proble
 
 def _covers(of: str, rule: Rule) -> bool:
     """Whether a rule of approvals is about one of the boundary's, or about columns of its."""
-    if fnmatchcase(rule.name, of):
+    if is_called(rule.name, of):
         return True
     if rule.kind != "table" or rule.verbs == ("delete",):
         return False
     if rule.columns is None:  # what columns there are the database knows
         return of.startswith(f"{rule.name}.")
-    return any(fnmatchcase(f"{rule.name}.{column}", of) for column in rule.columns)
+    return any(is_called(f"{rule.name}.{column}", of) for column in rule.columns)
 
 
 def _uncovered(of: str, rules: list[Rule], proposable: list[str]) -> tuple[str, str]:
     shown = printable(of, 100)
-    other = next((rule for rule in rules if fnmatchcase(rule.name, of)), None)
+    other = next((rule for rule in rules if is_called(rule.name, of)), None)
     listed = ", ".join(f"`{name}`" for name in proposable[:_LISTED]) + (
         f" and {len(proposable) - _LISTED} more" if len(proposable) > _LISTED else ""
     )

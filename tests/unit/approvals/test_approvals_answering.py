@@ -72,6 +72,27 @@ def test_what_cannot_be_told_is_not_approved_and_does_not_go_past_a_denial() -> 
     assert said(approves, ...) == "denied nobody" and said(approves, {"urgent": True}) == "approved rule 1"
 
 
+def test_names_of_tables_and_columns_may_have_any_character() -> None:
+    rules = spec(
+        {"of": "UPDATE db.a[b]?.*", "answer": "deny"},
+        {
+            "of": "UPDATE db.t.Order No",
+            "when": {"values.a.b": "x", "row.Order No": {"at_most": 5}, "row.data.k": 1},
+            "answer": "approve",
+        },
+    )
+    name = "UPDATE db.a[b]?"
+    assert answer(rules, name, {}, "1", (f"{name}.c",)).by == "rule 1"
+    assert answer(rules, "UPDATE db.ab1", {}, "1", ("UPDATE db.ab1.c",)).by == "nobody", "only * stands for other text"
+    told = {"values": {"a.b": "x"}, "row": {"Order No": 5, "data": {"k": 1}}}
+    assert answer(rules, "UPDATE db.t", told, "1", ("UPDATE db.t.Order No",)).answer == "approved"
+    assert (
+        answer(rules, "UPDATE db.t", {**told, "values": {"a": {"b": "y"}}}, "1", ("UPDATE db.t.Order No",)).answer == "denied"
+    )
+    denies = spec({"when": {"values.a.b": "x"}, "answer": "deny"}, {"answer": "approve"})
+    assert answer(denies, "UPDATE db.t", told, "1").by == "rule 1"
+
+
 @settings(max_examples=50)
 @given(JSON)
 def test_no_value_makes_a_rule_fail(body: Any) -> None:
