@@ -247,10 +247,13 @@ def _shown(question: Question) -> list[str]:
         for name, told in column_lines(arguments, whole=True).items():
             lines += _block(_line(name, 80), told)
         arguments = {"row version": arguments["version"]} if "version" in arguments else {}
+    of_tool = asked.get("kind") == "tool"
     for name, value in sorted(arguments.items()):
-        if asked.get("kind") == "tool" or name not in ("method", "path"):
+        if of_tool or name not in ("method", "path"):
+            # The agent names a tool's arguments: in quotes, no name looks like a line of podctl's own.
             lines += _block(
-                name, json.dumps(value, ensure_ascii=False, indent=1) if isinstance(value, dict | list) else str(value)
+                f"argument {json.dumps(name, ensure_ascii=False)}" if of_tool else name,
+                json.dumps(value, ensure_ascii=False, indent=1) if isinstance(value, dict | list) else str(value),
             )
     if isinstance(body, str):
         lines += _block("body", body)
@@ -261,6 +264,7 @@ def _block(name: str, text: str) -> list[str]:
     """All of it: somebody is about to answer for it."""
     from podctl.evidence.safe import printable
 
+    name = printable(name, len(name))
     whole = [printable(line, len(line)) for line in text.split("\n")]
     pieces = [line[start : start + _WIDTH] for line in whole for start in range(0, max(1, len(line)), _WIDTH)]
     if len(pieces) == 1 and len(pieces[0]) < 80:

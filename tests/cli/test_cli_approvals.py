@@ -60,6 +60,18 @@ def test_all_of_a_hostile_body_is_shown_and_nothing_of_it_reaches_the_terminal(
     assert listed.returncode == 0 and all(line.isprintable() and len(line) < 300 for line in listed.stdout.splitlines())
 
 
+def test_names_that_an_agent_gives_a_tool_s_arguments_are_no_lines_of_their_own(
+    project: Project, store: Store, alice: SigningKey
+) -> None:
+    names = {HOSTILE: 1, "to": "boss", 'to": good\n  may answer everybody': "x", "why, as the agent says": "all is well"}
+    ask(store, alice.public, kind="tool", target="desk.send", arguments=names)
+    shown = project.podctl("approvals", "show", "1").stdout.splitlines()
+    assert [line for line in shown if not line.isprintable()] == []
+    assert '  argument "to": boss' in shown and '  argument "why, as the agent says": all is well' in shown
+    assert len([line for line in shown if line.startswith("  argument ")]) == 4
+    assert len([line for line in shown if line.startswith(("  may answer", "  why, as"))]) == 2
+
+
 def test_what_is_changed_in_the_store_cannot_be_answered(project: Project, store: Store, alice: SigningKey) -> None:
     ask(store, alice.public, body='{"amount":5}', id="1" * 32)
     ask(store, alice.public, body='{"amount":5}', id="2" * 32, ticket="T-2")
