@@ -62,6 +62,12 @@ def forecast(prepared: Prepared) -> dict[str, list[str]]:
         for rule in rules_of(bundle.boundary)
         if rule.kind == "route" and rule.level != "human-only"
     ] or ["nothing"]
+    if bundle.boundary.tools:
+        facts["the agent may use of tools"] = [
+            f"{rule.name}: {rule.level}"
+            for rule in rules_of(bundle.boundary)
+            if rule.kind == "tool" and rule.level != "human-only"
+        ] or ["nothing"]
     if scenario.approvals is not None:
         facts["what the agent proposes is answered"] = [_answered(rule) for rule in scenario.approvals.rules]
     if bundle.boundary.exceptions:

@@ -146,7 +146,9 @@ def _header(document: Document, model: type[Model]) -> list[Problem] | None:
         return None
     other = isinstance(found.value, str) and found.value in KINDS
     hint = (
-        f"this file describes a {found.value}; a file of kind {kind} is needed" if other else closest(str(found.value), [kind])
+        f"this file describes {'an' if str(found.value)[0] in 'AEIO' else 'a'} {found.value}; a file of kind {kind} is needed"
+        if other
+        else closest(str(found.value), [kind])
     )
     return [document.problem(found.at, f"expected kind: {kind}, found {describe(found)}", hint)]
 
