@@ -20,7 +20,7 @@ import shutil
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -296,10 +296,13 @@ def _check(bundle: Bundle, keys: Sequence[PublicKey], kept: Sequence[Checkpoint]
     log, run, entries = _check_log(bundle, keys, kept)
     row = _object(next(_lines(bundle, "run.json", _MOST_LINE), b""))
     try:
-        checked = compare_run(run, {**dict.fromkeys(_ROW, ""), **_texts(row)}, entries, _attempts(bundle))
+        listed = set[str]()
+        checked = compare_run(run, {**dict.fromkeys(_ROW, ""), **_texts(row)}, entries, _attempts(bundle, listed))
     except RecursionError:
         raise _no_bundle("it is nested too deeply") from None
-    return BundleCheck(log, checked)
+    there = {parts[1] for name in bundle.names() if (parts := name.split("/"))[0] == "attempts" and len(parts) == 3}
+    added = tuple(f"evidence of an attempt {printable(name, 64)} was added" for name in sorted(there - listed))
+    return BundleCheck(log, replace(checked, problems=(*checked.problems, *added)))
 
 
 def _check_log(
@@ -382,12 +385,14 @@ def _steps(proof: Any) -> list[bytes]:
     return [steps[at : at + HASH] for at in range(0, len(steps), HASH)]
 
 
-def _attempts(bundle: Bundle) -> Iterator[tuple[str, str, str, str | None, Opener]]:
+def _attempts(bundle: Bundle, listed: set[str]) -> Iterator[tuple[str, str, str, str | None, Opener]]:
+    """``listed`` gets the name of each."""
     for line in _lines(bundle, "attempts.jsonl", _MOST_LINE):
         one = _object(line)
         name, state, root, result = (one.get(key) for key in ("id", "state", "root", "result"))
         if not isinstance(name, str) or not NAME.fullmatch(name) or not isinstance(root, str):
             raise _no_bundle("attempts.jsonl has a line that is no attempt")
+        listed.add(name)
         yield name, str(state), root, result if isinstance(result, str) else None, _of_attempt(bundle, name)
 
 

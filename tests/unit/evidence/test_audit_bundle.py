@@ -114,6 +114,7 @@ ATTEMPT = "attempts/0001-1"
         (lambda root: lines_of(root / "attempts.jsonl", lambda lines: lines.append(lines[1])), "attempt 0001-1 is there twice"),
         (lambda root: lines_of(root / "run.json", lambda lines: lines[0].update(verdict="fail")), "the verdict, its findings or notes"),
         (lambda root: (root / "run.json").write_text("[]"), "the verdict, its findings or notes"),
+        (lambda root: shutil.copytree(root / ATTEMPT, root / "attempts" / "0009-1"), "evidence of an attempt 0009-1 was added"),
         (lambda root: (root / "other").write_text("x"), "other does not belong into a bundle"),
         (lambda root: (root / ATTEMPT / "evil\x1b[2J").write_text("x"), "\\x1b[2J does not belong"),
         (
