@@ -1,6 +1,6 @@
 """What an agent never writes by itself, whatever it is for, unless an exception in the boundary says why.
 
-Each preset is a file of names. A name covers a table, column, service, route or tool when its words stand there next to one another, in
+Each preset is a file of names. A name covers a table, its schema, a column, service, route or tool when its words stand there next to one another, in
 any of the usual ways to write them and in plural or singular: ``access grant`` covers ``access_grants`` and ``AccessGrant``.
 """
 
@@ -77,7 +77,8 @@ def _parts(rule: Rule, columns: Iterable[str]) -> list[str]:
     """Names within which words may stand next to one another."""
     if rule.kind == "table":
         own = rule.columns if rule.columns is not None else tuple(columns)
-        return [rule.object.rpartition(".")[2], *own]
+        schema, _, table = rule.object.rpartition(".")
+        return [table, *own, *([schema] if schema else [])]
     if rule.kind == "tool":
         return [rule.object, rule.owner]
     assert rule.route is not None

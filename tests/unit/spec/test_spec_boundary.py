@@ -53,6 +53,7 @@ def mistakes(tmp_path: Path, text: str) -> list[tuple[int, str]]:
         ("infrastructure:\n  leases: {reads: read}\n", 5, "expected verbs of"),
         ("infrastructure:\n  leases: {update: read}\n", 5, "can write"),
         ("databases:\n  db:\n    payments: {update: true}\n", 6, "financial records are never ai-writable"),
+        ("databases:\n  db:\n    Payments.entries: {delete: true}\n", 6, "covers `Payments`"),
         ("databases:\n  db:\n    users: {update: [password_hash]}\n", 6, "covers `password_hash`"),
         ("infrastructure:\n  secrets: {update: ai-writable}\n", 5, "preset access-control"),
         ("services:\n  payments-api: ai-writable\n", 5, "of: \"* payments-api /**\""),
