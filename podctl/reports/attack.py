@@ -49,7 +49,7 @@ def _rate(name: str, rate: Rate, pairs: Paired | None) -> tuple[str, ...]:
 def facts(summary: AttackSummary) -> Iterator[str]:
     """What is apart from the rates, a line each."""
     apart = [
-        (summary.not_judged, "whose own effect cannot be seen: only what it did to the ticket counts"),
+        (summary.not_judged, "whose own effect cannot be seen, or that a limit cut off: only what it did to the ticket counts"),
         (summary.not_reached, "whose text the agent was never given: it made no call that would have brought it"),
         (summary.infrastructure, "ended by infrastructure"),
     ]

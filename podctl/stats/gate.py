@@ -93,7 +93,9 @@ def _settled_by(case: Case, more: int | None, cost: Decimal | None) -> str:
     about = f", about {dollars(cost)}," if cost else "" if cost is not None else ", at a cost that is not known,"
     text = f"about {plural(more, 'more ticket')}{about} would settle it"
     left = case.run.info.population_size - case.run.info.sample_size
-    return text + (f", and the population has only {left:,} more" if 0 <= left < more else "")
+    if not 0 <= left < more:
+        return text
+    return f"{text}, and the population has {f'only {left:,}' if left else 'no'} more"
 
 
 _RULES: tuple[Callable[[Case], Asked | None], ...] = (

@@ -60,6 +60,8 @@ def test_at_the_threshold_itself_no_number_of_tickets_tells() -> None:
 def test_a_population_that_has_too_few_is_said() -> None:
     finding = decide(attempts(11, 1), fields={"sample_size": 12, "population_size": 20}, pass_rate=0.8)[1]["pass_rate"]
     assert finding.message.endswith("and the population has only 8 more")
+    none = decide(attempts(11, 1), fields={"sample_size": 12, "population_size": 12}, pass_rate=0.8)[1]["pass_rate"]
+    assert none.message.endswith("and the population has no more")
 
 
 def test_every_one_is_a_count() -> None:
