@@ -26,6 +26,12 @@ _Option = Callable[[_Command], _Command]
 _NOT_ADDED = ("like a case", "there already", "left for later")
 
 
+def _reason(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    if not text.strip():
+        raise click.BadParameter("it says nothing")
+    return text
+
+
 def _with(*options: _Option) -> _Option:
     """These options of a command, and the store's."""
     every: list[_Option] = [*options, store_option]
@@ -117,7 +123,7 @@ def from_command(
 @learn_command.command("incident")
 @click.argument("what", metavar="TICKET|FILE")
 @click.option("--scenario", type=_FILE, required=True, help="The scenario in which it is to be worked.")
-@click.option("--because", required=True, metavar="TEXT", help="What went wrong.")
+@click.option("--because", required=True, callback=_reason, metavar="TEXT", help="What went wrong.")
 @_learning
 def incident_command(
     what: str, scenario: Path, because: str, suite: Path | None, by: str, store: StorePlace, **given: Any
@@ -191,7 +197,7 @@ def accept_command(cases: tuple[Path, ...], by: str, key: Path | None, because: 
 
 @learn_command.command("reject")
 @_reviewing
-@click.option("--because", required=True, metavar="TEXT", help="Why it is no case.")
+@click.option("--because", required=True, callback=_reason, metavar="TEXT", help="Why it is no case.")
 def reject_command(cases: tuple[Path, ...], by: str, key: Path | None, because: str, store: StorePlace) -> int:
     """Reject cases: they stay in their files, are not run, and not proposed again.
 

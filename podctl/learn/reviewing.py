@@ -160,6 +160,13 @@ def reviewed(
     suite: Suite, case: Case, status: Literal["accepted", "rejected"], *, by: str, at: str, because: str, key: SigningKey | None
 ) -> Case:
     """The case as ``by`` reviewed it. Raises `SpecError` when it would not count."""
+    if not by.strip() or not by.isprintable():
+        raise SpecError(
+            f"a review is somebody's, and '{printable(by, 80)}' is no name",
+            code="review-name",
+            unchanged="the case was left as it is",
+            hint="--by NAME, on one line",
+        )
     if status == "accepted":
         if case.reference is None:
             raise SpecError(

@@ -83,7 +83,7 @@ def _notes(standing: Standing) -> Iterator[str]:
         if version.not_worked:
             said.append(f"has not worked {plural(version.not_worked, 'case')}")
         if version.outdated:
-            said.append(f"{plural(version.outdated, 'attempt')} made before their case was last accepted do not count")
+            said.append(f"{plural(version.outdated, 'attempt')} made before the case was last accepted, not counted")
         if said:
             yield f"{visible(version.agent, 60)}: {'; '.join(said)}"
     if len(standing.versions) > SHOWN:

@@ -35,6 +35,7 @@ def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
         (("describe", "pod", "nope"), 2, "no pod nope"),
         (("schema", "Nope"), 2, "Scenario"),
         (("up", "x.yaml", "--ttl", "soon"), 2, "expected a duration"),
+        (("learn", "incident", "t1", "--scenario", "x.yaml", "--because", " "), 2, "it says nothing"),
     ],
 )
 def test_mistakes_are_told_in_words(tmp_path: Path, arguments: tuple[str, ...], code: int, said: str) -> None:

@@ -56,6 +56,12 @@ def test_only_what_was_accepted_is_run(file: Path) -> None:
     assert (table.gone, table.rows, table.frozen) == ((("1",),), (("1", None),), True)
 
 
+@pytest.mark.parametrize("by", ["", " ", "ana\nstatus: x", "ana\x1b[31m"])
+def test_a_review_is_by_somebody(file: Path, by: str) -> None:
+    with pytest.raises(SpecError, match="is no name"):
+        accepted(case(), load_suite(file)[0], by=by)
+
+
 @pytest.mark.parametrize(("old", "new"), [("where?", "where!"), ("changes: []", "output: {a: 1}"), ("- '1'", "- '2'")])
 def test_a_case_that_was_changed_since_it_was_accepted_stops_everything(file: Path, old: str, new: str) -> None:
     path = write_case(file, accepted(case(), load_suite(file)[0]))
