@@ -35,11 +35,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("demo") / "d"
     copy_example(root)
     scenario = root / "scenarios" / "shop.yaml"
-    smaller = f"sample: {{size: 8, design: equal, seed: 7, include: [{', '.join(SPOKEN_OF)}]}}"
+    smaller = f"sample: {{size: 5, design: equal, seed: 7, include: [{', '.join(SPOKEN_OF)}]}}"
     changed = re.sub(r"^sample: .*$", smaller, scenario.read_text(), flags=re.MULTILINE)
     assert changed != scenario.read_text()
     scenario.write_text(changed)
-    made = bash(f"podctl demo {root} --sample 8 -q", root.parent)
+    made = bash(f"podctl demo {root} --sample 5 -q", root.parent)
     assert made.returncode == 0, made.stdout + made.stderr
     return root
 

@@ -60,7 +60,8 @@ def test_the_demo_compares_two_versions_and_shows_the_difference(tmp_path: Path)
 
 
 @needs_retail
-@pytest.mark.parametrize(("size", "of"), [("12", 12), pytest.param("all", 114, marks=pytest.mark.campaign)])
+@pytest.mark.campaign
+@pytest.mark.parametrize(("size", "of"), [("12", 12), ("all", 114)])
 def test_retail_requests_resolved_as_recorded_all_pass(tmp_path: Path, size: str, of: int) -> None:
     project = prepare("retail", RETAIL, tmp_path / "retail")
     finished = project.podctl("run", "retail-exact.yaml", "-q", "--sample", size, timeout=600)

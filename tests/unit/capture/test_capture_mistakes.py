@@ -294,7 +294,16 @@ def test_podctl_killed_amid_a_table_leaves_no_seed_no_query_and_nothing_for_long
     assert list(tmp_path.glob(".seed*")) == []
 
 
-@pytest.mark.parametrize("point", ["capture.begun", "capture.copied:2", "capture.whole", "capture.set-aside", "capture.made"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "capture.set-aside",
+        *(
+            pytest.param(point, marks=pytest.mark.campaign)
+            for point in ("capture.begun", "capture.copied:2", "capture.whole", "capture.made")
+        ),
+    ],
+)
 def test_podctl_killed_while_it_replaces_a_seed(server: Server, tmp_path: Path, point: str) -> None:
     url = server.database(SHOP)
     path = project(tmp_path, url, whole=["*"])

@@ -236,6 +236,7 @@ def test_the_same_snapshot_has_the_same_digest_and_a_changed_file_is_named(serve
         server.loaded(tmp_path / "seed")
 
 
+@pytest.mark.campaign
 def test_a_standby_is_a_source_like_any_other(server: Server, tmp_path: Path) -> None:
     with serving() as primary:
         database = urlsplit(Server(primary).database(CYCLES)).path[1:]
@@ -282,6 +283,7 @@ def test_two_databases_of_one_server_are_of_one_moment_while_somebody_writes(ser
         writer.join()
 
 
+@pytest.mark.campaign
 def test_of_several_seeds_none_is_made_when_one_cannot_be(server: Server, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     good = project(tmp_path, server.database("CREATE TABLE t (id int); INSERT INTO t VALUES (1)"), name="good", whole=["t"])
@@ -330,6 +332,7 @@ def test_an_older_server_is_a_source_like_any_other(server: Server, tmp_path: Pa
     ]
 
 
+@pytest.mark.campaign
 @pytest.mark.skipif(not OLDER, reason="no other PostgreSQL under /usr/lib/postgresql")
 @pytest.mark.parametrize("programs", OLDER or [Path()], ids=lambda path: path.parent.name)
 def test_a_seed_loads_into_an_older_server_or_says_what_it_came_from(server: Server, tmp_path: Path, programs: Path) -> None:

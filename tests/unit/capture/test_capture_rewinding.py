@@ -144,7 +144,10 @@ def template(cluster: Server) -> Iterator[dict[str, str]]:
     cluster.drop(*made.values())
 
 
-@pytest.mark.parametrize("kept_in", ["supa-audit", "audit-trigger", "wal2json 1", "wal2json 2"])
+@pytest.mark.parametrize(
+    "kept_in",
+    ["wal2json 2", *(pytest.param(kept, marks=pytest.mark.campaign) for kept in ("supa-audit", "audit-trigger", "wal2json 1"))],
+)
 @settings(
     max_examples=4,
     deadline=None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from data_server import Server
 
 from podctl.data.connect import connect
@@ -27,6 +28,7 @@ async def _told(database: PostgresDatabase, server: Server, statement: str) -> s
         await asyncio.gather(looking, return_exceptions=True)
 
 
+@pytest.mark.campaign
 def test_a_flood_is_told_with_its_limit_and_the_next_clone_begins_anew(server: Server, shop: str) -> None:
     async def work() -> None:
         database = await server.database("pod_floods", shop)

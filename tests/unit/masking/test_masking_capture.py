@@ -149,6 +149,7 @@ def test_a_policy_that_leaks_makes_no_seed(trial: Project) -> None:
     assert sorted(path.name for path in trial.root.iterdir()) == ["capture.yaml", "masking.yaml"]
 
 
+@pytest.mark.campaign
 def test_a_migration_stops_the_next_capture_and_is_proposed_alone(trial: Project, server: str) -> None:
     url = Server(server).database(SCHEMA)
     project(trial.root, url, whole=["*"], masking="masking.yaml")

@@ -364,6 +364,7 @@ def test_the_time_is_that_of_a_simulation_beside_a_division() -> None:
     assert found.timing.steady is not None and found.timing.steady.per_hour == pytest.approx(500 / 24)
 
 
+@pytest.mark.campaign
 def test_a_providers_limit_bounds_the_time_whatever_the_pods() -> None:
     run = run_of()
     work = {"pods": [100], "provider": {"tokens_per_minute": 10_000}, "deadline": "1h"}

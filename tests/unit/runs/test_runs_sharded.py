@@ -291,6 +291,7 @@ def test_a_shard_is_resumed_as_the_same_shard(tmp_path: Path) -> None:
     assert store.load_run("r-1").status == "finished"
 
 
+@pytest.mark.campaign
 def test_a_shard_that_did_not_finish_leaves_the_whole_open(tmp_path: Path) -> None:
     project = project_in(tmp_path / "p", 4)
     make(project, "r-1", (1, 2))

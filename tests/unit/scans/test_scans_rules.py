@@ -122,6 +122,7 @@ def test_python_is_read_and_not_run(tmp_path: object) -> None:
     assert not re.search("hunter2", str(found)) and not __import__("os").path.exists(marker)
 
 
+@pytest.mark.campaign
 def test_sources_that_keep_bandit_busy_cost_no_other_its_findings() -> None:
     busy = b"".join(b"x%d = subprocess.call(a, shell=True)\n" % number for number in range(60_000))
     found, unseen = asyncio.run(bandit({"busy.py": busy, "eval.py": b"eval(x)\n"}, seconds=2))

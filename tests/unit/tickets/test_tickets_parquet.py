@@ -67,6 +67,7 @@ def test_what_is_no_ticket_file_is_refused(tmp_path: Path, content: Any, said: s
     assert said in caught.value.render()
 
 
+@pytest.mark.campaign
 def test_a_small_file_that_unpacks_to_much_is_refused_before_memory_is_full(tmp_path: Path) -> None:
     path = written(tmp_path / "t.parquet", [{"id": "x" * 1_000_000}] * 400)
     assert path.stat().st_size < 1_000_000

@@ -172,6 +172,7 @@ def test_a_scenario_shows_what_its_run_would_work(tmp_path: Path) -> None:
     assert project.podctl("tickets", "nowhere.yaml").returncode == 2
 
 
+@pytest.mark.campaign
 def test_freezing_leaves_what_was_frozen_unless_told(tmp_path: Path) -> None:
     here = Project(tmp_path)
     assert here.podctl("init", "p").returncode == 0
