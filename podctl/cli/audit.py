@@ -292,12 +292,13 @@ def _about(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     agent = data.get("agent") if isinstance(data.get("agent"), dict) else {}
     digests = data.get("digests") if isinstance(data.get("digests"), dict) else {}
     labels = data.get("labels") if isinstance(data.get("labels"), dict) else {}
+    backend = str(data.get("backend"))
     rows = [
         ("started", f"{_time(begun)} by {begun['by']}, process {data.get('pid', '?')}"),
         ("agent", f"{agent.get('name')} {agent.get('version')}"),
         ("", f"sha256 {agent.get('digest')}"),
         *((f"{name}", f"sha256 {value}") for name, value in sorted(digests.items()) if value),
-        ("where", f"{data.get('backend')}: {data.get('isolation')}"),
+        ("where", f"{backend}: {str(data.get('isolation')).removeprefix(f'{backend}: ')}"),
         ("podctl", f"{data.get('podctl')}" + (f", work tree at {data['revision']}" if data.get("revision") else "")),
         *((f"label {name}", value) for name, value in sorted(labels.items())),
     ]
