@@ -38,6 +38,13 @@ _LISTED = 10
 _OF_IMAGES = ("arguments", "working_directory", "files", "writable", "user", "aliases")
 
 
+#: Variables that an agent, its clients or its interpreter go by (docs/agents.md), and the files of its contract.
+_GIVEN = re.compile(
+    r"(?:PODCTL|OTEL|LD|LC)_.*|PYTHON[A-Z]*|OPENAI_(?:API_KEY|API_BASE|BASE_URL)|ANTHROPIC_(?:API_KEY|BASE_URL)|DATABASE_URL|PATH|HOME|LANG|TZ"
+)
+_CONTRACT_FILES = ("ticket.json", "result.json", "decisions.jsonl")
+
+
 class Report:
     """Collects problems of one document."""
 
@@ -566,6 +573,24 @@ def _compiles(item: Item, pattern: str, add: Callable[[Mark, str], None]) -> Non
         add(item.at, f"not a regular expression: {printable(str(error) or 'nested too deeply')}")
 
 
+def _check_honeytokens(scenario: Document, doors: Collection[str], agent: Document | None, report: Report) -> None:
+    """None in the place of what an agent needs: an attempt would fail for it, and the agent's own work look like a leak."""
+    asked = scenario.root.get("honeytokens")
+    if asked is None:
+        return
+    set_by_agent = {} if agent is None else agent.root.mapping("environment")
+    urls = {f"{name.upper().replace('-', '_')}_URL" for name in doors}
+    for item in asked.list("environment"):
+        name = str(item.value)
+        if name in urls or name in set_by_agent or _GIVEN.fullmatch(name):
+            report.add(
+                item.at, f"the agent gets {printable(name, 80)} already, and needs it", "name a variable that nothing uses"
+            )
+    for item in asked.list("files"):
+        if item.value in _CONTRACT_FILES:
+            report.add(item.at, f"{item.value} is one of the files by which an agent works", "name a file that nothing uses")
+
+
 def check_across(
     scenario: Document, topology: Document | None, boundary: Document | None, agent: Document | None
 ) -> list[Problem]:
@@ -610,4 +635,5 @@ def check_across(
             _exists(named, named.value, databases, "database", report)
     for name, (at, item) in honeytoken_rows(scenario).items():
         _exists(item, name, databases, "database", report, at)
+    _check_honeytokens(scenario, {*services, *databases}, agent, report)
     return problems + report.problems

@@ -206,6 +206,8 @@ def _explain(document: Document, model: type[Model], error: ValidationError) -> 
             continue  # the meaning of a whole file is for podctl.spec.checks, which knows the place; else for `of_the_whole`
         elif kind == "too_short" and len(spot.item.items or spot.item.entries or ()) >= context["min_length"]:
             continue  # pydantic counts only the entries without mistakes
+        elif kind == "value_error" and not (said := str(context["error"])).startswith("expected "):
+            problems.append(document.problem(spot.item.at, said))
         else:
             if kind == "union_tag_invalid" and (tag := spot.item.get("kind")) is not None:
                 spot = _Spot(tag, None, (*spot.path, "kind"), False)
