@@ -39,22 +39,17 @@ _NOT_FOR_AGENTS = (
     *("pg_advisory_lock", "pg_advisory_lock_shared", "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"),
     *("pg_try_advisory_lock", "pg_try_advisory_lock_shared", "pg_try_advisory_xact_lock", "pg_try_advisory_xact_lock_shared"),
 )
-#: An advisory lock's key: any number that nobody else takes.
-_BUILDING = 0x706F6463746C
 # With it anyone could sign a row change with another's name.
 _FOR_PODCTL_ONLY = ("pg_logical_emit_message",)
 
 
 async def ensure_roles(admin: Connection) -> None:
     """The group of services and the role of checks, and no way for others into the maintenance databases."""
-    async with admin.transaction():
-        # Of two that build templates on one server at once, PostgreSQL would refuse one what the other changes.
-        await admin.execute("SELECT pg_advisory_xact_lock(%s)", (_BUILDING,))
-        for role, attributes in ((SERVICE_GROUP, "NOLOGIN"), (CHECK_ROLE, "NOLOGIN BYPASSRLS IN ROLE pg_read_all_data")):
-            cursor = await admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
-            if await cursor.fetchone() is None:
-                await admin.execute(sql.SQL(f"CREATE ROLE {{}} {attributes}").format(sql.Identifier(role)))
-        await admin.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
+    for role, attributes in ((SERVICE_GROUP, "NOLOGIN"), (CHECK_ROLE, "NOLOGIN BYPASSRLS IN ROLE pg_read_all_data")):
+        cursor = await admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
+        if await cursor.fetchone() is None:
+            await admin.execute(sql.SQL(f"CREATE ROLE {{}} {attributes}").format(sql.Identifier(role)))
+    await admin.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
 
 
 async def prepare_capture(connection: Connection, catalog: Catalog) -> None:

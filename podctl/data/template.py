@@ -23,6 +23,8 @@ from podctl.spec.models import Seed
 
 #: Part of a template's name; raise it when capture or lock-down change.
 TEMPLATE_FORMAT = 4
+#: The key of an advisory lock.
+_PREPARING = 0x706F6463746C
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,11 @@ async def build_template(admin_conninfo: str, name: str, seed: Seed) -> Template
     started = time.monotonic()
     admin = await connect(admin_conninfo, "postgres")
     try:
+        # Of two that build at once, PostgreSQL would refuse one what the other changes.
+        await admin.execute("SELECT pg_advisory_lock(%s)", (_PREPARING,))
         await ensure_roles(admin)
         await apply(admin, settings_of(admin.info.user, SUPERUSER_SETTINGS))
+        await admin.execute("SELECT pg_advisory_unlock(%s)", (_PREPARING,))
         if await _exists(admin, name):
             return TemplateFacts(name, seconds=time.monotonic() - started, built=False, server=_version(admin))
         private = f"podctl_build_{secrets.token_hex(8)}"
