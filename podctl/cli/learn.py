@@ -106,6 +106,7 @@ def from_command(
     podctl learn latest --ticket T-0258 --because "right, but rude"
     """
     from podctl.controller.learning import Wanted, learnable_scenario, learned_from
+    from podctl.stats.units import plural
 
     reader = open_store(store)
     run = reader.find_run(run)
@@ -114,7 +115,7 @@ def from_command(
     found = learned_from(reader, run, scenario, Wanted(kinds, tickets, given["because"]), _learner(by, given))
     if found.elsewhere:
         click.echo(
-            f"{found.elsewhere} attempts fell for texts in answers or rows, which a case cannot plant: podctl attack makes them again",
+            f"{plural(found.elsewhere, 'attempt')} fell for texts in answers or rows, which a case cannot plant: podctl attack makes them again",
             err=True,
         )
     return _propose(store, suite, found, most, run, by_name=bool(tickets))

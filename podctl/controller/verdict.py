@@ -36,7 +36,9 @@ def conclude(
         notes=tuple(notes),
     )
     if not complete:
-        result = replace(result, notes=(*result.notes, f"{planned - len(attempts)} of {planned} attempts were not made"))
+        missing = planned - len(attempts)
+        verb = "was" if missing == 1 else "were"
+        result = replace(result, notes=(*result.notes, f"{missing} of {planned} attempts {verb} not made"))
     if info.shard is not None:
         return replace(result, findings=(_shard_alone(info),))
     return judged(result, gate, base, stop)
