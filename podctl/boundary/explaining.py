@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from podctl.boundary.policies import UNLISTED, Decider, policies_of
+from podctl.boundary.policies import UNLISTED, Decider, Decision, policies_of
 from podctl.boundary.rows import rules_for, shown, strictest
 from podctl.boundary.targets import Ambiguous, read_target
 from podctl.spec.boundary import METHODS, VERBS, WRITES, Boundary, Level
@@ -61,6 +61,8 @@ class Boundaries:
         owner, _, rest = named.partition(".")
         if verb == "call" and rest:
             return self.use(owner, rest)
+        if verb == "connect":
+            return self.connect(named)
         if verb in VERBS:
             return self.act(verb, named)
         raise NotUnderstood(HOW)
@@ -87,11 +89,14 @@ class Boundaries:
             decided = self._decider.call("", service, read_target(method, target))
         except Ambiguous as why:
             return Answer("human-only", "", f"a service could read this in more than one way: {why}")
-        return Answer(decided.level, "" if decided.policy == UNLISTED else decided.policy, decided.detail)
+        return _told(decided)
 
     def use(self, server: str, tool: str) -> Answer:
-        decided = self._decider.use("", server, tool)
-        return Answer(decided.level, "" if decided.policy == UNLISTED else decided.policy, decided.detail)
+        return _told(self._decider.use("", server, tool))
+
+    def connect(self, service: str) -> Answer:
+        """A connection to a service by another protocol than HTTP."""
+        return _told(self._decider.connect("", service))
 
     def act(self, verb: str, kind: str) -> Answer:
         return _strictest(
@@ -127,9 +132,13 @@ class Boundaries:
 
 
 HOW = (
-    "write one of: 'UPDATE DATABASE.TABLE.COLUMN' (or READ, INSERT, DELETE; names that have a dot or a quote in \"quotes\"), 'POST SERVICE /PATH', 'CALL SERVER.TOOL', "
+    "write one of: 'UPDATE DATABASE.TABLE.COLUMN' (or READ, INSERT, DELETE; names that have a dot or a quote in \"quotes\"), 'POST SERVICE /PATH', 'CONNECT SERVICE' (not by HTTP), 'CALL SERVER.TOOL', "
     "'patch RESOURCE.GROUP'"
 )
+
+
+def _told(decided: Decision) -> Answer:
+    return Answer(decided.level, "" if decided.policy == UNLISTED else decided.policy, decided.detail)
 
 
 def _strictest(rules: Iterable[Rule]) -> Answer:
@@ -190,6 +199,7 @@ def _questions(rules: list[Rule]) -> Iterator[tuple[str, Callable[[Boundaries], 
             for verb in rule.verbs:
                 yield f"{verb} {rule.object}", partial(Boundaries.act, verb=verb, kind=rule.object)
         else:
+            yield f"connect {rule.owner}", partial(Boundaries.connect, service=rule.owner)
             for method, path in _requests(rule, [one for one in rules if one.kind == "route" and one.owner == rule.owner]):
                 yield f"{method} {rule.owner} {path}", partial(Boundaries.call, method=method, service=rule.owner, target=path)
 

@@ -26,6 +26,10 @@ from podctl.gateway.replies import AgentStream, refusal
 #: Bytes of each body that a record keeps.
 KEPT = 16 * 1024
 
+#: Bytes of a refused request's body that are looked at, and seconds for it: nobody waits for more.
+OVERHEARD = 2**20
+_OVERHEAR_S = 2.0
+
 #: Bytes of the answer to an approved request that the agent is told.
 ANSWER_CAP = 256 * 1024
 
@@ -76,7 +80,10 @@ class ServiceDoor:
         call = {"service": self._service, "method": request.method, "path": clipped(request.raw_path, 4096)}
         result: dict[str, Any] = {"status": None, "error": "cut: the attempt ended"}
         try:
-            return await self._pass(request, attempt, sent, received, result)
+            answer = await self._pass(request, attempt, sent, received, result)
+            if not answer.prepared and not sent.size:
+                await _overhear(request, sent)
+            return answer
         finally:
             attempt.count(http_calls=1)
             bodies = {
@@ -282,6 +289,19 @@ class ServiceDoor:
             headers["Accept-Encoding"] = "identity"
         body = sent.through(request.content.iter_any()) if request.can_read_body else None
         return await self._link.send(request.method, request.raw_path, headers, body)
+
+
+async def _overhear(request: web.BaseRequest, sent: Copy) -> None:
+    """What an agent sends although it may not is looked at, too: with what it was tried is evidence."""
+    if not request.can_read_body or "Expect" in request.headers:
+        return
+    try:
+        async with asyncio.timeout(_OVERHEAR_S):
+            async for _ in sent.through(request.content.iter_any()):
+                if sent.size >= OVERHEARD:
+                    break
+    except (TimeoutError, OSError, web.HTTPException, aiohttp.ClientError):
+        pass  # as much as came
 
 
 async def _one(chunk: bytes) -> AsyncIterator[bytes]:

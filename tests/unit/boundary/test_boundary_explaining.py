@@ -100,6 +100,13 @@ def test_what_opens_of_oddly_named_tables_is_told_as_it_can_be_asked() -> None:
         assert Boundaries(after).explain(asked).level in ("read", "ai-writable")
 
 
+def test_every_request_is_less_than_every_protocol() -> None:
+    requests, all_of_it = ({"new": {"* /**": "ai-writable"}}, {"new": "ai-writable"})
+    assert opened(boundary(services=requests), boundary(services=all_of_it)) == {"connect new"}
+    assert Boundaries(boundary(services=requests)).explain("CONNECT new").level == "human-only"
+    assert Boundaries(boundary(services=all_of_it)).explain("CONNECT new").level == "ai-writable"
+
+
 def test_nothing_differs_from_itself_written_otherwise() -> None:
     again = boundary(services={"api": dict(reversed(WRITTEN["services"]["api"].items()))})
     assert differences(Boundaries(boundary()), Boundaries(again)) == []

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from mangled import BASES, BOUNDARY, refuse_other_readings, requests
 
 from podctl.boundary.policies import policies_of
+from podctl.gateway.proxy import OVERHEARD
 
 POLICIES = policies_of(BOUNDARY)
 
@@ -108,6 +109,37 @@ def test_calls_are_decided_answered_and_recorded(tmp_path: Path, seen: tuple[See
         tried = [(record.data["policy"], record.data["level"]) for record in records if record.kind == "boundary.attempt"]
         assert tried[:3] == [(refused, "human-only"), (proposed, "recommend"), ("unlisted", "human-only")]
         assert tried[5] == ("unlisted", "human-only")
+
+    asyncio.run(rigged(tmp_path, work))
+
+
+def send(port: int, headers: bytes, body: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"DELETE /orders/7 HTTP/1.1\r\nHost: orders\r\nConnection: close\r\n" + headers + b"\r\n" + body)
+        return connection.recv(65536)
+
+
+def test_with_what_a_refused_call_was_tried_is_evidence(tmp_path: Path, seen: tuple[Seen, tuple[str, int]]) -> None:
+    found, address = seen
+    token = "HONEY4711abcdefgh"
+
+    async def work(rig: Rig) -> None:
+        await rig.open_pod({"orders": ("http", address)})
+        await rig.open(policies=POLICIES, agent="a", honeytokens={"row": token})
+        for headers, body in (
+            (b"Content-Length: 21\r\n", b"key=" + token.encode()),
+            # More is announced than ever comes, or than is looked at; or the agent waits to be asked for it.
+            (b"Content-Length: 9\r\n", b"slow"),
+            (b"Content-Length: 3000000\r\n", b"x" * 3_000_000),
+            (b"Content-Length: 21\r\nExpect: 100-continue\r\n", b""),
+        ):
+            assert (await asyncio.to_thread(send, rig.ports["orders"], headers, body)).startswith(b"HTTP/1.1 403")
+        totals, records = await rig.close()
+        assert len(totals.honeytokens) == 1 and totals.boundary_attempts == 4 and found.calls == []
+        calls = [record.data for record in records if record.kind == "http.call"]
+        assert calls[0]["request_body"]["text"] == f"key={token}"
+        sizes = [call["request_bytes"] for call in calls]
+        assert sizes[:2] == [21, 4] and OVERHEARD <= sizes[2] < 2 * OVERHEARD and sizes[3] == 0
 
     asyncio.run(rigged(tmp_path, work))
 
