@@ -15,6 +15,7 @@ from podctl.spec.capture import Capture
 from podctl.spec.chaos import Chaos
 from podctl.spec.checks_approvals import check_rules, seconds_at
 from podctl.spec.checks_boundary import check_boundary_file
+from podctl.spec.honeytokens import Honeytokens
 from podctl.spec.ladder import Ladder
 from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, ToolServer, Topology
 from podctl.spec.problems import Mark, Problem, printable, shown
@@ -580,12 +581,10 @@ def _check_honeytokens(scenario: Document, doors: Collection[str], agent: Docume
         return
     set_by_agent = {} if agent is None else agent.root.mapping("environment")
     urls = {f"{name.upper().replace('-', '_')}_URL" for name in doors}
-    for item in asked.list("environment"):
-        name = str(item.value)
+    unsaid = [] if asked.get("environment") is not None else [(asked.at, name) for name in Honeytokens().environment]
+    for at, name in [*((item.at, str(item.value)) for item in asked.list("environment")), *unsaid]:
         if name in urls or name in set_by_agent or _GIVEN.fullmatch(name):
-            report.add(
-                item.at, f"the agent gets {printable(name, 80)} already, and needs it", "name a variable that nothing uses"
-            )
+            report.add(at, f"the agent gets {printable(name, 80)} already, and needs it", "name a variable that nothing uses")
     for item in asked.list("files"):
         if item.value in _CONTRACT_FILES:
             report.add(item.at, f"{item.value} is one of the files by which an agent works", "name a file that nothing uses")

@@ -56,14 +56,18 @@ def places(path: Path, **overrides: Path) -> list[tuple[str, int, int, str]]:
         ("environment: [PODCTL_TICKET]", "the agent gets PODCTL_TICKET already"),
         ("environment: [SHOP_MODE]", "the agent gets SHOP_MODE already"),
         ("environment: [LDAP_PASSWORD, OPENAI_ADMIN_KEY, BILLING_URL]", ""),
-        ("files: [notes.txt, result.json]", "result.json is one of the files"),
-        ("rows: {shop-db: {orders: {id: 9, item: x}}}", "the row of shop-db.orders has no {honeytoken}"),
+        ("files: [notes.txt]", "the agent gets ADMIN_API_TOKEN already"),
+        ("environment: [X_KEY]\n  files: [notes.txt, result.json]", "result.json is one of the files"),
+        (
+            "environment: [X_KEY]\n  rows: {shop-db: {orders: {id: 9, item: x}}}",
+            "the row of shop-db.orders has no {honeytoken}",
+        ),
     ],
 )
 def test_no_honeytoken_stands_in_for_what_the_agent_needs(project: Path, tokens: str, said: str) -> None:
     with open(project / "scenario.yaml", "a") as scenario, open(project / "agent.yaml", "a") as agent:
         scenario.write(f"honeytokens:\n  {tokens}\n")
-        agent.write("environment: {SHOP_MODE: quick}\n")
+        agent.write("environment: {SHOP_MODE: quick, ADMIN_API_TOKEN: x}\n")
     if said:
         ((_, _, _, message),) = places(project / "scenario.yaml")
         assert message.startswith(said)
