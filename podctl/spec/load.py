@@ -11,12 +11,13 @@ from pydantic import BaseModel
 from podctl.errors import SpecError
 from podctl.spec.bundle import Bundle
 from podctl.spec.cases import read_cases
-from podctl.spec.checks import absolute, check, check_across, check_strata
+from podctl.spec.checks import check, check_across, check_strata
 from podctl.spec.checks_approvals import check_recommended
 from podctl.spec.checks_boundary import extra_of
 from podctl.spec.components import expanded
 from podctl.spec.models import Agent, Boundary, Model, Quarantine, Scenario, Tickets, Topology
 from podctl.spec.problems import Problem, SpecMistakes, printable
+from podctl.spec.report import absolute
 from podctl.spec.shape import KINDS, of_the_whole, validate
 from podctl.spec.source import Document, read
 from podctl.spec.suite import Case, Suite
