@@ -66,7 +66,7 @@ FOUND = {
     "python": {("bandit.B605", "high", "src/deep/fix.py"), ("bandit.B307", "medium", "tool")},
     "shell": {("config.remote-script", "high", "setup.sh"), ("config.setuid", "high", "setup.sh")},
     "secret": {("secret.key", "high", "notes.md"), ("secret.own", "medium", ".env")},
-    "port": {("port.open", "medium", "tcp 0.0.0.0:8099"), ("port.open", "low", "tcp ::1:8098")},
+    "port": {("port.open", "medium", "tcp 0.0.0.0:8099"), ("port.open", "low", "tcp [::1]:8098")},
     "child": {("port.open", "low", "tcp 127.0.0.1:8097")},
     "row": {("config.remote-script", "high", "row of main-db.items, label")},
     "body": {("config.grant", "high", "request to counter")},  # what a service wrote for the agent is the service's
