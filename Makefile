@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # In two halves that take as long as one another: two processes that each read all tests would read them twice.
-PURE_1 := $(wildcard tests/unit/[a-f]*) tests/docs
-PURE_2 := $(wildcard tests/unit/[g-z]*) tests/browser
+PURE_1 := $(wildcard tests/unit/[a-f]*) tests/docs tests/browser
+PURE_2 := $(wildcard tests/unit/[g-z]*)
 MACHINE := tests/failure tests/contract
 HERE := "not campaign and not cluster and not docker"
 

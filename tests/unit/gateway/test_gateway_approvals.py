@@ -346,6 +346,9 @@ def test_nobody_answers_in_time_and_nobody_can_be_asked(tmp_path: Path, seen: An
     async def work(rig: Rig) -> None:
         _, told = await ask(rig, refund(900), Prefer="wait=10")
         assert (told["state"], told["reason"]) == ("timed-out", "nobody answered in time")
+        async with asyncio.timeout(10):
+            while len(rig.events) < 2:
+                await asyncio.sleep(0.02)
         assert [event["event"] for event in rig.events] == ["proposal", "proposal-ended"]
 
     rig_with(tmp_path, address, approving({**PERSON, "timeout": "200ms"}, people={"alice": ALICE.public}), work)
