@@ -219,6 +219,8 @@ def test_files_that_were_changed_are_named(tmp_path: Path, change: Callable[[Pat
 def test_signatures_that_were_taken_out_are_missed_where_a_key_is_named(tmp_path: Path) -> None:
     place = (tmp_path, None)
     store = opened(place, KEY)
+    store.append([Entry("test.earlier")])
+    assert check_log(store, [KEY.public], demanded=True).problems == (), "nothing was judged yet"
     whole_run(store)
     kept, _ = read_checkpoint(store.audit_checkpoints()[-1][1].encode(), [])
     assert check_log(store, [KEY.public], demanded=True).problems == ()
@@ -226,9 +228,9 @@ def test_signatures_that_were_taken_out_are_missed_where_a_key_is_named(tmp_path
     assert check_log(store, [KEY.public], demanded=True).problems == (), (
         "what no verdict stands behind may wait for its signature"
     )
-    rewrite(store, place, lambda entry: entry["data"].update(passed=True) if entry["n"] == 2 else None, None)
+    rewrite(store, place, lambda entry: entry["data"].update(passed=True) if entry["n"] == 3 else None, None)
     assert check_log(store, [KEY.public]).problems == (), "somebody who has no key, of a store that has none"
-    unsigned = "entries 1 to 5 are not signed by a key that was named"
+    unsigned = "entries 1 to 6 are not signed by a key that was named"
     assert check_log(store, [KEY.public], demanded=True).problems == (unsigned,)
     whole_run(store, "r-2")  # signed by the key's owner, who did not look: said plainly in docs/audit.md
     assert check_log(store, [KEY.public], demanded=True).problems == ()
