@@ -396,7 +396,7 @@ def test_ten_thousand_attempts_are_quick(tmp_path: Path) -> None:
             taken.append(time.perf_counter() - begun)
         return min(taken)
 
-    assert fastest(store.list_runs) < 0.05
+    assert fastest(store.list_runs) < 0.2  # 18 ms on an idle machine, where reading every attempt takes half a second
     assert fastest(lambda: store.load_attempt("r-1", "5000-1")) < 0.05
     assert statistics.quantiles(finishing, n=10)[0] < 0.01  # 1 ms on an idle machine; tests share theirs
     assert len(store.load_run("r-1").attempts) == 10_000
