@@ -45,10 +45,14 @@ def read_json(data: bytes | str, *, most: int | None = None, deepest: int = 64, 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise NotJson(f"has the key {ascii(twice)[:80]} twice")
+        raise NotJson(f"has the key {ascii(doubled(pairs))[:80]} twice")
     return value
+
+
+def doubled(pairs: list[tuple[str, Any]]) -> str:
+    """The first key that is there a second time; there is one."""
+    seen: set[str] = set()
+    return next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
 
 
 def _float(text: str) -> float:

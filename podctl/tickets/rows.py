@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from podctl.errors import SpecError
 from podctl.spec.checks import SOURCES
 from podctl.spec.problems import printable, shown
+from podctl.strictjson import doubled
 
 MAX_SOURCE = 256 << 20
 MAX_DEPTH = 64
@@ -187,9 +188,7 @@ def _row(value: Any, path: Path, place: str) -> dict[str, Any]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {printable(twice, 60)!r} is given twice")
+        raise ValueError(f"the key {printable(doubled(pairs), 60)!r} is given twice")
     return value
 
 
